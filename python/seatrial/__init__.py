@@ -1,0 +1,1 @@
+"""Seatrial: what a sandbox costs, and what a platform does under load."""
