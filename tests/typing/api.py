@@ -1,4 +1,4 @@
-"""The public interface as a user's typed program would use it; mypy reads this file, nobody runs it."""
+"""The public interface as a typed program would use it: mypy reads this file, nobody runs it."""
 
 import seatrial
 

@@ -1,0 +1,53 @@
+# Every target sets up what it needs; a second call finds it done and asks nothing of the network.
+PYTHON ?= python3
+BIN := .venv/bin
+# The same for every cargo call, or the same crates would be built again.
+export PATH := $(HOME)/.cargo/bin:$(PATH)
+export PYO3_PYTHON := $(CURDIR)/$(BIN)/python
+CARGO := cargo
+PYTEST_ARGS ?=
+EXPERIMENT ?= quick
+
+.DEFAULT_GOAL := help
+.PHONY: help setup build trial test lint bench fmt lock clean
+
+help: ## list the targets
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+
+setup: ## make a bare clone ready: system packages (as root on Debian), Python, runsc, build
+	@$(PYTHON) scripts/setup.py --for test
+
+build: ## build the extension, the guest and the launcher (release)
+	@$(PYTHON) scripts/setup.py --for trial python build
+
+trial: ## compare every runtime that works here: a table, and a page (EXPERIMENT=quick)
+	@$(PYTHON) scripts/setup.py --for trial
+	@$(BIN)/seatrial run $(EXPERIMENT)
+
+test: setup lint ## run every check and every test (PYTEST_ARGS=...)
+	$(CARGO) test --locked --quiet --workspace --exclude seatrial-python
+	$(BIN)/pytest $(PYTEST_ARGS)
+
+lint: build ## check style, types, layers and the extension's stub
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/python -m mypy.stubtest seatrial._core --mypy-config-file pyproject.toml
+	$(BIN)/lint-imports
+	$(CARGO) fmt --check
+	$(CARGO) clippy --locked --quiet --workspace --all-targets -- -D warnings
+
+bench: build ## measure Seatrial itself against minimal programs (needs a quiet machine)
+	@for program in benchmarks/*.py; do echo "== $$program"; $(BIN)/python "$$program" || exit $$?; done
+
+fmt: ## format the sources
+	$(BIN)/ruff check --fix --quiet
+	$(BIN)/ruff format
+	$(CARGO) fmt
+
+lock: ## write the lock files of Python packages anew
+	@$(BIN)/python scripts/lock.py
+
+clean: ## remove what was built here; keeps runs/ and the tools shared between clones
+	rm -rf .venv build target python/seatrial/_bin python/seatrial/_core.abi3.so
+	rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
