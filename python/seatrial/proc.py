@@ -176,7 +176,7 @@ class Spawned:
             self.kill()
         for stream in (self.stdin, self.stdout, self.stderr):
             if stream is not None:
-                # Flushing what was buffered for a dead reader is bound to fail, and does not matter.
+                # Flushing what was buffered for a dead reader must fail, and does not matter.
                 with contextlib.suppress(OSError):
                     stream.close()
 
@@ -223,8 +223,8 @@ class _Collector:
         self,
         child: "subprocess.Popen[bytes]",
         *,
-        input: bytes,
-        output_bytes_max: int,  # noqa: A002 - as run()
+        input: bytes,  # noqa: A002 - as run()
+        output_bytes_max: int,
     ) -> None:
         self.stdout = bytearray()
         self.is_truncated = False

@@ -214,7 +214,7 @@ def _digits(value: float, *, is_whole: bool = False) -> str:
 
 
 def _exact(value: int, units: Mapping[str, int]) -> str:
-    """Write a whole number with the largest unit that divides it; "us" and not "µs", to be typed."""
+    """Write a whole number with the largest unit that divides it ("us", since "µs" is hard to type)."""
     if value == 0:
         return f"0{next(iter(units))}"
     unit = max(
