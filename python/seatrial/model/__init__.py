@@ -1,0 +1,1 @@
+"""What everything else talks about: frozen data without I/O, clocks or third-party imports."""

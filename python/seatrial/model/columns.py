@@ -1,0 +1,173 @@
+"""The contract of the tables in a run directory: name, Arrow type, unit and meaning of a column.
+
+A table holds raw instants and readings; durations are derived when they are needed. Columns are
+only ever added within one schema version. The unit and the meaning travel in the Parquet files.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from types import MappingProxyType
+from typing import Final
+
+# History of the run directory's format:
+# 1  first version
+SCHEMA_VERSION: Final = 1
+
+
+class ArrowType(StrEnum):
+    """The types that a column may have, under their Arrow names."""
+
+    BOOL = "bool"
+    UINT8 = "uint8"
+    UINT32 = "uint32"
+    UINT64 = "uint64"
+    INT32 = "int32"
+    INT64 = "int64"
+    FLOAT64 = "float64"
+    UTF8 = "utf8"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Column:
+    """One column. Null means unknown or not reached, and is allowed where ``is_nullable`` says."""
+
+    name: str
+    type: ArrowType
+    # "ns", "bytes", "count", "ratio", "ns of CLOCK_MONOTONIC"..., or "" where there is none
+    unit: str
+    meaning: str
+    is_nullable: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Table:
+    """One kind of table."""
+
+    name: str
+    meaning: str
+    columns: tuple[Column, ...]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of its columns, in their order."""
+        return tuple(column.name for column in self.columns)
+
+
+# An instant on the host's monotonic clock: the one time line of a run.
+INSTANT: Final = "ns of the host's CLOCK_MONOTONIC"
+# An instant on the sandbox's own monotonic clock, of which only differences may be used.
+GUEST_INSTANT: Final = "ns of the guest's CLOCK_MONOTONIC"
+
+
+def _whole(name: str, unit: str, meaning: str, *, type: ArrowType = ArrowType.INT64) -> Column:  # noqa: A002 - the field's name
+    return Column(name=name, type=type, unit=unit, meaning=meaning)
+
+
+def _maybe(name: str, unit: str, meaning: str, *, type: ArrowType = ArrowType.INT64) -> Column:  # noqa: A002 - the field's name
+    return Column(name=name, type=type, unit=unit, meaning=meaning, is_nullable=True)
+
+
+STARTS: Final = Table(
+    name="starts",
+    meaning="one row for each sandbox that was asked to start",
+    columns=(
+        _whole("id", "", "the sandbox's id within the trial", type=ArrowType.UTF8),
+        _whole("round", "", "the batch it belonged to, from 0", type=ArrowType.INT32),
+        _whole("position", "", "its place within the batch, from 0", type=ArrowType.INT32),
+        _whole("is_floor", "", "a null runtime, started for comparison", type=ArrowType.BOOL),
+        _maybe("pid", "", "process id of the direct child", type=ArrowType.INT64),
+        _whole(
+            "outcome",
+            "",
+            "ok, spawn-failed, exited-early, timed-out or protocol-error",
+            type=ArrowType.UTF8,
+        ),
+        _whole("censored", "", "cut off by its deadline", type=ArrowType.BOOL),
+        _maybe("error", "", "what went wrong, in words", type=ArrowType.UTF8),
+        _maybe("exit_code", "", "exit code of the direct child", type=ArrowType.INT32),
+        _maybe("signal", "", "signal that ended the direct child", type=ArrowType.INT32),
+        _maybe("stderr_tail", "", "the last of what it wrote to stderr", type=ArrowType.UTF8),
+        _maybe("due_at_ns", INSTANT, "the batch was released"),
+        _maybe("invoked_at_ns", INSTANT, "just before the child was cloned"),
+        _maybe("accepted_at_ns", INSTANT, "clone and exec had returned"),
+        _maybe("first_byte_at_ns", INSTANT, "the guest's HELLO was seen"),
+        _maybe("ready_at_ns", INSTANT, "the guest's READY was seen"),
+        _maybe("ping_sent_at_ns", INSTANT, "a PING was sent"),
+        _maybe("first_reply_at_ns", INSTANT, "the guest's first PONG was seen"),
+        _maybe("stop_requested_at_ns", INSTANT, "it was asked to stop"),
+        _maybe("exit_seen_at_ns", INSTANT, "the direct child's end was seen"),
+        _maybe("gone_at_ns", INSTANT, "nothing of it was left"),
+        _maybe("guest_first_instruction_mono_ns", GUEST_INSTANT, "first statement of main"),
+        _maybe("guest_hello_mono_ns", GUEST_INSTANT, "just before HELLO was written"),
+        _maybe("guest_ready_mono_ns", GUEST_INSTANT, "just before READY was written"),
+        _maybe("user_ns", "ns", "user CPU time of the direct child and what it reaped"),
+        _maybe("system_ns", "ns", "system CPU time of the direct child and what it reaped"),
+        _maybe("max_rss_bytes", "bytes", "peak resident memory of the direct child"),
+        _maybe("cgroup_user_ns", "ns", "user CPU time charged to the sandbox's cgroup"),
+        _maybe("cgroup_system_ns", "ns", "system CPU time charged to the sandbox's cgroup"),
+        _maybe("cgroup_cpu_ns", "ns", "all CPU time charged to the sandbox's cgroup"),
+    ),
+)
+
+REQUESTS: Final = Table(
+    name="requests",
+    meaning="one row for each request that the load engine intended",
+    columns=(
+        _whole("intended_at_ns", INSTANT, "when it was due; closed loop: the slot was free"),
+        _maybe("sent_at_ns", INSTANT, "its first byte was handed to the kernel"),
+        _maybe("first_byte_at_ns", INSTANT, "the first byte of the reply was read"),
+        _maybe("done_at_ns", INSTANT, "the last byte of the reply was read, or it had failed"),
+        _whole(
+            "outcome",
+            "",
+            "0 ok, 1 timeout, 2 refused, 3 reset, 4 protocol error, 5 application error, 6 unsent",
+            type=ArrowType.UINT8,
+        ),
+        _whole("connection", "", "number of the connection", type=ArrowType.UINT32),
+        _whole("request_id", "", "number of the request", type=ArrowType.UINT64),
+        _whole("demand_ns", "ns", "service demand that was sent with it"),
+        _maybe("server_service_ns", "ns", "the server's own time: request read to reply ready"),
+        _whole("phase", "", "0 warm-up, 1 measure, 2 drain; by intention", type=ArrowType.UINT8),
+    ),
+)
+
+SAMPLES: Final = Table(
+    name="samples",
+    meaning="one row for each single reading of a metric",
+    columns=(
+        _whole("metric", "", "name in the metric registry", type=ArrowType.UTF8),
+        _whole("value", "unit of the metric", "the reading", type=ArrowType.FLOAT64),
+        _whole("position", "", "its place in time within the trial, from 0"),
+    ),
+)
+
+BATCHES: Final = Table(
+    name="batches",
+    meaning="one row for each batch of sandboxes that was released by one barrier",
+    columns=(
+        _whole("round", "", "number of the batch, from 0", type=ArrowType.INT32),
+        _whole("released_at_ns", INSTANT, "the barrier opened"),
+        _maybe("launcher_user_ns", "ns", "the launcher's own user CPU time during the batch"),
+        _maybe("launcher_system_ns", "ns", "the launcher's own system CPU time during the batch"),
+        _whole("is_floor", "", "a batch of null runtimes, for comparison", type=ArrowType.BOOL),
+    ),
+)
+
+WINDOWS: Final = Table(
+    name="windows",
+    meaning="one row for each timed window: who else used the machine meanwhile",
+    columns=(
+        _whole("label", "", "what was timed in the window", type=ArrowType.UTF8),
+        _whole("started_at_ns", INSTANT, "the window began"),
+        _whole("ended_at_ns", INSTANT, "the window ended"),
+        _maybe("foreign_cpu_ratio", "share of all CPUs", "used by others", type=ArrowType.FLOAT64),
+        _maybe("own_cpu_ratio", "share of all CPUs", "used by the trial", type=ArrowType.FLOAT64),
+        _maybe("steal_ratio", "share of all CPUs", "taken by the host", type=ArrowType.FLOAT64),
+        _maybe("gate_wait_ns", "ns", "waited for quiet before the window"),
+    ),
+)
+
+TABLES: Final[Mapping[str, Table]] = MappingProxyType(
+    {table.name: table for table in (STARTS, REQUESTS, SAMPLES, BATCHES, WINDOWS)}
+)

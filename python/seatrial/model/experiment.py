@@ -1,0 +1,113 @@
+"""What the user asked for, with every quantity in the program's own units.
+
+An ``Experiment`` is checked by itself (``seatrial.config.load``) but not yet expanded into trials;
+a ``Plan`` is. It says nothing about the machine: whether a driver works here is found out later.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Final
+
+from seatrial.model.scalar import Scalar
+
+# Stands in ``Experiment.drivers`` for "every driver whose probe works on this machine".
+AVAILABLE: Final = "available"
+
+# The probes that the guest has for the bench `inside`, in the order in which they run.
+INSIDE_PROBES: Final = ("syscall", "page-fault", "file-write", "file-read")
+
+# The benches, in the order in which tables and reports list them.
+BENCHES: Final = ("start", "density", "load", "inside")
+
+
+class NetworkMode(StrEnum):
+    """How a sandbox is reached from the host."""
+
+    NONE = "none"
+    HOST = "host"
+    VETH = "veth"
+
+
+class Operation(StrEnum):
+    """What a request of the rpc protocol asks the server to do."""
+
+    EMPTY = "empty"
+    CHECKSUM = "checksum"
+    SPIN = "spin"
+    SLEEP = "sleep"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StartSettings:
+    """Start sandboxes: ``rounds`` batches a trial, each of ``concurrency`` starts at once."""
+
+    concurrency: tuple[int, ...]
+    rounds: int
+    deadline_ns: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DensitySettings:
+    """Keep ``count`` idle sandboxes alive and read what memory they cost."""
+
+    count: tuple[int, ...]
+    settle_timeout_ns: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoadSettings:
+    """Offer load to a service inside: closed loop per ``connections``, open loop per rate."""
+
+    connections: tuple[int, ...]
+    rates_rps: tuple[float, ...]
+    duration_ns: int
+    warm_up_ns: int
+    drain_ns: int
+    operation: Operation
+    payload_bytes: int
+    # Service demand of a request as the engine reads it: "none", "constant:100us" or
+    # "exponential:1ms".
+    demand: str
+    workers: int
+    threads: int
+    depth: int
+    request_timeout_ns: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InsideSettings:
+    """Run the guest's own small probes: ``batches`` timed batches of each."""
+
+    probes: tuple[str, ...]
+    batches: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Experiment:
+    """One experiment file, checked. A bench that is None was not asked for."""
+
+    name: str
+    seed: int
+    blocks: int
+    baseline: str
+    # Either names of drivers, or (AVAILABLE,), which the caller resolves before expanding.
+    drivers: tuple[str, ...]
+    confidence: float
+    network: NetworkMode = NetworkMode.NONE
+    start: StartSettings | None = None
+    density: DensitySettings | None = None
+    load: LoadSettings | None = None
+    inside: InsideSettings | None = None
+    # Options by driver, each a value by its name.
+    driver_options: Mapping[str, Mapping[str, Scalar]] = field(default_factory=dict)
+
+    @property
+    def benches(self) -> tuple[str, ...]:
+        """The names of the benches that were asked for, in the order of ``BENCHES``."""
+        return tuple(name for name in BENCHES if getattr(self, name) is not None)
+
+    @property
+    def wants_available_drivers(self) -> bool:
+        """Whether the drivers are still to be found out by probing the machine."""
+        return self.drivers == (AVAILABLE,)

@@ -1,0 +1,66 @@
+"""Judgements about a measurement: trouble in a measurement is data, not an exception."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from types import MappingProxyType
+from typing import Final
+
+from seatrial.model.scalar import Scalar
+
+
+class Severity(StrEnum):
+    """How much a finding weighs: an error makes the numbers beside it unusable."""
+
+    INFO = "info"
+    WARNING = "warning"
+    ERROR = "error"
+
+
+_CODES: dict[str, str] = {
+    "generator-bound": "The load engine could not send on time; the numbers are partly its own.",
+    "saturated": "The target answered less than it was offered; delays grow with the duration.",
+    "noisy-host": "Other work, or the hypervisor, took CPU time during a timed window.",
+    "drifting": "The machine became slower or faster while the run went on.",
+    "cold-first-round": "The first round is not like the others; caches were cold.",
+    "too-few-samples": "There are too few samples for what was asked of them.",
+    "leftovers": "Something that a trial made was still there after it.",
+    "start-failures": "Some sandboxes did not start.",
+    "unsupported": "The driver cannot do what the trial needs.",
+    "degraded": "It works, but not as asked; the numbers are not comparable without care.",
+    "trial-failed": "The trial ended with an error; what it had measured is kept.",
+    "interrupted": "The run was stopped before the trial was complete.",
+}
+
+# {code: what it means}. Codes are stable: programs compare them.
+FINDING_CODES: Final[Mapping[str, str]] = MappingProxyType(_CODES)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """A judgement with its evidence, about one trial, one driver, or the run as a whole."""
+
+    code: str
+    severity: Severity
+    message: str
+    # Numbers by name, with their unit in the name: {"send_lag_ns_p99": 41000}.
+    evidence: Mapping[str, Scalar] = field(default_factory=dict)
+    trial_id: str | None = None
+    driver: str | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse a code that is not registered: programs could not know what it means."""
+        if self.code not in _CODES:
+            message = f"finding code {self.code!r} is not registered; known: {', '.join(_CODES)}"
+            raise ValueError(message)
+
+
+def register_code(code: str, meaning: str) -> None:
+    """Add a finding code; the same one twice is harmless.
+
+    Raises:
+        ValueError: the code is taken with another meaning.
+    """
+    if _CODES.setdefault(code, meaning) != meaning:
+        message = f"finding code {code} is declared twice, with different meanings"
+        raise ValueError(message)

@@ -1,0 +1,83 @@
+"""The registry of metrics: no number leaves Seatrial without a unit, a direction and a meaning."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from types import MappingProxyType
+from typing import Final
+
+from seatrial.errors import ConfigError
+
+# What a metric may be measured in, and what a person needs to know about it.
+UNITS: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "ns": "nanoseconds",
+        "bytes": "bytes",
+        "rps": "per second",
+        "ratio": "a share or a factor, without a unit",
+        "count": "a number of things",
+    }
+)
+
+
+class Direction(StrEnum):
+    """Which way is better."""
+
+    LOWER = "lower"
+    HIGHER = "higher"
+    NONE = "none"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Metric:
+    """What a number is: its name carries the unit, its meaning fits one line of a report."""
+
+    name: str
+    unit: str
+    direction: Direction
+    # One sentence: which instants or readings it is made of.
+    meaning: str
+    # Where METHODOLOGY says how it is made, or the formula itself.
+    method: str
+
+    def __post_init__(self) -> None:
+        """Refuse a unit nobody knows and a name that does not carry its unit."""
+        if self.unit not in UNITS:
+            message = f"metric {self.name}: unit {self.unit!r} is none of {', '.join(UNITS)}"
+            raise ValueError(message)
+        if self.unit not in self.name.split("_"):
+            message = (
+                f"metric {self.name}: the name must carry its unit ({self.unit})"
+            )
+            raise ValueError(message)
+
+
+_METRICS: dict[str, Metric] = {}
+
+# Every metric that a bench has declared; filled when the bench's module is imported.
+METRICS: Final[Mapping[str, Metric]] = MappingProxyType(_METRICS)
+
+
+def register(*metrics: Metric) -> None:
+    """Declare metrics; declaring the same one twice is harmless.
+
+    Raises:
+        ValueError: the name is taken by a different metric.
+    """
+    for metric in metrics:
+        if _METRICS.setdefault(metric.name, metric) != metric:
+            message = f"metric {metric.name} is declared twice, with different definitions"
+            raise ValueError(message)
+
+
+def metric(name: str) -> Metric:
+    """Give a declared metric.
+
+    Raises:
+        ConfigError: nothing declared that name.
+    """
+    found = _METRICS.get(name)
+    if found is None:
+        message = f"unknown metric {name!r}; known metrics: {', '.join(sorted(_METRICS)) or 'none'}"
+        raise ConfigError(message, code="metric-unknown")
+    return found
