@@ -8,7 +8,7 @@ is needed: ``5`` could be seconds or milliseconds, and only its writer knows.
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
 from typing import Final
 
@@ -131,13 +131,15 @@ def format_ratio(ratio: float) -> str:
 
 
 def format_value(value: float, unit: str) -> str:
-    """Show a value of one of the program's own units: ns, bytes, rps, count or ratio.
+    """Show a value of one of the program's own units: ns, bytes, bytes/s, 1/s, count or ratio.
 
     Any other unit is printed as it is, after the number.
     """
-    formats = {
+    formats: dict[str, Callable[[float], str]] = {
         "ns": format_duration,
         "bytes": format_bytes,
+        "bytes/s": lambda value: f"{format_bytes(value)}/s",
+        "1/s": format_rate,
         "rps": format_rate,
         "count": format_count,
         "ratio": format_ratio,
@@ -214,7 +216,7 @@ def _digits(value: float, *, is_whole: bool = False) -> str:
 
 
 def _exact(value: int, units: Mapping[str, int]) -> str:
-    """Write a whole number with the largest unit that divides it ("us", since "µs" is hard to type)."""
+    """Write a whole number with the largest unit that divides it, and that is easy to type."""
     if value == 0:
         return f"0{next(iter(units))}"
     unit = max(

@@ -151,6 +151,7 @@ BATCHES: Final = Table(
         _maybe("launcher_user_ns", "ns", "the launcher's own user CPU time during the batch"),
         _maybe("launcher_system_ns", "ns", "the launcher's own system CPU time during the batch"),
         _whole("is_floor", "", "a batch of null runtimes, for comparison", type=ArrowType.BOOL),
+        _whole("starts_count", "count", "how many sandboxes were released"),
     ),
 )
 
@@ -158,16 +159,95 @@ WINDOWS: Final = Table(
     name="windows",
     meaning="one row for each timed window: who else used the machine meanwhile",
     columns=(
-        _whole("label", "", "what was timed in the window", type=ArrowType.UTF8),
+        _whole("name", "", "what was timed in the window", type=ArrowType.UTF8),
         _whole("started_at_ns", INSTANT, "the window began"),
         _whole("ended_at_ns", INSTANT, "the window ended"),
-        _maybe("foreign_cpu_ratio", "share of all CPUs", "used by others", type=ArrowType.FLOAT64),
-        _maybe("own_cpu_ratio", "share of all CPUs", "used by the trial", type=ArrowType.FLOAT64),
-        _maybe("steal_ratio", "share of all CPUs", "taken by the host", type=ArrowType.FLOAT64),
+        _maybe("own_cpu_ns", "ns", "CPU time used by Seatrial and its sandboxes"),
+        _maybe("host_busy_ns", "ns", "CPU time used by everybody on the host"),
+        _maybe("steal_ns", "ns", "CPU time that the hypervisor gave to another guest"),
+        _maybe("processors_count", "count", "processors of the host"),
         _maybe("gate_wait_ns", "ns", "waited for quiet before the window"),
+        _maybe("was_quiet", "", "the host was quiet when it began", type=ArrowType.BOOL),
+        _maybe("foreign_cpu_ratio", "share of all CPU", "used by others", type=ArrowType.FLOAT64),
+        _maybe("steal_ratio", "share of all CPU", "stolen", type=ArrowType.FLOAT64),
     ),
 )
 
+LOADS: Final = Table(
+    name="loads",
+    meaning="one row for each load that the engine offered: its window and its counters",
+    columns=(
+        _whole("measure_start_ns", INSTANT, "the measure phase began"),
+        _whole("measure_end_ns", INSTANT, "the measure phase ended"),
+        _whole("intended_count", "count", "requests that were due, in all phases"),
+        _whole("sent_count", "count", "requests that were sent"),
+        _whole("ok_count", "count", "correct replies"),
+        _whole("timeout_count", "count", "requests without a reply in time"),
+        _whole("error_count", "count", "requests that failed in another way"),
+        _whole("records_dropped_count", "count", "records that found no room"),
+        _maybe("generator_user_ns", "ns", "user CPU time of the engine"),
+        _maybe("generator_system_ns", "ns", "system CPU time of the engine"),
+        _maybe("sandbox_cpu_ns", "ns", "CPU time charged to the sandbox's cgroup meanwhile"),
+        _maybe("offered_rps", "1/s", "the rate asked for; null: closed", type=ArrowType.FLOAT64),
+    ),
+)
+
+PROBES: Final = Table(
+    name="probes",
+    meaning="one row for each timed batch of a probe inside the sandbox",
+    columns=(
+        _whole("probe", "", "name of the probe", type=ArrowType.UTF8),
+        _whole("position", "", "its place among the probe's batches, from 0"),
+        _whole("batch_ns", "ns", "length of the batch on the guest's monotonic clock"),
+        _maybe("operations_count", "count", "operations in the batch"),
+        _maybe("batch_bytes", "bytes", "bytes moved in the batch"),
+    ),
+)
+
+MEMORY: Final = Table(
+    name="memory",
+    meaning="one row for each reading of the memory that the live sandboxes hold together",
+    columns=(
+        _whole("count", "count", "live sandboxes"),
+        _whole("is_settled", "", "two readings in a row had agreed", type=ArrowType.BOOL),
+        _whole("is_final", "", "the reading that counts", type=ArrowType.BOOL),
+        _whole("since_last_start_ns", "ns", "time since the last sandbox was up"),
+        _maybe("processes_count", "count", "processes of the sandboxes, runtimes included"),
+        _maybe("pss_bytes", "bytes", "proportional set size of those processes"),
+        _maybe("uss_bytes", "bytes", "memory that only one of them maps"),
+        _maybe("rss_bytes", "bytes", "resident set size, shared pages counted again and again"),
+        _maybe("cgroup_bytes", "bytes", "charged to the sandboxes' cgroups"),
+        _maybe("mem_available_drop_bytes", "bytes", "drop of the host's MemAvailable"),
+        _maybe("slab_growth_bytes", "bytes", "growth of the kernel's slab memory"),
+    ),
+)
+
+IDLE: Final = Table(
+    name="idle",
+    meaning="one row for each stretch in which the live sandboxes were left alone",
+    columns=(
+        _whole("count", "count", "live sandboxes"),
+        _whole("window_ns", "ns", "length of the stretch"),
+        _maybe("cpu_ns", "ns", "CPU time charged to all their cgroups meanwhile"),
+    ),
+)
+
+_ALL: Final = (
+    STARTS,
+    BATCHES,
+    REQUESTS,
+    LOADS,
+    MEMORY,
+    IDLE,
+    PROBES,
+    SAMPLES,
+    WINDOWS,
+    SENTINEL,
+)
+
 TABLES: Final[Mapping[str, Table]] = MappingProxyType(
-    {table.name: table for table in (STARTS, REQUESTS, SAMPLES, BATCHES, WINDOWS)}
+    {
+        table.name: table
+        for table in (STARTS, BATCHES, REQUESTS, LOADS, PROBES, MEMORY, IDLE, SAMPLES, WINDOWS)
+    }
 )

@@ -8,14 +8,15 @@ from typing import Final
 
 from seatrial.errors import ConfigError
 
-# What a metric may be measured in, and what a person needs to know about it.
+# The units that a metric may have, each with what the metric's name carries for it.
 UNITS: Final[Mapping[str, str]] = MappingProxyType(
     {
-        "ns": "nanoseconds",
+        "ns": "ns",
         "bytes": "bytes",
-        "rps": "per second",
-        "ratio": "a share or a factor, without a unit",
-        "count": "a number of things",
+        "ratio": "ratio",
+        "count": "count",
+        "1/s": "rps",
+        "bytes/s": "bytes_per_s",
     }
 )
 
@@ -45,10 +46,8 @@ class Metric:
         if self.unit not in UNITS:
             message = f"metric {self.name}: unit {self.unit!r} is none of {', '.join(UNITS)}"
             raise ValueError(message)
-        if self.unit not in self.name.split("_"):
-            message = (
-                f"metric {self.name}: the name must carry its unit ({self.unit})"
-            )
+        if f"_{UNITS[self.unit]}_" not in f"_{self.name}_":
+            message = f"metric {self.name}: the name must carry its unit ({UNITS[self.unit]})"
             raise ValueError(message)
 
 
