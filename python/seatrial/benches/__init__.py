@@ -1,0 +1,1 @@
+"""The questions Seatrial can ask about a runtime, one file a question."""

@@ -1,0 +1,327 @@
+"""What latency does a service in the sandbox give at a given load, and what is its peak?
+
+One sandbox runs the guest's rpc server behind a veth pair (the plain ``process`` too, so that the
+price of the veth is in every number alike). A *closed* point keeps ``connections`` connections
+busy and tells capacity; an *open* point sends Poisson arrivals at a rate, whatever the replies
+do, and tells the response time a user would feel. METHODOLOGY 5.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, cast
+
+from seatrial.benches.base import BenchTrial, Samples, TrialContext, TrialTables
+from seatrial.benches.held import HeldSandbox
+from seatrial.loadgen import LoadRequest, run_load
+from seatrial.model.experiment import NetworkMode
+from seatrial.model.finding import Finding, Severity
+from seatrial.model.metric import Direction, Metric
+
+if TYPE_CHECKING:
+    import polars
+
+    from seatrial.model.experiment import Experiment, LoadSettings
+    from seatrial.model.plan import Point
+
+SERVICE_PORT = 7000
+NS_PER_S = 1_000_000_000
+RECORDS_MAX = 4_000_000
+CLOSED = "closed"
+OPEN = "open"
+PHASE_MEASURE = 1
+OUTCOME_OK = 0
+GENERATOR_LAG_SHARE = 0.10
+"""A trial whose p99 send lag exceeds this share of its p99 response time says more about the
+generator than about the service."""
+ACHIEVED_RATIO_MIN = 0.97
+
+METRICS = (
+    Metric(
+        name="response_time_ns",
+        unit="ns",
+        direction=Direction.LOWER,
+        meaning="From the instant a request was due to its last byte: what a user would feel",
+        method="done_at - intended_at of correct replies intended in the measure phase",
+    ),
+    Metric(
+        name="service_time_ns",
+        unit="ns",
+        direction=Direction.LOWER,
+        meaning="From sending a request to its last byte",
+        method="done_at - sent_at of correct replies intended in the measure phase",
+    ),
+    Metric(
+        name="send_lag_ns",
+        unit="ns",
+        direction=Direction.NONE,
+        meaning="How late a request was sent; in an open loop the queue for a free slot included",
+        method="sent_at - intended_at of requests intended in the measure phase",
+    ),
+    Metric(
+        name="achieved_rps",
+        unit="rps",
+        direction=Direction.HIGHER,
+        meaning="Correct replies a second",
+        method="correct replies that ended in the measure phase / its length",
+    ),
+    Metric(
+        name="failed_ratio",
+        unit="ratio",
+        direction=Direction.LOWER,
+        meaning="Share of requests without a correct reply",
+        method="requests intended in the measure phase with another outcome than ok / all of them",
+    ),
+    Metric(
+        name="request_cpu_ns",
+        unit="ns",
+        direction=Direction.LOWER,
+        meaning="CPU time the sandbox, its runtime included, used for one correct reply",
+        method="CPU of the outer cgroup over the load / correct replies of all phases",
+    ),
+)
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class LoadBench:
+    """Closed- and open-loop load on a service in one sandbox."""
+
+    name: str = "load"
+    question: str = "What latency does a service in it give at a given load, and what is its peak?"
+    headline: str = "response_time_ns"
+    metrics: tuple[Metric, ...] = METRICS
+
+    def estimate_ns(self, experiment: Experiment, point: Point, driver: str) -> int:
+        """Returns the load's own length and a start and stop."""
+        del point
+        settings = cast("LoadSettings", experiment.load)
+        start_ns = 900_000_000 if driver.startswith("runsc") else 500_000_000
+        return settings.warm_up_ns + settings.duration_ns + start_ns
+
+    def open(self, context: TrialContext) -> BenchTrial:
+        """Returns the trial."""
+        return LoadTrial(context)
+
+    def derive(
+        self, tables: Mapping[str, polars.DataFrame], point: Point
+    ) -> tuple[Samples, ...]:
+        """Returns the samples of the measure phase."""
+        return derive_load(tables, point)
+
+    def judge(
+        self, tables: Mapping[str, polars.DataFrame], point: Point
+    ) -> tuple[Finding, ...]:
+        """Returns the verdict on the load: generator-bound, saturated, failed requests."""
+        return judge_load(tables, point)
+
+
+class LoadTrial:
+    """Starts a server in a sandbox and offers load to it."""
+
+    def __init__(self, context: TrialContext) -> None:
+        self._context = context
+        self._settings = cast("LoadSettings", context.experiment.load)
+        self._sandbox = HeldSandbox(
+            context,
+            role=(
+                "serve",
+                "--protocol",
+                "rpc",
+                "--listen",
+                f"tcp:0.0.0.0:{SERVICE_PORT}",
+                "--workers",
+                str(self._settings.workers),
+            ),
+            network=NetworkMode.VETH,
+        )
+        self.tables = TrialTables()
+        self.findings: list[Finding] = self._sandbox.findings
+
+    def set_up(self) -> None:
+        """Starts the server."""
+        self._sandbox.start()
+        self._target = self._sandbox.session.endpoint(self._sandbox.plan_id, SERVICE_PORT)
+
+    def warm_up(self) -> None:
+        """Does nothing: the engine's own warm-up phase runs inside the one load."""
+
+    def measure(self) -> None:
+        """Runs the load once, warm-up and drain phases of the engine included."""
+        values = self._context.spec.point.values
+        settings = self._settings
+        is_open = values["mode"] == OPEN
+        request = LoadRequest(
+            target=self._target,
+            protocol="rpc",
+            operation=settings.operation,
+            payload_bytes=settings.payload_bytes,
+            demand=settings.demand,
+            arrival="poisson" if is_open else "closed",
+            rate_rps=float(values["rate_rps"]) if is_open else None,
+            connections=int(values["connections"]),
+            threads=settings.threads,
+            depth=settings.depth,
+            warm_up_ns=settings.warm_up_ns,
+            measure_ns=settings.duration_ns,
+            drain_ns=settings.drain_ns,
+            request_timeout_ns=settings.request_timeout_ns,
+            records_max=RECORDS_MAX,
+            seed=self._context.spec.seed,
+        )
+        cgroups = self._sandbox.session.cgroups(self._sandbox.plan_id)
+        with self._context.window("load"):
+            before = cgroups.read_cpu()
+            result = run_load(request)
+            after = cgroups.read_cpu()
+        known = before is not None and after is not None
+        self.tables.put("requests", result)
+        self.tables.add(
+            "loads",
+            {
+                "measure_start_ns": result.measure_start_ns,
+                "measure_end_ns": result.measure_end_ns,
+                "intended_count": result.intended_count,
+                "sent_count": result.sent_count,
+                "ok_count": result.ok_count,
+                "timeout_count": result.timeout_count,
+                "error_count": result.error_count,
+                "records_dropped_count": result.records_dropped_count,
+                "generator_user_ns": result.generator_user_ns,
+                "generator_system_ns": result.generator_system_ns,
+                "sandbox_cpu_ns": after.total_ns - before.total_ns if known else None,
+                "offered_rps": request.rate_rps,
+            },
+        )
+        if result.was_interrupted:
+            raise KeyboardInterrupt
+
+    def drain(self) -> None:
+        """Does nothing: the engine drained before it returned."""
+
+    def tear_down(self) -> None:
+        """Stops the server."""
+        self._sandbox.stop()
+
+
+def _measured(tables: Mapping[str, polars.DataFrame]) -> polars.DataFrame | None:
+    requests = tables.get("requests")
+    if requests is None:
+        return None
+    return requests.filter(requests["phase"] == PHASE_MEASURE)
+
+
+def _span(frame: polars.DataFrame, end: str, start: str) -> list[float]:
+    values = (frame[end] - frame[start]).drop_nulls().to_list()
+    return [float(value) for value in values]
+
+
+def derive_load(
+    tables: Mapping[str, polars.DataFrame], point: Point
+) -> tuple[Samples, ...]:
+    """Returns latencies of correct replies, rates and CPU."""
+    measured, loads = _measured(tables), tables.get("loads")
+    if measured is None or loads is None or measured.height == 0:
+        return ()
+    load = loads.row(0, named=True)
+    correct = measured.filter(measured["outcome"] == OUTCOME_OK)
+    requests = tables["requests"]
+    ended_inside = requests.filter(
+        (requests["outcome"] == OUTCOME_OK)
+        & (requests["done_at_ns"] >= load["measure_start_ns"])
+        & (requests["done_at_ns"] < load["measure_end_ns"])
+    ).height
+    length_ns = load["measure_end_ns"] - load["measure_start_ns"]
+    values: dict[str, list[float]] = {
+        "service_time_ns": _span(correct, "done_at_ns", "sent_at_ns"),
+        "achieved_rps": [ended_inside * NS_PER_S / length_ns],
+        "failed_ratio": [1 - correct.height / measured.height],
+    }
+    if point.values["mode"] == OPEN:
+        values["response_time_ns"] = _span(correct, "done_at_ns", "intended_at_ns")
+        values["send_lag_ns"] = _span(measured, "sent_at_ns", "intended_at_ns")
+    if load["sandbox_cpu_ns"] is not None and load["ok_count"] > 0:
+        values["request_cpu_ns"] = [load["sandbox_cpu_ns"] / load["ok_count"]]
+    return tuple(Samples(metric=name, values=taken) for name, taken in values.items() if taken)
+
+
+def judge_load(
+    tables: Mapping[str, polars.DataFrame], point: Point
+) -> tuple[Finding, ...]:
+    """Returns why the load's numbers may not be taken at face value."""
+    measured, loads = _measured(tables), tables.get("loads")
+    if measured is None or loads is None:
+        return ()
+    load = loads.row(0, named=True)
+    findings: list[Finding] = []
+    if load["records_dropped_count"] > 0:
+        findings.append(_dropped(load))
+    if measured.height == 0:
+        return tuple(findings)
+    correct = measured.filter(measured["outcome"] == OUTCOME_OK)
+    if correct.height < measured.height:
+        findings.append(_failed(measured, correct))
+    if point.values["mode"] == OPEN and correct.height > 0:
+        findings += _open_loop_verdict(measured, correct, load)
+    return tuple(findings)
+
+
+def _dropped(load: Mapping[str, int]) -> Finding:
+    return Finding(
+        code="records-dropped",
+        severity=Severity.ERROR,
+        message=f"{load['records_dropped_count']} request records did not fit: quantiles are of "
+        "the first ones only",
+        evidence={"records_dropped_count": load["records_dropped_count"]},
+    )
+
+
+def _failed(measured: polars.DataFrame, correct: polars.DataFrame) -> Finding:
+    failed_count = measured.height - correct.height
+    return Finding(
+        code="request-failures",
+        severity=Severity.ERROR,
+        message=f"{failed_count} of {measured.height} requests got no correct reply; latencies "
+        "are of the others only",
+        evidence={"failed_count": failed_count, "requests_count": measured.height},
+    )
+
+
+def _open_loop_verdict(
+    measured: polars.DataFrame, correct: polars.DataFrame, load: Mapping[str, float]
+) -> list[Finding]:
+    """Judges generator and service of an open loop apart.
+
+    The share of achieved in *truly intended* requests is used, not in the nominal rate: a Poisson
+    schedule of n arrivals scatters by 1/sqrt(n) about its rate without anyone's fault.
+    """
+    findings: list[Finding] = []
+    lag_ns = (measured["sent_at_ns"] - measured["intended_at_ns"]).drop_nulls()
+    response_ns = correct["done_at_ns"] - correct["intended_at_ns"]
+    lag_p99, response_p99 = lag_ns.quantile(0.99), response_ns.quantile(0.99)
+    done_in_time = correct.filter(correct["done_at_ns"] < load["measure_end_ns"]).height
+    achieved_ratio = done_in_time / measured.height
+    is_saturated = achieved_ratio < ACHIEVED_RATIO_MIN
+    if is_saturated:
+        findings.append(
+            Finding(
+                code="saturated",
+                severity=Severity.WARNING,
+                message=f"only {achieved_ratio:.1%} of the requests due in the measure phase were "
+                "answered in it: the offered load is above capacity",
+                evidence={"achieved_ratio": achieved_ratio, "requests_count": measured.height},
+            )
+        )
+    if lag_p99 is not None and response_p99 and not is_saturated:
+        share_ratio = lag_p99 / response_p99
+        if share_ratio > GENERATOR_LAG_SHARE:
+            findings.append(
+                Finding(
+                    code="generator-bound",
+                    severity=Severity.WARNING,
+                    message=f"the generator's p99 send lag is {share_ratio:.0%} of the p99 "
+                    "response time: the tail is partly our own",
+                    evidence={"send_lag_ns_p99": lag_p99, "response_time_ns_p99": response_p99},
+                )
+            )
+    return findings

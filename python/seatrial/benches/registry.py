@@ -1,0 +1,37 @@
+"""The benches by name, and their metrics in the metric registry."""
+
+from __future__ import annotations
+
+from seatrial.benches.base import Bench
+from seatrial.benches.density import DensityBench
+from seatrial.benches.inside import InsideBench
+from seatrial.benches.load import LoadBench
+from seatrial.benches.start import StartBench
+from seatrial.errors import ConfigError
+from seatrial.model.metric import register
+
+BENCHES: dict[str, Bench] = {
+    bench.name: bench for bench in (StartBench(), DensityBench(), LoadBench(), InsideBench())
+}
+
+for _bench in BENCHES.values():
+    register(*_bench.metrics)
+
+
+def names() -> tuple[str, ...]:
+    """Returns the names of all benches, in the order a reader asks the questions."""
+    return tuple(BENCHES)
+
+
+def get(name: str) -> Bench:
+    """Returns a bench.
+
+    Raises:
+        ConfigError: no bench has that name; the message lists those that exist.
+    """
+    if name not in BENCHES:
+        raise ConfigError(
+            f"unknown bench {name!r}; expected one of: {', '.join(BENCHES)}",
+            hint="run 'seatrial list'",
+        )
+    return BENCHES[name]

@@ -1,0 +1,387 @@
+"""How fast does a sandbox start: alone, and N at once? What CPU does a start cost?
+
+One round releases ``concurrency`` starts by one barrier in the launcher, waits until each sandbox
+has answered a ping, reads its cgroup's CPU books, then asks all to stop and waits until nothing
+of them is left. The launcher's floor, the same number of null starts, is taken in the same round,
+just before. METHODOLOGY 3 defines each number.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, cast
+
+from seatrial.benches.base import BenchTrial, Group, Samples, TrialContext, TrialTables
+from seatrial.drivers.base import SandboxSpec
+from seatrial.model.finding import Finding, Severity
+from seatrial.model.metric import Direction, Metric
+
+if TYPE_CHECKING:
+    import polars
+
+    from seatrial.drivers.base import DriverSession
+    from seatrial.launch.plan import StartPlan, StartResult, StopResult
+    from seatrial.model.experiment import Experiment, StartSettings
+    from seatrial.model.plan import Point
+
+NULL_DRIVER = "null"
+STOP_GRACE_NS = 5_000_000_000
+GONE_TIMEOUT_NS = 10_000_000_000
+LAUNCH_MARGIN_NS = 15_000_000_000
+
+
+def _latency(name: str, meaning: str, method: str) -> Metric:
+    return Metric(
+        name=name, unit="ns", direction=Direction.LOWER, meaning=meaning, method=method
+    )
+
+
+METRICS = (
+    _latency(
+        "start_first_byte_ns",
+        "From the release of the batch to the first byte that the sandbox's process sent",
+        "first_byte_at - due_at, each start",
+    ),
+    _latency(
+        "start_ready_ns",
+        "From the release of the batch to the guest's word that it is ready",
+        "ready_at - due_at, each start",
+    ),
+    _latency(
+        "start_first_reply_ns",
+        "From the release of the batch to the first answer to a ping",
+        "first_reply_at - due_at, each start",
+    ),
+    _latency(
+        "start_launch_lag_ns",
+        "How late the launcher itself was: from the release to just before clone",
+        "invoked_at - due_at, each start",
+    ),
+    _latency(
+        "start_makespan_ns",
+        "From the release of a batch to the last first byte in it",
+        "max(first_byte_at) - released_at, each batch whose starts all succeeded",
+    ),
+    _latency(
+        "start_release_skew_ns",
+        "How far apart the starts of one batch were invoked",
+        "max(invoked_at) - min(invoked_at), each batch",
+    ),
+    _latency(
+        "start_cpu_ns",
+        "CPU time of one start, runtime and payload, user and system",
+        "CPU books of the sandbox's own outer cgroup when the batch has answered",
+    ),
+    _latency(
+        "start_cpu_user_ns",
+        "The user part of start_cpu_ns",
+        "as start_cpu_ns; the kernel splits by tick sampling, so single values are coarse",
+    ),
+    _latency(
+        "start_cpu_system_ns",
+        "The system part of start_cpu_ns",
+        "as start_cpu_ns; the kernel splits by tick sampling, so single values are coarse",
+    ),
+    _latency(
+        "start_launcher_cpu_ns",
+        "CPU time the launcher itself used for one start; not part of start_cpu_ns",
+        "RUSAGE_SELF of the launcher over a batch / starts in it",
+    ),
+    _latency(
+        "stop_exit_ns",
+        "From the stop request to the exit of the process that was started",
+        "exit_seen_at - stop_requested_at, each sandbox",
+    ),
+    _latency(
+        "teardown_ns",
+        "From the stop request until no process, cgroup, state file or mount of it is left",
+        "gone_at - stop_requested_at, each sandbox",
+    ),
+    Metric(
+        name="start_success_ratio",
+        unit="ratio",
+        direction=Direction.HIGHER,
+        meaning="Share of starts that reached their first reply before the deadline",
+        method="1 for a success, 0 for a failure, each start",
+    ),
+)
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class StartBench:
+    """Start latency, makespan, CPU and teardown at one concurrency."""
+
+    name: str = "start"
+    question: str = "How fast does a sandbox start, alone and N at once, and what CPU does it cost?"
+    headline: str = "start_first_byte_ns"
+    metrics: tuple[Metric, ...] = METRICS
+
+    def estimate_ns(self, experiment: Experiment, point: Point, driver: str) -> int:
+        """Returns a rough length: the median start, queued on the processors, and teardown."""
+        settings = cast("StartSettings", experiment.start)
+        typical_ns = 180_000_000 if driver.startswith("runsc") else 30_000_000
+        per_round_ns = 150_000_000 + typical_ns * (1 + int(point.values["concurrency"]) // 2)
+        return settings.rounds * per_round_ns
+
+    def open(self, context: TrialContext) -> BenchTrial:
+        """Returns the trial."""
+        return StartTrial(context)
+
+    def derive(
+        self, tables: Mapping[str, polars.DataFrame], point: Point
+    ) -> tuple[Samples, ...]:
+        """Returns the samples; see METRICS for each formula."""
+        return derive_start(tables, point)
+
+    def judge(
+        self, tables: Mapping[str, polars.DataFrame], point: Point
+    ) -> tuple[Finding, ...]:
+        """Returns start failures and a first round slower than the rest."""
+        return judge_start(tables, point)
+
+
+class StartTrial:
+    """One trial: ``rounds`` batches, each with its floor."""
+
+    def __init__(self, context: TrialContext) -> None:
+        self._context = context
+        self._settings = cast("StartSettings", context.experiment.start)
+        self._concurrency = int(context.spec.point.values["concurrency"])
+        self._next_index = 0
+        self.tables = TrialTables()
+        self.findings: list[Finding] = []
+
+    def set_up(self) -> None:
+        """Opens the session of the runtime and of the null runtime."""
+        self._session = self._context.open_session(self._context.spec.driver)
+        self._floor = self._context.open_session(NULL_DRIVER)
+
+    def warm_up(self) -> None:
+        """Starts one sandbox and one null process; both are thrown away."""
+        warm = TrialTables()
+        self._batch(self._floor, count=1, round_number=0, tables=warm)
+        self._batch(self._session, count=1, round_number=0, tables=warm)
+
+    def measure(self) -> None:
+        """Runs the rounds inside one gated window a round."""
+        for round_number in range(self._settings.rounds):
+            with self._context.window(f"round-{round_number}"):
+                for session in (self._floor, self._session):
+                    self._batch(
+                        session,
+                        count=self._concurrency,
+                        round_number=round_number,
+                        tables=self.tables,
+                    )
+
+    def drain(self) -> None:
+        """Does nothing: a round ends when its sandboxes are gone."""
+
+    def tear_down(self) -> None:
+        """Does nothing: the runner closes the sessions, which removes what a failure left."""
+
+    def _batch(
+        self, session: DriverSession, *, count: int, round_number: int, tables: TrialTables
+    ) -> None:
+        is_floor = session is self._floor
+        plans = [self._plan(session, is_floor=is_floor) for _ in range(count)]
+        with ExitStack() as stack:
+            for plan in plans:
+                stack.callback(session.release, plan.id)
+            self._run_batch(
+                session, plans, round_number=round_number, is_floor=is_floor, tables=tables
+            )
+
+    def _plan(self, session: DriverSession, *, is_floor: bool) -> StartPlan:
+        index, self._next_index = self._next_index, self._next_index + 1
+        spec = SandboxSpec(
+            role=("null",) if is_floor else ("idle",),
+            network=self._context.experiment.network,
+            ready="hello" if is_floor else "ready",
+            deadline_ns=self._settings.deadline_ns,
+        )
+        return session.plan(spec, index)
+
+    def _run_batch(
+        self,
+        session: DriverSession,
+        plans: Sequence[StartPlan],
+        *,
+        round_number: int,
+        is_floor: bool,
+        tables: TrialTables,
+    ) -> None:
+        batch = session.launcher.start(
+            plans,
+            wait_for="hello" if is_floor else "reply",
+            hold=True,
+            timeout_ns=self._settings.deadline_ns + LAUNCH_MARGIN_NS,
+        )
+        books = {plan.id: session.cgroups(plan.id).read_cpu() for plan in plans}
+        stops = {
+            stop.id: stop
+            for stop in session.launcher.stop(how="request", grace_ns=STOP_GRACE_NS)
+        }
+        tables.add(
+            "batches",
+            {
+                "round": round_number,
+                "is_floor": is_floor,
+                "starts_count": len(plans),
+                "released_at_ns": batch.released_at_ns,
+                "launcher_user_ns": batch.launcher_user_ns,
+                "launcher_system_ns": batch.launcher_system_ns,
+            },
+        )
+        for position, result in enumerate(batch.results):
+            gone_at_ns = self._gone(session, result, is_floor=is_floor)
+            cpu = books[result.id]
+            row = start_row(result, stops.get(result.id))
+            row.update(
+                round=round_number,
+                position=position,
+                is_floor=is_floor,
+                cgroup_cpu_ns=None if cpu is None else cpu.total_ns,
+                cgroup_user_ns=None if cpu is None else cpu.user_ns,
+                cgroup_system_ns=None if cpu is None else cpu.system_ns,
+                gone_at_ns=gone_at_ns,
+            )
+            tables.add("starts", row)
+
+    def _gone(
+        self, session: DriverSession, result: StartResult, *, is_floor: bool
+    ) -> int | None:
+        gone_at_ns = session.wait_gone(result.id, time.monotonic_ns() + GONE_TIMEOUT_NS)
+        if gone_at_ns is None and not is_floor:
+            self.findings.append(
+                Finding(
+                    code="leftovers",
+                    severity=Severity.ERROR,
+                    message=f"sandbox {result.id} was not gone "
+                    f"{GONE_TIMEOUT_NS // 1_000_000_000} s after it was stopped",
+                    evidence={"sandbox": result.id},
+                    trial_id=self._context.spec.trial_id,
+                    driver=self._context.spec.driver,
+                )
+            )
+        return gone_at_ns
+
+
+def start_row(result: StartResult, stop: StopResult | None) -> dict[str, object]:
+    """Returns a start's raw instants as one row, completed by what its stop brought."""
+    row: dict[str, object] = dataclasses.asdict(result)
+    if stop is not None:
+        for name in ("stop_requested_at_ns", "exit_seen_at_ns", "exit_code", "signal"):
+            if row.get(name) is None:
+                row[name] = getattr(stop, name)
+        for name in ("user_ns", "system_ns", "max_rss_bytes"):
+            if getattr(stop, name) is not None:
+                row[name] = getattr(stop, name)
+    return row
+
+
+def _difference(frame: polars.DataFrame, end: str, start: str) -> list[float]:
+    """Returns end - start of the rows that reached ``end``, in row order (ns)."""
+    rows = frame.select((frame[end] - frame[start]).alias("difference")).drop_nulls()
+    return [float(value) for value in rows["difference"].to_list()]
+
+
+_SPANS = (
+    ("start_first_byte_ns", "first_byte_at_ns", "due_at_ns"),
+    ("start_ready_ns", "ready_at_ns", "due_at_ns"),
+    ("start_first_reply_ns", "first_reply_at_ns", "due_at_ns"),
+    ("start_launch_lag_ns", "invoked_at_ns", "due_at_ns"),
+    ("stop_exit_ns", "exit_seen_at_ns", "stop_requested_at_ns"),
+    ("teardown_ns", "gone_at_ns", "stop_requested_at_ns"),
+)
+_BOOKS = (
+    ("start_cpu_ns", "cgroup_cpu_ns"),
+    ("start_cpu_user_ns", "cgroup_user_ns"),
+    ("start_cpu_system_ns", "cgroup_system_ns"),
+)
+
+
+def derive_start(
+    tables: Mapping[str, polars.DataFrame], point: Point
+) -> tuple[Samples, ...]:
+    """Returns every start metric, for the runtime and for the floor."""
+    del point  # the formulas are the same at every concurrency
+    starts, batches = tables.get("starts"), tables.get("batches")
+    if starts is None or batches is None:
+        return ()
+    samples: list[Samples] = []
+    for group in Group:
+        is_floor = group is Group.FLOOR
+        rows = starts.filter(starts["is_floor"] == is_floor)
+        succeeded = rows.filter(rows["outcome"] == "ok")
+        values = {name: _difference(succeeded, end, start) for name, end, start in _SPANS}
+        for name, column in _BOOKS:
+            values[name] = [float(v) for v in succeeded[column].drop_nulls().to_list()]
+        values["start_success_ratio"] = [float(v == "ok") for v in rows["outcome"].to_list()]
+        values.update(_batch_values(rows, batches.filter(batches["is_floor"] == is_floor)))
+        samples += [
+            Samples(metric=name, values=taken, group=group)
+            for name, taken in values.items()
+            if taken
+        ]
+    return tuple(samples)
+
+
+def _batch_values(
+    rows: polars.DataFrame, batches: polars.DataFrame
+) -> dict[str, list[float]]:
+    """Returns the metrics that exist once a batch: makespan, release skew, launcher CPU."""
+    makespans: list[float] = []
+    skews: list[float] = []
+    launcher: list[float] = []
+    for batch in batches.iter_rows(named=True):
+        members = rows.filter(rows["round"] == batch["round"])
+        invoked = members["invoked_at_ns"].drop_nulls().to_list()
+        if invoked:
+            skews.append(float(max(invoked) - min(invoked)))
+        if (members["outcome"] == "ok").all() and members.height > 0:
+            last = max(members["first_byte_at_ns"].to_list())
+            makespans.append(float(last - batch["released_at_ns"]))
+        cpu_ns = batch["launcher_user_ns"] + batch["launcher_system_ns"]
+        launcher.append(cpu_ns / batch["starts_count"])
+    return {
+        "start_makespan_ns": makespans,
+        "start_release_skew_ns": skews,
+        "start_launcher_cpu_ns": launcher,
+    }
+
+
+def judge_start(
+    tables: Mapping[str, polars.DataFrame], point: Point
+) -> tuple[Finding, ...]:
+    """Returns a finding that names every way in which starts failed, with its count."""
+    starts = tables.get("starts")
+    if starts is None:
+        return ()
+    failed = starts.filter((starts["outcome"] != "ok") & ~starts["is_floor"])
+    if failed.height == 0:
+        return ()
+    counts: dict[str, int] = {}
+    for outcome in failed["outcome"].to_list():
+        counts[outcome] = counts.get(outcome, 0) + 1
+    measured = starts.filter(~starts["is_floor"]).height
+    kinds = ", ".join(f"{count} {outcome}" for outcome, count in sorted(counts.items()))
+    example = next((text for text in failed["error"].to_list() if text), None)
+    stderr = next((text for text in failed["stderr_tail"].to_list() if text), None)
+    return (
+        Finding(
+            code="start-failures",
+            severity=Severity.ERROR,
+            message=f"{failed.height} of {measured} starts failed at concurrency "
+            f"{point.values['concurrency']}: {kinds}",
+            evidence={
+                **counts,
+                "starts_count": measured,
+                "first_error": example or "",
+                "stderr_tail": (stderr or "")[-400:],
+            },
+        ),
+    )
