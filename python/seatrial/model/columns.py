@@ -232,6 +232,16 @@ IDLE: Final = Table(
     ),
 )
 
+SENTINEL: Final = Table(
+    name="sentinel",
+    meaning="one row for each null start taken beside the trial, to see the machine drift",
+    columns=(
+        _whole("position", "", "its place in time within the trial, from 0"),
+        _whole("at_ns", INSTANT, "it was released"),
+        _whole("first_byte_ns", "ns", "from release to its first byte"),
+    ),
+)
+
 _ALL: Final = (
     STARTS,
     BATCHES,
@@ -245,9 +255,4 @@ _ALL: Final = (
     SENTINEL,
 )
 
-TABLES: Final[Mapping[str, Table]] = MappingProxyType(
-    {
-        table.name: table
-        for table in (STARTS, BATCHES, REQUESTS, LOADS, PROBES, MEMORY, IDLE, SAMPLES, WINDOWS)
-    }
-)
+TABLES: Final[Mapping[str, Table]] = MappingProxyType({table.name: table for table in _ALL})
