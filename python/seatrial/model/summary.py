@@ -1,0 +1,235 @@
+"""What a run says, once analysed: every number of a report, and nothing that is not in one.
+
+``seatrial.analysis`` makes a ``RunSummary`` from a run directory; ``seatrial.report`` only lays it
+out. It is bounded: figures get thinned curves, never raw samples.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Final
+
+from seatrial.model.estimate import Estimate, NotAvailable
+from seatrial.model.finding import Finding
+from seatrial.model.metric import Direction, Metric
+from seatrial.model.plan import Point
+from seatrial.model.scalar import Scalar
+
+# History of the summary's JSON format:
+# 1  first version
+SUMMARY_SCHEMA_VERSION: Final = 1
+
+# Stands in the place of a driver for the launcher's own floor.
+FLOOR: Final = "floor"
+
+
+class Verdict(StrEnum):
+    """What may be said about a number against the baseline's."""
+
+    # Better in the direction of the metric, beyond interval and noise floor.
+    FASTER = "faster"
+    SLOWER = "slower"
+    INDISTINGUISHABLE = "indistinguishable"
+    # It is the baseline itself.
+    BASELINE = "baseline"
+    # There is no ratio, or the metric has no better direction.
+    NOT_JUDGED = "not-judged"
+
+
+class Statistic(StrEnum):
+    """Which property of a sample an estimate is of."""
+
+    P50 = "p50"
+    P90 = "p90"
+    P99 = "p99"
+    P999 = "p99.9"
+    # Of metrics that have one value a trial.
+    MEAN = "mean"
+    PROPORTION = "proportion"
+    # Of a line through all counts: the increment, and what is there at count 0.
+    SLOPE = "slope"
+    FIXED = "fixed"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cell:
+    """One number of the comparison table."""
+
+    bench: str
+    point: Point
+    # A driver's name, or FLOOR.
+    driver: str
+    metric: str
+    statistic: Statistic
+    estimate: Estimate | NotAvailable
+    # Against the baseline at the same point; None for the baseline, the floor and statistics
+    # which are not compared.
+    ratio: Estimate | NotAvailable | None
+    verdict: Verdict
+    # Values in the sample and blocks they came from.
+    n: int
+    blocks_count: int
+    # Values beyond Tukey's outer fences: counted, never dropped.
+    outliers_count: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Distribution:
+    """The distribution of a metric in few points, for figures."""
+
+    bench: str
+    point: Point
+    driver: str
+    metric: str
+    quantiles: tuple[float, ...]
+    values: tuple[float, ...]
+    n: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrendPoint:
+    """One mark of a trend: a position on the axis and the estimate there."""
+
+    x: float
+    estimate: Estimate
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrendLine:
+    """A straight line fitted through the single values of a trend."""
+
+    slope: Estimate
+    fixed: Estimate
+    determination_ratio: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trend:
+    """How a metric follows one axis of a bench, other axes held."""
+
+    bench: str
+    driver: str
+    metric: str
+    statistic: Statistic
+    # Name of the axis, such as "concurrency", and what the other axes were.
+    axis: str
+    held: Mapping[str, Scalar]
+    points: tuple[TrendPoint, ...]
+    line: TrendLine | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DriverSummary:
+    """One driver of the run: what was measured, and how its trials ended."""
+
+    name: str
+    version: str | None
+    is_baseline: bool
+    # {status: how many trials}
+    trials: Mapping[str, int]
+    # Flags of the driver that were set for the run.
+    flags: Mapping[str, str] = field(default_factory=dict)
+    # Why trials are missing, one sentence each, without repetition.
+    reasons: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BenchSummary:
+    """One bench of the run."""
+
+    name: str
+    question: str
+    # The metric that answers the question first.
+    headline: str
+    points: tuple[Point, ...]
+    # Its metrics, in the order in which the bench declares them.
+    metrics: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MethodNote:
+    """One paragraph of how the numbers were made."""
+
+    title: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunSummary:
+    """Everything that may be printed or drawn about one run."""
+
+    run_id: str
+    name: str
+    created: str
+    baseline: str
+    confidence: float
+    blocks: int
+    seed: int
+    plan_hash: str
+    trials_planned: int
+    trials_finished: int
+    drivers: tuple[DriverSummary, ...]
+    benches: tuple[BenchSummary, ...]
+    metrics: Mapping[str, Metric]
+    cells: tuple[Cell, ...]
+    distributions: tuple[Distribution, ...]
+    trends: tuple[Trend, ...]
+    findings: tuple[Finding, ...]
+    # Versions of our own parts by name.
+    versions: Mapping[str, str]
+    # Facts about the machine as name and value, and the key that must agree to compare runs.
+    fingerprint: Mapping[str, str]
+    fingerprint_key: str
+    # The request as it was written.
+    experiment_toml: str
+    method: tuple[MethodNote, ...]
+    schema_version: int = SUMMARY_SCHEMA_VERSION
+
+    def cell(self, *, point: Point, driver: str, metric: str, statistic: Statistic) -> Cell | None:
+        """Give one cell; None when nothing was measured there."""
+        for cell in self.cells:
+            if (cell.point.key, cell.driver, cell.metric, cell.statistic) == (
+                point.key,
+                driver,
+                metric,
+                statistic,
+            ):
+                return cell
+        return None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Change:
+    """One number in two runs."""
+
+    bench: str
+    point: Point
+    driver: str
+    metric: str
+    unit: str
+    direction: Direction
+    statistic: Statistic
+    before: Estimate | NotAvailable
+    after: Estimate | NotAvailable
+    # after over before
+    ratio: Estimate | NotAvailable
+    verdict: Verdict
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunComparison:
+    """Two runs side by side."""
+
+    before_run_id: str
+    after_run_id: str
+    changes: tuple[Change, ...]
+    # What makes the comparison weaker than one inside a run.
+    warnings: tuple[str, ...]
+    # Points that only one of them has.
+    unmatched: tuple[str, ...]
+    schema_version: int = SUMMARY_SCHEMA_VERSION
+
+    @property
+    def regressions(self) -> tuple[Change, ...]:
+        """Everything that became slower, or worse in its direction."""
+        return tuple(change for change in self.changes if change.verdict is Verdict.SLOWER)

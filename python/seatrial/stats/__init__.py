@@ -1,0 +1,1 @@
+"""Statistics without I/O and without a clock: intervals, comparisons, validity."""

@@ -1,0 +1,43 @@
+"""Means of a few independent values, one a trial."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from seatrial.model.estimate import Estimate, NotAvailable
+from seatrial.stats.dependence import student_quantile
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+#: One value has no spread.
+VALUES_MIN_COUNT = 2
+
+
+def mean_interval(
+    values: Sequence[float], *, confidence: float = 0.95, unit: str = ""
+) -> Estimate | NotAvailable:
+    """Mean with Student's interval, for one value a trial.
+
+    A median of so few values has no order-statistic interval (it takes six), and the values are
+    themselves means or sums over a trial, for which the normal law is a fair approximation.
+    """
+    sample = np.asarray(values, dtype=np.float64)
+    n = int(sample.size)
+    if n < VALUES_MIN_COUNT:
+        reason = f"n/a (need >= {VALUES_MIN_COUNT} trials)"
+        return NotAvailable(reason=reason, n=n, n_needed=VALUES_MIN_COUNT)
+    point = float(sample.mean())
+    half = student_quantile(confidence, degrees=n - 1) * float(sample.std(ddof=1)) / math.sqrt(n)
+    return Estimate(
+        point=point,
+        low=point - half,
+        high=point + half,
+        confidence=confidence,
+        n=n,
+        method=f"mean of {n} trials, Student t",
+        unit=unit,
+    )
