@@ -1,0 +1,200 @@
+"""From an ``Experiment`` to a ``Plan``: which trials, in which order, with which seeds. Pure.
+
+A block holds every (driver, point) once, in an order of its own: whatever drifts on the machine
+hits all drivers alike, and a block is a fair sample of everything. The order comes from hashes
+rather than from a random number generator, so that a seed means the same plan in every version of
+Python and on every machine.
+"""
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final, TypeAlias
+
+from seatrial.errors import ConfigError
+from seatrial.model.codec import encode
+from seatrial.model.columns import SCHEMA_VERSION
+from seatrial.model.experiment import Experiment, LoadSettings
+from seatrial.model.plan import Plan, Point, TrialSpec
+from seatrial.model.scalar import Scalar
+from seatrial.units import NS_PER_MS
+
+# How long one trial of a point on a driver takes, roughly.
+EstimateNs: TypeAlias = Callable[[Point, str], int]
+
+CLOSED: Final = "closed"
+OPEN: Final = "open"
+
+# A plan larger than this is a slip in the file: it would run for weeks.
+TRIALS_MAX: Final = 100_000
+
+# What a trial costs besides its bench: quiet gate, opening and closing drivers, the leak audit.
+TRIAL_OVERHEAD_NS: Final = 600 * NS_PER_MS
+# From asking for a sandbox to having removed it again, alone, on a small machine.
+TYPICAL_LIFE_NS: Final[Mapping[str, int]] = {
+    "process": 10 * NS_PER_MS,
+    "lean": 20 * NS_PER_MS,
+    "bwrap": 20 * NS_PER_MS,
+    "crun": 80 * NS_PER_MS,
+    "runc": 120 * NS_PER_MS,
+    "runsc": 500 * NS_PER_MS,
+}
+TYPICAL_LIFE_NS_OF_OTHERS: Final = 100 * NS_PER_MS
+PROBE_BATCH_NS: Final = 20 * NS_PER_MS
+DENSITY_SETTLE_NS: Final = 2_000 * NS_PER_MS
+
+
+def points_of(experiment: Experiment) -> tuple[Point, ...]:
+    """Give every point of every bench that was asked for, in the order of the file's lists."""
+    points: list[Point] = []
+    if experiment.start is not None:
+        points += [_point("start", concurrency=count) for count in experiment.start.concurrency]
+    if experiment.density is not None:
+        points += [_point("density", count=count) for count in experiment.density.count]
+    if experiment.load is not None:
+        points += _load_points(experiment.load)
+    if experiment.inside is not None:
+        points.append(_point("inside"))
+    return tuple(points)
+
+
+def expand(
+    experiment: Experiment,
+    drivers: Sequence[str] | None = None,
+    *,
+    estimate_ns: EstimateNs | None = None,
+) -> Plan:
+    """Make the plan of an experiment.
+
+    ``drivers`` replaces the experiment's own, and must be given where those are "available";
+    ``estimate_ns`` tells how long one trial takes, and moves nothing but the ETA.
+
+    Raises:
+        ConfigError: no driver is left, the baseline is not among them, or the plan is too large.
+    """
+    resolved = dataclasses.replace(
+        experiment, drivers=_resolved_drivers(experiment, drivers), driver_options=_used(experiment)
+    )
+    points = points_of(resolved)
+    count = len(points) * len(resolved.drivers) * resolved.blocks
+    if not 0 < count <= TRIALS_MAX:
+        raise ConfigError(
+            f"the plan has {count} trials; expected between 1 and {TRIALS_MAX}",
+            hint="ask for fewer blocks, drivers or points",
+        )
+    trials = _trials(resolved, points)
+    estimate = estimate_ns or default_estimate(resolved)
+    return Plan(
+        experiment=resolved,
+        trials=trials,
+        seed=resolved.seed,
+        plan_hash=_digest(
+            json.dumps([SCHEMA_VERSION, encode(resolved), encode(trials)], sort_keys=True)
+        ),
+        estimated_ns=sum(estimate(trial.point, trial.driver) for trial in trials),
+    )
+
+
+def default_estimate(experiment: Experiment) -> EstimateNs:
+    """Make an estimate from the settings and from how long sandboxes typically live."""
+
+    def estimate(point: Point, driver: str) -> int:
+        family = driver.partition("-")[0]
+        life_ns = TYPICAL_LIFE_NS.get(family, TYPICAL_LIFE_NS_OF_OTHERS)
+        return TRIAL_OVERHEAD_NS + _bench_ns(experiment, point, life_ns)
+
+    return estimate
+
+
+def _bench_ns(experiment: Experiment, point: Point, life_ns: int) -> int:
+    if point.bench == "start" and experiment.start is not None:
+        # Beside each batch runs the same batch of null sandboxes; both sit behind a quiet gate.
+        per_round_ns = int(point.values["concurrency"]) * life_ns + 100 * NS_PER_MS
+        return experiment.start.rounds * per_round_ns
+    if point.bench == "density":
+        return int(point.values["count"]) * life_ns + DENSITY_SETTLE_NS
+    if point.bench == "load" and experiment.load is not None:
+        return life_ns + experiment.load.warm_up_ns + experiment.load.duration_ns
+    if point.bench == "inside" and experiment.inside is not None:
+        batches = (experiment.inside.batches + 1) * len(experiment.inside.probes)
+        return life_ns + batches * PROBE_BATCH_NS
+    return life_ns
+
+
+def _resolved_drivers(experiment: Experiment, drivers: Sequence[str] | None) -> tuple[str, ...]:
+    if drivers is None and experiment.wants_available_drivers:
+        raise ConfigError(
+            'drivers = "available" is still to be resolved: which drivers work here?',
+            hint="probe the machine first and hand the names of the working drivers over",
+        )
+    names = tuple(experiment.drivers if drivers is None else drivers)
+    if not names:
+        raise ConfigError(
+            "no driver to run on; expected at least one", hint="run 'seatrial doctor'"
+        )
+    if experiment.baseline not in names:
+        raise ConfigError(
+            f'the baseline "{experiment.baseline}" is not among the drivers {", ".join(names)}',
+            hint="add it to the drivers, or name another baseline",
+        )
+    if len(set(names)) != len(names):
+        raise ConfigError(f"a driver is named twice among {', '.join(names)}")
+    return names
+
+
+def _used(experiment: Experiment) -> Mapping[str, Mapping[str, Scalar]]:
+    return {name: dict(options) for name, options in sorted(experiment.driver_options.items())}
+
+
+def _load_points(settings: LoadSettings) -> list[Point]:
+    closed = [_point("load", mode=CLOSED, connections=count) for count in settings.connections]
+    # An open loop needs room for what is under way at once, hence the most connections there are.
+    widest = max(settings.connections)
+    return closed + [
+        _point("load", mode=OPEN, connections=widest, rate_rps=rate) for rate in settings.rates_rps
+    ]
+
+
+def _point(bench: str, **values: Scalar) -> Point:
+    return Point(bench=bench, values=values)
+
+
+def _trials(experiment: Experiment, points: Sequence[Point]) -> tuple[TrialSpec, ...]:
+    order = [
+        (block, driver, point)
+        for block in range(experiment.blocks)
+        for driver, point in _shuffled(experiment, points, block)
+    ]
+    # At least four digits, and the same number for all, so that ids sort as they run.
+    width = max(4, len(str(len(order))))
+    return tuple(
+        TrialSpec(
+            trial_id=f"t{index + 1:0{width}d}",
+            index=index,
+            block=block,
+            driver=driver,
+            point=point,
+            seed=_trial_seed(experiment.seed, block, point),
+        )
+        for index, (block, driver, point) in enumerate(order)
+    )
+
+
+def _shuffled(
+    experiment: Experiment, points: Sequence[Point], block: int
+) -> list[tuple[str, Point]]:
+    pairs = [(driver, point) for driver in experiment.drivers for point in points]
+    # Sorting by independent uniform keys is a uniform shuffle.
+    return sorted(
+        pairs, key=lambda pair: _digest(f"{experiment.seed}|{block}|{pair[0]}|{pair[1].key}")
+    )
+
+
+def _trial_seed(seed: int, block: int, point: Point) -> int:
+    # 63 bits: fits a signed 64-bit column and the core's unsigned seed alike.
+    return int(_digest(f"{seed}|{block}|{point.key}")[:16], 16) >> 1
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()

@@ -1,0 +1,202 @@
+"""Reads an experiment file or a preset, and reports all its mistakes at once.
+
+Checks what can be known without the machine: spelling, types, units, bounds, and whether the parts
+fit together. Whether a driver works here is ``seatrial doctor``'s business.
+"""
+
+import dataclasses
+import tomllib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Final
+
+from pydantic import TypeAdapter, ValidationError
+
+from seatrial.config.problems import (
+    Problem,
+    did_you_mean,
+    line_of,
+    lines_of,
+    problems_of,
+    unknown,
+)
+from seatrial.config.written import (
+    WrittenDensity,
+    WrittenExperiment,
+    WrittenInside,
+    WrittenLoad,
+    WrittenNetwork,
+    WrittenStart,
+)
+from seatrial.errors import ConfigError
+from seatrial.model.experiment import AVAILABLE, BENCHES, Experiment, Operation
+from seatrial.units import MIB, format_bytes
+
+# The presets, in the order in which they are listed; each is a file in `presets/`.
+PRESETS: Final = ("quick", "start", "density", "load", "inside")
+FILE_BYTES_MAX: Final = MIB
+
+_TABLES: Final[Mapping[str, type]] = {
+    "": WrittenExperiment,
+    "network": WrittenNetwork,
+    "start": WrittenStart,
+    "density": WrittenDensity,
+    "load": WrittenLoad,
+    "inside": WrittenInside,
+}
+_WORKING: Final = (Operation.SPIN, Operation.SLEEP)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """The text of an experiment, and where it came from."""
+
+    # A path as the user wrote it, or the name of a preset.
+    name: str
+    text: str
+    is_preset: bool
+
+
+def preset_text(name: str) -> str:
+    """Give the TOML text of a preset.
+
+    Raises:
+        ConfigError: there is no such preset.
+    """
+    if name not in PRESETS:
+        raise ConfigError(unknown("preset", name, PRESETS), code="preset-unknown")
+    return resources.files("seatrial.config").joinpath("presets", f"{name}.toml").read_text("utf-8")
+
+
+def read_source(source: str | Path) -> Source:
+    """Read an experiment file, or a preset when ``source`` is the name of one.
+
+    A file named like a preset is reached as ``./quick``.
+
+    Raises:
+        ConfigError: there is no such file or preset, or it cannot be read as text.
+    """
+    if isinstance(source, str) and source in PRESETS:
+        return Source(name=source, text=preset_text(source), is_preset=True)
+    path = Path(source)
+    try:
+        if path.stat().st_size > FILE_BYTES_MAX:
+            raise ConfigError(f"{path}: larger than {format_bytes(FILE_BYTES_MAX)}: no experiment")
+        text = path.read_text("utf-8")
+    except FileNotFoundError as error:
+        guess = did_you_mean(str(source), PRESETS)
+        message = f'no file and no preset is called "{source}"{guess}'
+        hint = f"give a TOML file or one of the presets: {', '.join(PRESETS)}"
+        raise ConfigError(message, hint=hint, code="file-missing") from error
+    except UnicodeDecodeError as error:
+        message = f"{path}: not UTF-8 text (byte {error.start}); an experiment is a TOML file"
+        raise ConfigError(message, code="file-encoding") from error
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror}", code="file-unreadable") from error
+    return Source(name=str(source), text=text, is_preset=False)
+
+
+def load_experiment(source: str | Path, *, known_drivers: Sequence[str]) -> Experiment:
+    """Read and check an experiment file or preset.
+
+    ``known_drivers`` are the names that a file may use; this package knows no driver itself.
+
+    Raises:
+        ConfigError: with every mistake that was found, one a line.
+    """
+    return parse_experiment(read_source(source), known_drivers=known_drivers)
+
+
+def parse_experiment(source: Source, *, known_drivers: Sequence[str]) -> Experiment:
+    """Check the text of an experiment.
+
+    Raises:
+        ConfigError: with every mistake that was found, one a line.
+    """
+    try:
+        raw = tomllib.loads(source.text)
+    except tomllib.TOMLDecodeError as error:
+        # The parser's message ends in "(at line 3, column 5)".
+        raise ConfigError(f"{source.name}: no valid TOML: {error}", code="toml") from error
+    lines = lines_of(source.text)
+    written: WrittenExperiment | None = None
+    problems: list[Problem] = []
+    try:
+        written = TypeAdapter(WrittenExperiment).validate_python(raw)
+    except ValidationError as error:
+        keys_of = {
+            path: tuple(field.name for field in dataclasses.fields(table))
+            for path, table in _TABLES.items()
+        }
+        problems += problems_of(error, keys_of=keys_of, lines=lines)
+    # The checks across keys read the raw file, so that they run even when a type was wrong.
+    faulty = {problem.key for problem in problems}
+    problems += [
+        dataclasses.replace(problem, line=line_of(problem.key, lines))
+        for problem in _across(raw, known_drivers)
+        if problem.key not in faulty
+    ]
+    if written is None or problems:
+        raise _error(source, problems)
+    return written.resolve()
+
+
+def _error(source: Source, problems: Sequence[Problem]) -> ConfigError:
+    ordered = sorted(problems, key=lambda problem: (problem.line or 0, problem.key))
+    texts = [problem.text(source.name) for problem in ordered]
+    if len(texts) > 1:
+        texts.insert(0, f"{source.name}: {len(texts)} mistakes")
+    return ConfigError(
+        "\n".join(texts),
+        hint="'seatrial plan quick' shows a preset that works; README explains every key",
+        code="experiment",
+    )
+
+
+def _across(raw: Mapping[str, object], known_drivers: Sequence[str]) -> Iterator[Problem]:
+    """Find what is wrong between keys, in a file whose types may be wrong as well."""
+    if not any(bench in raw for bench in BENCHES):
+        tables = ", ".join(f"[{bench}]" for bench in BENCHES)
+        yield Problem(key="", message=f"no bench asked for; expected at least one of {tables}")
+    yield from _driver_problems(raw, known_drivers)
+    load = raw.get("load")
+    if isinstance(load, Mapping):
+        yield from _load_problems(load)
+
+
+def _driver_problems(raw: Mapping[str, object], known: Sequence[str]) -> Iterator[Problem]:
+    drivers = raw.get("drivers", AVAILABLE)
+    named = drivers if isinstance(drivers, list) else []
+    for index, name in enumerate(named):
+        if isinstance(name, str) and name not in known:
+            yield Problem(key=f"drivers[{index}]", message=unknown("driver", name, known))
+    baseline = raw.get("baseline", "process")
+    if isinstance(baseline, str) and baseline not in known:
+        yield Problem(key="baseline", message=unknown("driver", baseline, known))
+    elif named and baseline not in named:
+        yield Problem(
+            key="baseline",
+            message=f'"{baseline}" is not among the drivers; expected one of '
+            f"{', '.join(str(name) for name in named)}",
+        )
+    options = raw.get("driver")
+    for name in options if isinstance(options, Mapping) else ():
+        if name not in known:
+            yield Problem(key=f"driver.{name}", message=unknown("driver", str(name), known))
+
+
+def _load_problems(load: Mapping[str, object]) -> Iterator[Problem]:
+    operation, demand = load.get("operation", Operation.EMPTY), load.get("demand", "none")
+    if operation in _WORKING and demand == "none":
+        yield Problem(
+            key="load.demand",
+            message=f'operation "{operation}" needs a demand; expected one such as "constant:1ms"',
+        )
+    elif operation in tuple(Operation) and operation not in _WORKING and demand != "none":
+        yield Problem(
+            key="load.demand",
+            message=f'operation "{operation}" takes no demand; expected operation '
+            f'"{Operation.SPIN}" or "{Operation.SLEEP}" beside a demand',
+        )
