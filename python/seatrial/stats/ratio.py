@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray  # noqa: TC002 - a field's type, read by the dataclass
+from numpy.typing import NDArray
 
 from seatrial.model.estimate import Estimate, NotAvailable
 from seatrial.model.metric import Direction
