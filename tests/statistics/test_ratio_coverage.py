@@ -16,7 +16,7 @@ from seatrial.stats.ratio import median_ratio_interval, verdict
 if TYPE_CHECKING:
     from tests.statistics.laws import Floats
 
-REPETITIONS = 200
+REPETITIONS = 400
 SHAPES = [(2, 10), (3, 1), (3, 20), (5, 1), (5, 20), (12, 10)]
 
 
