@@ -111,7 +111,10 @@ def _decode_dataclass(kind: type, value: Json, where: str) -> object:
     if missing:
         raise StoreError(f"{where}: {', '.join(missing)} missing")
     decoded = {name: _decode(hints[name], v, f"{where}.{name}") for name, v in items.items()}
-    return kind(**decoded)
+    try:
+        return kind(**decoded)
+    except ValueError as error:
+        raise StoreError(f"{where}: {error}") from error
 
 
 def _decode_enum(kind: type[Enum], value: Json, where: str) -> Enum:

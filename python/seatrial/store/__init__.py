@@ -1,0 +1,1 @@
+"""Run directories: the whole truth about a run, written atomically and readable for good."""
