@@ -237,8 +237,8 @@ SENTINEL: Final = Table(
     meaning="one row for each null start taken beside the trial, to see the machine drift",
     columns=(
         _whole("position", "", "its place in time within the trial, from 0"),
-        _whole("at_ns", INSTANT, "it was released"),
-        _whole("first_byte_ns", "ns", "from release to its first byte"),
+        _maybe("due_at_ns", INSTANT, "it was released"),
+        _maybe("first_byte_at_ns", INSTANT, "its HELLO was seen; null: it did not start"),
     ),
 )
 

@@ -1,15 +1,14 @@
 """The life of a trial as a pure state machine: events in, instructions out.
 
-No I/O and no clock: events carry the instant at which they happened. The runner performs the
-instructions and reports what became of them. What holds whatever happens, and is re-checked by
+No I/O and no clock. The runner performs one phase at a time and reports what became of it; an event
+is always about the phase that was ordered last. What holds whatever happens, and is re-checked by
 ``validate``: once set-up has begun, teardown runs exactly once; ``Finish`` comes exactly once and
 last; phases never repeat or go backwards.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Final, TypeAlias
+from typing import Final, Literal, TypeAlias
 
 from seatrial.errors import SeatrialError
 from seatrial.model.trial import Phase, TrialStatus
@@ -32,40 +31,28 @@ class State(StrEnum):
 class Begin:
     """The trial's turn has come."""
 
-    at_ns: int
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PhaseDone:
-    """A phase came to its good end."""
-
-    phase: Phase
-    at_ns: int
+    """The phase came to its good end."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PhaseFailed:
-    """A phase could not be completed. ``status`` may say that it never can: UNSUPPORTED."""
+    """The phase could not be completed; with UNSUPPORTED, because the driver never can."""
 
-    phase: Phase
-    at_ns: int
     error: str
-    status: TrialStatus = TrialStatus.FAILED
+    status: Literal[TrialStatus.FAILED, TrialStatus.UNSUPPORTED] = TrialStatus.FAILED
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Interrupt:
-    """The user wants to stop. The phase under way is given up, except for teardown."""
-
-    at_ns: int
+    """The user wants to stop, and the phase was given up for it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeadlinePassed:
-    """A phase did not end in its time and was given up."""
-
-    phase: Phase
-    at_ns: int
+    """The phase did not end in its time and was given up."""
 
 
 Event: TypeAlias = Begin | PhaseDone | PhaseFailed | Interrupt | DeadlinePassed
@@ -73,7 +60,7 @@ Event: TypeAlias = Begin | PhaseDone | PhaseFailed | Interrupt | DeadlinePassed
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunPhase:
-    """Perform a phase, and give it up at ``deadline_ns`` on the clock of the events."""
+    """Perform a phase, and give it up ``deadline_ns`` after its begin."""
 
     phase: Phase
     deadline_ns: int
@@ -90,15 +77,9 @@ class Finish:
 
 Instruction: TypeAlias = RunPhase | Finish
 
-# How long each phase may take. Far above what a healthy trial needs: a deadline is there so that a
-# hanging runtime cannot stop a run for ever. The bench's own settings bound the phases first.
-BUDGETS_NS: Final[Mapping[Phase, int]] = {
-    Phase.SETUP: 10 * NS_PER_MIN,
-    Phase.WARM_UP: 10 * NS_PER_MIN,
-    Phase.MEASURE: 60 * NS_PER_MIN,
-    Phase.DRAIN: 10 * NS_PER_MIN,
-    Phase.TEARDOWN: 10 * NS_PER_MIN,
-}
+# Far above what a healthy phase needs, whose waits are all bounded by the experiment's settings:
+# it is there so that a bug in such a bound cannot stop a run for ever.
+PHASE_TIMEOUT_NS: Final = 60 * NS_PER_MIN
 
 _ORDER: Final = tuple(Phase)
 
@@ -112,45 +93,36 @@ class InvalidTransition(SeatrialError):
 class Lifecycle:
     """One trial's state. Changed by ``handle`` alone."""
 
-    def __init__(self, *, budgets_ns: Mapping[Phase, int] | None = None) -> None:
-        """Begin in PENDING; ``budgets_ns`` replaces the time that some phases may take."""
-        self._budgets_ns = {**BUDGETS_NS, **(budgets_ns or {})}
+    def __init__(self, *, phase_timeout_ns: int = PHASE_TIMEOUT_NS) -> None:
+        """Begin in PENDING; each phase may take ``phase_timeout_ns``."""
+        self._phase_timeout_ns = phase_timeout_ns
         self.state = State.PENDING
         # The phases that were ordered so far, in order.
         self.phases: list[Phase] = []
         self.finishes: list[Finish] = []
         # What happened, for error messages: an error explains itself by its history.
-        self.story: list[tuple[Event, tuple[Instruction, ...]]] = []
+        self.story: list[tuple[Event, Instruction]] = []
         self._status = TrialStatus.OK
         self._reasons: list[str] = []
-        self._interrupted_at_ns: int | None = None
 
     @property
     def is_done(self) -> bool:
         """Whether ``Finish`` has been given."""
         return self.state is State.DONE
 
-    @property
-    def was_interrupted(self) -> bool:
-        """Whether the user wants the run to stop, even if this trial came to a good end."""
-        return self._interrupted_at_ns is not None
-
     def handle(self, event: Event) -> list[Instruction]:
-        """Take an event and say what is to be done now; nothing means: go on waiting.
-
-        Events about a phase that has been given up meanwhile are passed over.
+        """Take an event and say what is to be done now.
 
         Raises:
             InvalidTransition: the event cannot happen here.
         """
-        instructions = self._react(event)
-        self.story.append((event, tuple(instructions)))
-        for instruction in instructions:
-            if isinstance(instruction, RunPhase):
-                self.phases.append(instruction.phase)
-            else:
-                self.finishes.append(instruction)
-        return instructions
+        instruction = self._react(event)
+        self.story.append((event, instruction))
+        if isinstance(instruction, RunPhase):
+            self.phases.append(instruction.phase)
+        else:
+            self.finishes.append(instruction)
+        return [instruction]
 
     def validate(self) -> None:
         """Derive every invariant again from the history; for tests and for the end of a trial."""
@@ -168,51 +140,37 @@ class Lifecycle:
             is_complete = tuple(self.phases) == _ORDER
             assert finish.status is not TrialStatus.OK or is_complete, "ok without all phases"
 
-    def _react(self, event: Event) -> list[Instruction]:
-        if isinstance(event, Interrupt):
-            return self._interrupt(event)
-        if isinstance(event, Begin):
-            if self.state is not State.PENDING:
-                raise self._invalid(event)
-            return [self._enter(Phase.SETUP, event.at_ns)]
-        return self._phase_event(event)
-
-    def _interrupt(self, event: Interrupt) -> list[Instruction]:
-        if self._interrupted_at_ns is None:
-            self._interrupted_at_ns = event.at_ns
-        if self.state in {State.TEARDOWN, State.DONE}:
-            # What was measured is measured, and leftovers help nobody: teardown goes on.
-            return []
-        self._blame(TrialStatus.INTERRUPTED, f"interrupted in {self.state}")
-        if self.state is State.PENDING:
-            return [self._finish()]
-        return [self._enter(Phase.TEARDOWN, event.at_ns)]
-
-    def _phase_event(self, event: PhaseDone | PhaseFailed | DeadlinePassed) -> list[Instruction]:
-        if event.phase not in self.phases:
+    def _react(self, event: Event) -> Instruction:
+        is_begin = isinstance(event, Begin | Interrupt)
+        if self.state is State.DONE or (self.state is State.PENDING and not is_begin):
             raise self._invalid(event)
-        if self.state is State.DONE or event.phase.value != self.state.value:
-            # An echo of a phase that was given up.
-            return []
-        if isinstance(event, PhaseFailed):
-            self._blame(event.status, f"{event.phase}: {event.error}")
+        if self.state is not State.PENDING and isinstance(event, Begin):
+            raise self._invalid(event)
+        if isinstance(event, Interrupt):
+            self._blame(TrialStatus.INTERRUPTED, f"interrupted in {self.state}")
+        elif isinstance(event, PhaseFailed):
+            self._blame(event.status, f"{self.state}: {event.error}")
         elif isinstance(event, DeadlinePassed):
-            limit = format_duration(self._budgets_ns[event.phase])
-            self._blame(TrialStatus.FAILED, f"{event.phase}: not done within {limit}")
-        if event.phase is Phase.TEARDOWN:
-            return [self._finish()]
-        if isinstance(event, PhaseDone):
-            return [self._enter(_ORDER[_ORDER.index(event.phase) + 1], event.at_ns)]
-        return [self._enter(Phase.TEARDOWN, event.at_ns)]
+            limit = format_duration(self._phase_timeout_ns)
+            self._blame(TrialStatus.FAILED, f"{self.state}: not done within {limit}")
+        return self._next(is_well=isinstance(event, Begin | PhaseDone))
 
-    def _enter(self, phase: Phase, at_ns: int) -> RunPhase:
+    def _next(self, *, is_well: bool) -> Instruction:
+        if self.state is State.PENDING:
+            # Interrupted before anything was made: there is nothing to tear down.
+            return self._enter(Phase.SETUP) if is_well else self._finish()
+        phase = Phase(self.state.value)
+        if phase is Phase.TEARDOWN:
+            return self._finish()
+        return self._enter(_ORDER[_ORDER.index(phase) + 1] if is_well else Phase.TEARDOWN)
+
+    def _enter(self, phase: Phase) -> RunPhase:
         self.state = State(phase.value)
-        return RunPhase(phase=phase, deadline_ns=at_ns + self._budgets_ns[phase])
+        return RunPhase(phase=phase, deadline_ns=self._phase_timeout_ns)
 
     def _finish(self) -> Finish:
         self.state = State.DONE
-        reason = "; then ".join(self._reasons) or None
-        return Finish(status=self._status, reason=reason)
+        return Finish(status=self._status, reason="; then ".join(self._reasons) or None)
 
     def _blame(self, status: TrialStatus, reason: str) -> None:
         # The first trouble gives the status; what follows from it is only told.
