@@ -173,8 +173,9 @@ class Lifecycle:
         return Finish(status=self._status, reason="; then ".join(self._reasons) or None)
 
     def _blame(self, status: TrialStatus, reason: str) -> None:
-        # The first trouble gives the status; what follows from it is only told.
-        if self._status is TrialStatus.OK:
+        # The first trouble gives the status, what follows from it is only told. An interrupt always
+        # counts: the user wants the run to stop, whatever else went wrong.
+        if self._status is TrialStatus.OK or status is TrialStatus.INTERRUPTED:
             self._status = status
         self._reasons.append(reason)
 
