@@ -1,0 +1,233 @@
+//! The command line behind `--channel-fd`.
+
+use std::ffi::OsString;
+use std::net::SocketAddr;
+
+use crate::error::GuestError;
+use crate::probe::ExecRequest;
+use crate::server::{Address, Protocol, ServerOptions};
+
+/// What the command line may be.
+pub const USAGE: &str = "\
+usage: seatrial-guest [--channel-fd N|none] ROLE
+
+roles:
+  null                     say HELLO and exit
+  idle                     say HELLO and READY, then obey the control channel
+  serve --protocol echo|rpc --listen tcp:IP:PORT|unix:/PATH [--listen ...] [--workers N]
+                           serve, and obey the control channel meanwhile
+  exec -- COMMAND [ARGUMENT...]
+                           run a command and report what it did
+  version                  print the version
+";
+
+/// Most addresses a server listens on.
+const LISTENERS_MAX: usize = 4;
+
+/// Most workers of a server.
+const WORKERS_MAX: usize = 64;
+
+/// What the guest is to be.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Role {
+    /// Say hello and exit.
+    Null,
+    /// Only obey the channel.
+    Idle,
+    /// Serve load.
+    Serve(ServerOptions),
+    /// Run one command.
+    Exec(ExecRequest),
+    /// Print the version.
+    Version,
+    /// Print the usage.
+    Help,
+}
+
+/// Reads the role and its options.
+pub fn parse(words: &[OsString]) -> Result<Role, GuestError> {
+    let Some((role, options)) = words.split_first() else {
+        return Err(usage(
+            "no role given; expected null, idle, serve, exec or version",
+        ));
+    };
+    match (role.to_str(), options) {
+        (Some("null"), []) => Ok(Role::Null),
+        (Some("idle"), []) => Ok(Role::Idle),
+        (Some("version"), []) => Ok(Role::Version),
+        (Some("help" | "--help"), []) => Ok(Role::Help),
+        (Some("serve"), options) => parse_serve(options).map(Role::Serve),
+        (Some("exec"), options) => parse_exec(options).map(Role::Exec),
+        (Some("null" | "idle" | "version"), [extra, ..]) => Err(usage(&format!(
+            "{}: unexpected argument {}",
+            role.to_string_lossy(),
+            extra.to_string_lossy()
+        ))),
+        _ => Err(usage(&format!(
+            "unknown role {}; expected null, idle, serve, exec or version",
+            role.to_string_lossy()
+        ))),
+    }
+}
+
+fn usage(message: &str) -> GuestError {
+    GuestError::Usage(message.to_owned())
+}
+
+fn parse_serve(options: &[OsString]) -> Result<ServerOptions, GuestError> {
+    let mut protocol = None;
+    let mut listen = Vec::new();
+    let mut workers = 1;
+    for pair in options.chunks(2) {
+        let name = pair[0].to_str().unwrap_or_default();
+        let value = pair.get(1).and_then(|value| value.to_str());
+        let Some(value) = value else {
+            return Err(usage(&format!("serve: {name} needs a value")));
+        };
+        match name {
+            "--protocol" => protocol = Some(parse_protocol(value)?),
+            "--listen" => listen.push(parse_address(value)?),
+            "--workers" => workers = parse_workers(value)?,
+            _ => return Err(usage(&format!("serve: unknown option {name}"))),
+        }
+    }
+    let protocol = protocol.ok_or_else(|| usage("serve: --protocol echo|rpc is needed"))?;
+    if listen.is_empty() || listen.len() > LISTENERS_MAX {
+        return Err(usage(&format!(
+            "serve: {} --listen options, expected 1 to {LISTENERS_MAX}",
+            listen.len()
+        )));
+    }
+    Ok(ServerOptions {
+        protocol,
+        listen,
+        workers,
+    })
+}
+
+fn parse_protocol(value: &str) -> Result<Protocol, GuestError> {
+    match value {
+        "echo" => Ok(Protocol::Echo),
+        "rpc" => Ok(Protocol::Rpc),
+        _ => Err(usage(&format!(
+            "serve: --protocol {value}, expected echo or rpc"
+        ))),
+    }
+}
+
+fn parse_workers(value: &str) -> Result<usize, GuestError> {
+    value
+        .parse()
+        .ok()
+        .filter(|count| (1..=WORKERS_MAX).contains(count))
+        .ok_or_else(|| {
+            usage(&format!(
+                "serve: --workers {value}, expected a number from 1 to {WORKERS_MAX}"
+            ))
+        })
+}
+
+fn parse_address(value: &str) -> Result<Address, GuestError> {
+    let address = match value.split_once(':') {
+        Some(("tcp", rest)) => rest.parse::<SocketAddr>().ok().map(Address::Tcp),
+        Some(("unix", path)) if path.starts_with('/') => Some(Address::Unix(path.to_owned())),
+        _ => None,
+    };
+    address.ok_or_else(|| {
+        usage(&format!(
+            "serve: --listen {value}, expected tcp:IP:PORT or unix:/absolute/path"
+        ))
+    })
+}
+
+fn parse_exec(options: &[OsString]) -> Result<ExecRequest, GuestError> {
+    let command = match options.split_first() {
+        Some((dashes, command)) if dashes == "--" && !command.is_empty() => command,
+        _ => return Err(usage("exec: expected -- COMMAND [ARGUMENT...]")),
+    };
+    let argv = command
+        .iter()
+        .map(|word| {
+            let word = word
+                .to_str()
+                .ok_or_else(|| usage("exec: an argument is not UTF-8"))?;
+            Ok(word.to_owned())
+        })
+        .collect::<Result<Vec<_>, GuestError>>()?;
+    Ok(ExecRequest::new(argv))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(line: &str) -> Result<Role, String> {
+        let words = line
+            .split_whitespace()
+            .map(OsString::from)
+            .collect::<Vec<_>>();
+        parse(&words).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn roles_are_read() {
+        assert_eq!(parsed("null"), Ok(Role::Null));
+        assert_eq!(parsed("idle"), Ok(Role::Idle));
+        assert_eq!(parsed("version"), Ok(Role::Version));
+        assert_eq!(
+            parsed("exec -- /bin/true -x"),
+            Ok(Role::Exec(ExecRequest::new(vec![
+                "/bin/true".to_owned(),
+                "-x".to_owned()
+            ])))
+        );
+        assert_eq!(
+            parsed("serve --protocol rpc --listen tcp:127.0.0.1:0 --listen unix:/s --workers 3"),
+            Ok(Role::Serve(ServerOptions {
+                protocol: Protocol::Rpc,
+                listen: vec![
+                    Address::Tcp("127.0.0.1:0".parse().unwrap()),
+                    Address::Unix("/s".to_owned())
+                ],
+                workers: 3,
+            }))
+        );
+    }
+
+    #[test]
+    fn mistakes_are_named_with_what_was_expected() {
+        for (line, expected) in [
+            ("", "no role given"),
+            ("fly", "unknown role fly"),
+            ("idle now", "unexpected argument now"),
+            (
+                "serve --listen tcp:0.0.0.0:1",
+                "--protocol echo|rpc is needed",
+            ),
+            ("serve --protocol", "--protocol needs a value"),
+            ("serve --protocol http", "expected echo or rpc"),
+            ("serve --protocol echo", "0 --listen options"),
+            (
+                "serve --protocol echo --listen tcp:host:1",
+                "expected tcp:IP:PORT",
+            ),
+            (
+                "serve --protocol echo --listen unix:relative",
+                "absolute/path",
+            ),
+            (
+                "serve --protocol echo --listen unix:/s --workers 0",
+                "expected a number from 1",
+            ),
+            (
+                "serve --protocol echo --listen unix:/s --fast 1",
+                "unknown option --fast",
+            ),
+            ("exec /bin/true", "expected -- COMMAND"),
+            ("exec --", "expected -- COMMAND"),
+        ] {
+            let message = parsed(line).unwrap_err();
+            assert!(message.contains(expected), "{line:?} gave {message:?}");
+        }
+    }
+}

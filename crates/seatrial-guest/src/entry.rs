@@ -1,0 +1,173 @@
+//! The entry point: clock, `HELLO`, and only then everything else.
+#![allow(unsafe_code)] // `main` takes C's arguments and must keep its name
+
+use std::ffi::{CStr, OsStr, OsString, c_char, c_int};
+use std::os::unix::ffi::OsStrExt;
+use std::sync::Arc;
+
+use seatrial_core::control::CHANNEL_FD_DEFAULT;
+
+use crate::arguments::{self, Role};
+use crate::channel::Channel;
+use crate::error::{EXIT_SYSTEM, EXIT_USAGE, GuestError};
+use crate::{probe, server, sys};
+
+/// What the guest says about itself in `HELLO` and `version`.
+pub const BUILD: &str = concat!("seatrial-guest ", env!("CARGO_PKG_VERSION"));
+
+/// Most arguments that are read; more are an error of usage.
+const ARGUMENTS_MAX: usize = 4096;
+
+/// The program; `std`'s start-up is not used, see the crate's text.
+#[allow(clippy::similar_names)] // the names that C gives them
+#[cfg_attr(not(test), unsafe(no_mangle))]
+pub extern "C" fn main(argc: c_int, argv: *const *const c_char) -> c_int {
+    let first_instruction_ns = sys::monotonic_ns();
+    // SAFETY: the C start-up passes `argc` pointers to strings that live as long as the program.
+    let argument = |index: usize| unsafe { argument_at(argc, argv, index) };
+    let Some((channel_fd, role_index)) = channel_option(argument(1), argument(2)) else {
+        complain("--channel-fd: expected a file descriptor number or none");
+        return EXIT_USAGE;
+    };
+    let channel = match (channel_fd, argument(role_index).map(CStr::to_bytes)) {
+        (Some(_), Some(b"version" | b"--help" | b"help")) | (None, _) => None,
+        (Some(fd), _) => Some(Arc::new(Channel::inherit(fd))),
+    };
+    if let Some(channel) = &channel {
+        if let Err(errno) = channel.hello(first_instruction_ns, BUILD) {
+            complain(&format!("cannot say HELLO on the control channel: {errno}"));
+            return EXIT_SYSTEM;
+        }
+    }
+    if argument(role_index).is_some_and(|role| role.to_bytes() == b"null") {
+        sys::exit_now(0);
+    }
+    let words = (role_index..ARGUMENTS_MAX)
+        .map_while(|index| {
+            argument(index).map(|word| OsStr::from_bytes(word.to_bytes()).to_owned())
+        })
+        .collect::<Vec<_>>();
+    sys::exit_now(perform(channel.as_ref(), &words))
+}
+
+/// The argument with this index, if there are as many.
+///
+/// # Safety
+/// `strings` must point to `count` pointers to C strings that are never freed.
+unsafe fn argument_at(
+    count: c_int,
+    strings: *const *const c_char,
+    index: usize,
+) -> Option<&'static CStr> {
+    if index >= usize::try_from(count).ok()? {
+        return None;
+    }
+    // SAFETY: the index is below `count`, and the strings live, as the caller promises.
+    unsafe { Some(CStr::from_ptr(*strings.add(index))) }
+}
+
+/// The channel's descriptor and the index of the role in the arguments.
+fn channel_option(first: Option<&CStr>, second: Option<&CStr>) -> Option<(Option<i32>, usize)> {
+    if first.map(CStr::to_bytes) != Some(b"--channel-fd") {
+        return Some((Some(CHANNEL_FD_DEFAULT), 1));
+    }
+    match second?.to_str().ok()? {
+        "none" => Some((None, 3)),
+        number => number
+            .parse()
+            .ok()
+            .filter(|fd| (0..1 << 20).contains(fd))
+            .map(|fd| (Some(fd), 3)),
+    }
+}
+
+/// Plays the role that the words name; gives the exit status.
+fn perform(channel: Option<&Arc<Channel>>, words: &[OsString]) -> i32 {
+    if let Some(channel) = channel {
+        channel.settle();
+    }
+    occupy_standard_streams();
+    sys::handle_signals();
+    let outcome = arguments::parse(words).and_then(|role| play(channel, role));
+    match outcome {
+        Ok(code) => code,
+        Err(error) => {
+            if let Some(channel) = channel {
+                let _ = channel.report(&error);
+            }
+            complain(&error.to_string());
+            error.exit_code()
+        }
+    }
+}
+
+fn play(channel: Option<&Arc<Channel>>, role: Role) -> Result<i32, GuestError> {
+    let endpoints = match role {
+        Role::Null => return Ok(0),
+        Role::Help => {
+            say(arguments::USAGE);
+            return Ok(0);
+        }
+        Role::Version => {
+            say(&format!("{BUILD}\n"));
+            return Ok(0);
+        }
+        Role::Exec(request) => return probe::exec_role(channel, request),
+        Role::Idle => Vec::new(),
+        Role::Serve(options) => server::start(&options)?,
+    };
+    let Some(channel) = channel else {
+        for endpoint in &endpoints {
+            say(&format!("{endpoint}\n"));
+        }
+        loop {
+            std::thread::park(); // until SIGTERM or SIGINT
+        }
+    };
+    channel
+        .ready(endpoints)
+        .map_err(|errno| GuestError::System {
+            what: "send READY",
+            errno,
+        })?;
+    channel.obey()
+}
+
+/// Keeps the numbers 0 to 2 from being given to sockets where they are closed,
+/// so that a message for `stderr` cannot end up in a connection.
+fn occupy_standard_streams() {
+    use rustix::fs::{Mode, OFlags, open};
+    use std::os::fd::{AsRawFd, IntoRawFd};
+    for number in 0..3 {
+        if rustix::io::fcntl_getfd(sys::inherited_fd(number)) != Err(rustix::io::Errno::BADF) {
+            continue;
+        }
+        // A bare path descriptor cannot be read or written, and needs no /dev.
+        match open("/", OFlags::PATH | OFlags::CLOEXEC, Mode::empty()) {
+            Ok(placeholder) if placeholder.as_raw_fd() <= 2 => {
+                let _ = placeholder.into_raw_fd();
+            }
+            _ => return,
+        }
+    }
+}
+
+/// Writes to standard output; a closed stream is nobody's business.
+pub fn say(text: &str) {
+    write_all(1, text);
+}
+
+/// Writes one line to standard error.
+pub fn complain(text: &str) {
+    write_all(2, &format!("seatrial-guest: {text}\n"));
+}
+
+fn write_all(number: i32, text: &str) {
+    let mut rest = text.as_bytes();
+    while !rest.is_empty() {
+        match rustix::io::write(sys::inherited_fd(number), rest) {
+            Ok(0) | Err(_) => return,
+            Ok(written) => rest = &rest[written..],
+        }
+    }
+}

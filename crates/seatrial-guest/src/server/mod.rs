@@ -1,0 +1,164 @@
+//! The server that load is offered to: one acceptor a listener, N workers.
+//!
+//! Connections are dealt to the workers in turn. A worker is one epoll loop
+//! which handles one request after another, so that one worker is one queue with
+//! one server, which is what queueing formulas are about.
+//!
+//! Everything is bounded: connections ([`CONNECTIONS_MAX`]), a frame (by the wire
+//! format), and what all half-received frames together may hold
+//! ([`PENDING_BYTES_MAX`]). A peer that does not read is not read from.
+
+mod connection;
+mod listen;
+mod worker;
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+use std::sync::atomic::AtomicUsize;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use rustix::event::epoll;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+use crate::error::GuestError;
+
+/// Most connections at a time; further ones are closed as soon as they are accepted.
+const CONNECTIONS_MAX: usize = 10_000;
+
+/// Most bytes that half-received frames of all connections may hold.
+const PENDING_BYTES_MAX: usize = 256 << 20;
+
+/// What is spoken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protocol {
+    /// Bytes go back as they came.
+    Echo,
+    /// `seatrial_core::wire`.
+    Rpc,
+}
+
+/// Where to listen.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Address {
+    /// An IP address and a port, 0 for any.
+    Tcp(SocketAddr),
+    /// A path of a unix socket.
+    Unix(String),
+}
+
+/// How to serve.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServerOptions {
+    /// What is spoken.
+    pub protocol: Protocol,
+    /// Where to listen.
+    pub listen: Vec<Address>,
+    /// Number of workers.
+    pub workers: usize,
+}
+
+/// What acceptors and workers share.
+#[derive(Debug)]
+struct Shared {
+    protocol: Protocol,
+    workers: Vec<Inbox>,
+    open_count: AtomicUsize,
+    pending_bytes: AtomicUsize,
+}
+
+/// A worker's epoll and the connections that it was dealt but has not seen yet.
+///
+/// The acceptor registers a connection itself; the worker takes it from here at
+/// its first event. So dealing wakes nobody up without need.
+#[derive(Debug)]
+struct Inbox {
+    epoll: OwnedFd,
+    sockets: Mutex<HashMap<u64, OwnedFd>>,
+}
+
+/// Listens and starts all threads; gives the addresses as they were bound.
+pub fn start(options: &ServerOptions) -> Result<Vec<String>, GuestError> {
+    raise_descriptor_limit();
+    let listeners = options
+        .listen
+        .iter()
+        .map(listen::bind)
+        .collect::<Result<Vec<_>, GuestError>>()?;
+    let workers = (0..options.workers)
+        .map(|_| Inbox::new())
+        .collect::<Result<_, _>>()?;
+    let shared = Arc::new(Shared {
+        protocol: options.protocol,
+        workers,
+        open_count: AtomicUsize::new(0),
+        pending_bytes: AtomicUsize::new(0),
+    });
+    for index in 0..options.workers {
+        let shared = Arc::clone(&shared);
+        spawn("worker", move || worker::work(&shared, index))?;
+    }
+    let mut endpoints = Vec::with_capacity(listeners.len());
+    for listener in listeners {
+        endpoints.push(listener.endpoint.clone());
+        let shared = Arc::clone(&shared);
+        spawn("accept", move || listen::accept_all(&listener, &shared))?;
+    }
+    Ok(endpoints)
+}
+
+impl Inbox {
+    fn new() -> Result<Self, GuestError> {
+        let epoll =
+            epoll::create(epoll::CreateFlags::CLOEXEC).map_err(|errno| GuestError::System {
+                what: "make an epoll",
+                errno,
+            })?;
+        Ok(Self {
+            epoll,
+            sockets: Mutex::new(HashMap::new()),
+        })
+    }
+
+    /// The socket that was dealt under this number, once.
+    fn take(&self, token: u64) -> Option<OwnedFd> {
+        self.sockets
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(&token)
+    }
+}
+
+/// Starts a thread; should it ever panic, the whole guest ends rather than half of it.
+fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> Result<(), GuestError> {
+    let guarded = move || {
+        if std::panic::catch_unwind(std::panic::AssertUnwindSafe(body)).is_err() {
+            std::process::abort();
+        }
+    };
+    std::thread::Builder::new()
+        .name(name.to_owned())
+        .spawn(guarded)
+        .map(drop)
+        .map_err(|error| {
+            let errno =
+                rustix::io::Errno::from_io_error(&error).unwrap_or(rustix::io::Errno::AGAIN);
+            GuestError::System {
+                what: "start a thread",
+                errno,
+            }
+        })
+}
+
+/// Lets the soft limit of open files reach the hard one; many connections need it.
+fn raise_descriptor_limit() {
+    let limit = getrlimit(Resource::Nofile);
+    if limit.current != limit.maximum {
+        // A sandbox that forbids this only serves fewer connections.
+        let raised = Rlimit {
+            current: limit.maximum,
+            maximum: limit.maximum,
+        };
+        let _ = setrlimit(Resource::Nofile, raised);
+    }
+}

@@ -1,0 +1,229 @@
+//! The system calls that `rustix` does not offer, or not in the form needed
+//! here; the only module with `unsafe` besides the entry point.
+#![allow(unsafe_code)] // raw system calls: clocks, wait4, mmap, signal handlers, _exit
+
+use std::ffi::{CString, c_char, c_int};
+use std::num::NonZeroUsize;
+use std::os::fd::{BorrowedFd, RawFd};
+use std::ptr::null_mut;
+use std::sync::atomic::{AtomicI32, AtomicPtr, Ordering};
+
+use rustix::io::Errno;
+
+/// Paths that are removed when the guest exits by its own will; set slots only.
+static PATHS_TO_REMOVE: [AtomicPtr<c_char>; 8] = [const { AtomicPtr::new(null_mut()) }; 8];
+
+/// The process group of the command that a probe runs, 0 for none.
+static CHILD_GROUP: AtomicI32 = AtomicI32::new(0);
+
+fn clock_ns(clock: libc::clockid_t) -> u64 {
+    let mut time = libc::timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    // libc's call and not rustix's: this is the first statement of the program,
+    // and libc has found the vDSO already while rustix would search for it now.
+    // SAFETY: `time` is a valid timespec that outlives the call.
+    if unsafe { libc::clock_gettime(clock, &raw mut time) } != 0 {
+        return 0; // cannot happen: both clocks used exist on every Linux
+    }
+    u64::try_from(time.tv_sec).unwrap_or(0) * 1_000_000_000
+        + u64::try_from(time.tv_nsec).unwrap_or(0)
+}
+
+/// `CLOCK_MONOTONIC` in nanoseconds.
+pub fn monotonic_ns() -> u64 {
+    clock_ns(libc::CLOCK_MONOTONIC)
+}
+
+/// CPU time of the calling thread in nanoseconds.
+pub fn thread_cpu_ns() -> u64 {
+    clock_ns(libc::CLOCK_THREAD_CPUTIME_ID)
+}
+
+/// One `getpid` that really enters the kernel.
+#[inline]
+pub fn getpid_raw() -> i64 {
+    // SAFETY: getpid takes no arguments and touches no memory.
+    unsafe { libc::syscall(libc::SYS_getpid) }
+}
+
+/// A descriptor that was inherited and is never closed by this program.
+pub const fn inherited_fd(fd: RawFd) -> BorrowedFd<'static> {
+    // SAFETY: the number is not -1 (checked when it is parsed) and nothing here
+    // closes it. If it is not open at all, each use fails with EBADF.
+    unsafe { BorrowedFd::borrow_raw(fd) }
+}
+
+/// Maps anonymous memory, writes one byte to each page and unmaps it.
+pub fn touch_pages(pages: NonZeroUsize, page_bytes: NonZeroUsize) -> Result<(), Errno> {
+    let length = pages
+        .get()
+        .checked_mul(page_bytes.get())
+        .ok_or(Errno::NOMEM)?;
+    let protection = libc::PROT_READ | libc::PROT_WRITE;
+    let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
+    // SAFETY: a new mapping at an address of the kernel's choice overlaps nothing.
+    let memory = unsafe { libc::mmap(null_mut(), length, protection, flags, -1, 0) };
+    if memory == libc::MAP_FAILED {
+        return Err(last_errno());
+    }
+    for page in 0..pages.get() {
+        // SAFETY: the offset is below `length`, so the byte is inside the mapping
+        // made above; volatile, so that the write is not optimised away.
+        unsafe {
+            memory
+                .cast::<u8>()
+                .add(page * page_bytes.get())
+                .write_volatile(1);
+        };
+    }
+    // SAFETY: exactly the mapping made above, of which no reference exists.
+    if unsafe { libc::munmap(memory, length) } != 0 {
+        return Err(last_errno());
+    }
+    Ok(())
+}
+
+/// Bytes of a memory page.
+pub fn page_bytes() -> NonZeroUsize {
+    // SAFETY: sysconf takes a constant and touches no memory of ours.
+    let bytes = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
+    usize::try_from(bytes)
+        .ok()
+        .and_then(NonZeroUsize::new)
+        .unwrap_or(NonZeroUsize::MIN)
+}
+
+/// How a child ended and what it used.
+#[derive(Clone, Copy, Debug)]
+pub struct ChildEnd {
+    /// Its exit status, unless a signal ended it.
+    pub exit_code: Option<i32>,
+    /// The signal that ended it.
+    pub signal: Option<i32>,
+    /// User CPU time.
+    pub user_ns: u64,
+    /// System CPU time.
+    pub system_ns: u64,
+    /// Largest resident set.
+    pub max_rss_bytes: u64,
+}
+
+/// Waits for one child by its id and reaps it.
+pub fn reap(pid: i32) -> Result<ChildEnd, Errno> {
+    let mut status: c_int = 0;
+    // SAFETY: rusage is plain data for which all zeroes is a valid value.
+    let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
+    loop {
+        // SAFETY: both pointers are to live values of the right type.
+        if unsafe { libc::wait4(pid, &raw mut status, 0, &raw mut usage) } == pid {
+            break;
+        }
+        match last_errno() {
+            Errno::INTR => {}
+            errno => return Err(errno),
+        }
+    }
+    Ok(ChildEnd {
+        exit_code: libc::WIFEXITED(status).then(|| libc::WEXITSTATUS(status)),
+        signal: libc::WIFSIGNALED(status).then(|| libc::WTERMSIG(status)),
+        user_ns: timeval_ns(usage.ru_utime),
+        system_ns: timeval_ns(usage.ru_stime),
+        max_rss_bytes: u64::try_from(usage.ru_maxrss).unwrap_or(0) * 1024,
+    })
+}
+
+fn timeval_ns(time: libc::timeval) -> u64 {
+    u64::try_from(time.tv_sec).unwrap_or(0) * 1_000_000_000
+        + u64::try_from(time.tv_usec).unwrap_or(0) * 1_000
+}
+
+/// Says which process group dies with the guest; 0 for none.
+pub fn set_child_group(group: i32) {
+    CHILD_GROUP.store(group, Ordering::SeqCst);
+}
+
+/// A path that is removed when the guest exits, until this value is dropped,
+/// which removes it as well.
+pub struct RemovedOnExit {
+    slot: Option<&'static AtomicPtr<c_char>>,
+    path: CString,
+}
+
+/// Has a path removed at the latest when the guest exits.
+///
+/// With all slots taken (which the bounds elsewhere prevent) it is removed on drop only.
+pub fn remove_on_exit(path: CString) -> RemovedOnExit {
+    let copy = path.clone().into_raw();
+    let slot = PATHS_TO_REMOVE.iter().find(|slot| {
+        slot.compare_exchange(null_mut(), copy, Ordering::SeqCst, Ordering::SeqCst)
+            .is_ok()
+    });
+    if slot.is_none() {
+        // SAFETY: `copy` came from `into_raw` above and was stored nowhere.
+        drop(unsafe { CString::from_raw(copy) });
+    }
+    RemovedOnExit { slot, path }
+}
+
+impl Drop for RemovedOnExit {
+    fn drop(&mut self) {
+        if let Some(slot) = self.slot {
+            // The string is leaked on purpose: a signal handler may be reading it.
+            slot.store(null_mut(), Ordering::SeqCst);
+        }
+        let _ = rustix::fs::unlink(self.path.as_c_str());
+    }
+}
+
+/// Ends the process at once, after removing what it must not leave behind.
+///
+/// Only async-signal-safe calls: this also runs in the handler of `SIGTERM`.
+pub fn exit_now(code: i32) -> ! {
+    let group = CHILD_GROUP.load(Ordering::SeqCst);
+    if group > 0 {
+        // SAFETY: kill takes two integers.
+        unsafe { libc::kill(-group, libc::SIGKILL) };
+    }
+    for slot in &PATHS_TO_REMOVE {
+        let path = slot.load(Ordering::SeqCst);
+        if !path.is_null() {
+            // SAFETY: a stored pointer is to a C string that is never freed.
+            unsafe { libc::unlink(path) };
+        }
+    }
+    // SAFETY: _exit takes an integer and does not return.
+    unsafe { libc::_exit(code) }
+}
+
+extern "C" fn on_termination(_signal: c_int) {
+    exit_now(0);
+}
+
+/// Makes `SIGTERM` and `SIGINT` end the guest, as process 1 too, and ignores `SIGPIPE`.
+pub fn handle_signals() {
+    set_handler(
+        libc::SIGTERM,
+        on_termination as *const () as libc::sighandler_t,
+    );
+    set_handler(
+        libc::SIGINT,
+        on_termination as *const () as libc::sighandler_t,
+    );
+    set_handler(libc::SIGPIPE, libc::SIG_IGN);
+}
+
+fn set_handler(signal: c_int, handler: libc::sighandler_t) {
+    // SAFETY: sigaction is plain data for which all zeroes is valid (no flags, empty mask).
+    let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
+    action.sa_sigaction = handler;
+    // SAFETY: `action` outlives the call; the handler is async-signal-safe.
+    unsafe { libc::sigaction(signal, &raw const action, null_mut()) };
+}
+
+fn last_errno() -> Errno {
+    std::io::Error::last_os_error()
+        .raw_os_error()
+        .map_or(Errno::IO, Errno::from_raw_os_error)
+}
