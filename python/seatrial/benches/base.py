@@ -13,15 +13,18 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-if TYPE_CHECKING:
-    import polars
+from seatrial.drivers.base import DriverSession
+from seatrial.model.experiment import Experiment
+from seatrial.model.plan import TrialSpec
+from seatrial.model.trial import ArrowStream
+from seatrial.probes.noise import Window
 
-    from seatrial.drivers.base import DriverSession
-    from seatrial.model.experiment import Experiment
+if TYPE_CHECKING:
+    import polars as pl
+
     from seatrial.model.finding import Finding
     from seatrial.model.metric import Metric
-    from seatrial.model.plan import Point, TrialSpec
-    from seatrial.probes.noise import Window
+    from seatrial.model.plan import Point
 
 Row = dict[str, object]
 
@@ -62,14 +65,14 @@ class TrialTables:
     """Rows gathered so far, by table; what is here is stored even when the trial fails."""
 
     rows: dict[str, list[Row]] = field(default_factory=dict)
-    columns: dict[str, object] = field(default_factory=dict)
+    columns: dict[str, ArrowStream] = field(default_factory=dict)
     """Tables that arrive as a whole (anything with ``__arrow_c_stream__``)."""
 
     def add(self, table: str, row: Row) -> None:
         """Appends one row."""
         self.rows.setdefault(table, []).append(row)
 
-    def put(self, table: str, columns: object) -> None:
+    def put(self, table: str, columns: ArrowStream) -> None:
         """Keeps a whole table as it came from the core, uncopied."""
         self.columns[table] = columns
 
@@ -77,8 +80,15 @@ class TrialTables:
 class BenchTrial(Protocol):
     """One trial of a bench; the runner calls each phase at most once, in order."""
 
-    tables: TrialTables
-    findings: list[Finding]
+    @property
+    def tables(self) -> TrialTables:
+        """Rows gathered so far."""
+        ...
+
+    @property
+    def findings(self) -> list[Finding]:
+        """Judgements made while it ran."""
+        ...
 
     def set_up(self) -> None:
         """Makes sessions and, where the bench measures live sandboxes, the sandboxes."""
@@ -99,10 +109,25 @@ class BenchTrial(Protocol):
 class Bench(Protocol):
     """A question, the numbers that answer it, and how to take them."""
 
-    name: str
-    question: str
-    headline: str
-    metrics: tuple[Metric, ...]
+    @property
+    def name(self) -> str:
+        """One word, as in an experiment file."""
+        ...
+
+    @property
+    def question(self) -> str:
+        """What a reader wants to know."""
+        ...
+
+    @property
+    def headline(self) -> str:
+        """The metric that answers it first."""
+        ...
+
+    @property
+    def metrics(self) -> tuple[Metric, ...]:
+        """Every number it can give."""
+        ...
 
     def estimate_ns(self, experiment: Experiment, point: Point, driver: str) -> int:
         """Returns about how long one trial takes, for the ETA only."""
@@ -110,12 +135,8 @@ class Bench(Protocol):
     def open(self, context: TrialContext) -> BenchTrial:
         """Returns the trial, nothing started yet."""
 
-    def derive(
-        self, tables: Mapping[str, polars.DataFrame], point: Point
-    ) -> tuple[Samples, ...]:
+    def derive(self, tables: Mapping[str, pl.DataFrame], point: Point) -> tuple[Samples, ...]:
         """Returns the samples in the stored tables; pure."""
 
-    def judge(
-        self, tables: Mapping[str, polars.DataFrame], point: Point
-    ) -> tuple[Finding, ...]:
+    def judge(self, tables: Mapping[str, pl.DataFrame], point: Point) -> tuple[Finding, ...]:
         """Returns what the tables say about the trial's validity; pure."""

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, cast
 
 from seatrial.benches.base import BenchTrial, Samples, TrialContext, TrialTables
@@ -19,9 +18,12 @@ from seatrial.errors import TrialFailed
 from seatrial.model.finding import Finding, Severity
 from seatrial.model.metric import Direction, Metric
 from seatrial.probes.memory import read_host_memory, read_processes_memory
+from seatrial.stats.validity import check_leftovers
 
 if TYPE_CHECKING:
-    import polars
+    from collections.abc import Mapping
+
+    import polars as pl
 
     from seatrial.drivers.base import DriverSession
     from seatrial.model.experiment import DensitySettings, Experiment
@@ -110,15 +112,11 @@ class DensityBench:
         """Returns the trial."""
         return DensityTrial(context)
 
-    def derive(
-        self, tables: Mapping[str, polars.DataFrame], point: Point
-    ) -> tuple[Samples, ...]:
+    def derive(self, tables: Mapping[str, pl.DataFrame], point: Point) -> tuple[Samples, ...]:
         """Returns the samples from the last, settled reading."""
         return derive_density(tables, point)
 
-    def judge(
-        self, tables: Mapping[str, polars.DataFrame], point: Point
-    ) -> tuple[Finding, ...]:
+    def judge(self, tables: Mapping[str, pl.DataFrame], point: Point) -> tuple[Finding, ...]:
         """Returns whether memory was still moving when it was read."""
         return judge_density(tables, point)
 
@@ -202,17 +200,12 @@ class DensityTrial:
         if session is None:
             return
         session.launcher.stop(how="request", grace_ns=STOP_GRACE_NS)
+        gone = session.wait_all_gone(self._ids, time.monotonic_ns() + GONE_TIMEOUT_NS)
+        stayed = [plan_id for plan_id in self._ids if gone[plan_id] is None]
+        finding = check_leftovers(leftovers=[f"sandbox {plan_id}" for plan_id in stayed])
+        if finding is not None:
+            self.findings.append(finding)
         for plan_id in self._ids:
-            gone = session.wait_gone(plan_id, time.monotonic_ns() + GONE_TIMEOUT_NS)
-            if gone is None:
-                self.findings.append(
-                    Finding(
-                        code="leftovers",
-                        severity=Severity.ERROR,
-                        message=f"sandbox {plan_id} was not gone 10 s after it was stopped",
-                        evidence={"sandbox": plan_id},
-                    )
-                )
             session.release(plan_id)
 
     def _live(self) -> DriverSession:
@@ -254,9 +247,7 @@ class DensityTrial:
         return processes.pss_bytes
 
 
-def derive_density(
-    tables: Mapping[str, polars.DataFrame], point: Point
-) -> tuple[Samples, ...]:
+def derive_density(tables: Mapping[str, pl.DataFrame], point: Point) -> tuple[Samples, ...]:
     """Returns one sample of each metric from the final reading."""
     memory, idle = tables.get("memory"), tables.get("idle")
     if memory is None:
@@ -288,9 +279,7 @@ def derive_density(
     )
 
 
-def judge_density(
-    tables: Mapping[str, polars.DataFrame], point: Point
-) -> tuple[Finding, ...]:
+def judge_density(tables: Mapping[str, pl.DataFrame], point: Point) -> tuple[Finding, ...]:
     """Returns a finding when memory had not settled before the time-out."""
     memory = tables.get("memory")
     if memory is None:

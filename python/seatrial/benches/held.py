@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from seatrial.drivers.base import SandboxSpec
 from seatrial.errors import TrialFailed
 from seatrial.guest.channel import GuestChannel
-from seatrial.model.finding import Finding, Severity
+from seatrial.stats.validity import check_leftovers
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from seatrial.benches.base import TrialContext
     from seatrial.drivers.base import DriverSession
     from seatrial.model.experiment import NetworkMode
+    from seatrial.model.finding import Finding
 
 START_DEADLINE_NS = 60_000_000_000
 STOP_GRACE_NS = 5_000_000_000
@@ -96,14 +98,8 @@ class HeldSandbox:
             return
         self._session.launcher.stop([self._plan_id], how="request", grace_ns=STOP_GRACE_NS)
         gone = self._session.wait_gone(self._plan_id, time.monotonic_ns() + GONE_TIMEOUT_NS)
-        if gone is None:
-            self.findings.append(
-                Finding(
-                    code="leftovers",
-                    severity=Severity.ERROR,
-                    message=f"sandbox {self._plan_id} was not gone 10 s after it was stopped",
-                    evidence={"sandbox": self._plan_id},
-                )
-            )
+        stayed = check_leftovers(leftovers=[f"sandbox {self._plan_id}"] if gone is None else [])
+        if stayed is not None:
+            self.findings.append(stayed)
         self._session.release(self._plan_id)
         self._plan_id = None

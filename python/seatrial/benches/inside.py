@@ -7,7 +7,6 @@ the operations in a batch. No tool has to be installed in the sandbox. METHODOLO
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, cast
 
 from seatrial.benches.base import BenchTrial, Samples, TrialContext, TrialTables
@@ -16,7 +15,9 @@ from seatrial.errors import TrialFailed
 from seatrial.model.metric import Direction, Metric
 
 if TYPE_CHECKING:
-    import polars
+    from collections.abc import Mapping
+
+    import polars as pl
 
     from seatrial.model.experiment import Experiment, InsideSettings
     from seatrial.model.finding import Finding
@@ -105,15 +106,11 @@ class InsideBench:
         """Returns the trial."""
         return InsideTrial(context)
 
-    def derive(
-        self, tables: Mapping[str, polars.DataFrame], point: Point
-    ) -> tuple[Samples, ...]:
+    def derive(self, tables: Mapping[str, pl.DataFrame], point: Point) -> tuple[Samples, ...]:
         """Returns cost per operation, or throughput, of each batch."""
         return derive_inside(tables, point)
 
-    def judge(
-        self, tables: Mapping[str, polars.DataFrame], point: Point
-    ) -> tuple[Finding, ...]:
+    def judge(self, tables: Mapping[str, pl.DataFrame], point: Point) -> tuple[Finding, ...]:
         """Returns nothing: each batch is judged by its spread in the analysis."""
         del tables, point
         return ()
@@ -173,9 +170,7 @@ class InsideTrial:
         )
 
 
-def derive_inside(
-    tables: Mapping[str, polars.DataFrame], point: Point
-) -> tuple[Samples, ...]:
+def derive_inside(tables: Mapping[str, pl.DataFrame], point: Point) -> tuple[Samples, ...]:
     """Returns the samples of every probe that ran."""
     del point  # one point holds every probe
     probes = tables.get("probes")

@@ -9,7 +9,6 @@ do, and tells the response time a user would feel. METHODOLOGY 5.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, cast
 
 from seatrial.benches.base import BenchTrial, Samples, TrialContext, TrialTables
@@ -18,9 +17,12 @@ from seatrial.loadgen import LoadRequest, run_load
 from seatrial.model.experiment import NetworkMode
 from seatrial.model.finding import Finding, Severity
 from seatrial.model.metric import Direction, Metric
+from seatrial.stats.validity import check_generator, check_saturation
 
 if TYPE_CHECKING:
-    import polars
+    from collections.abc import Mapping
+
+    import polars as pl
 
     from seatrial.model.experiment import Experiment, LoadSettings
     from seatrial.model.plan import Point
@@ -32,10 +34,6 @@ CLOSED = "closed"
 OPEN = "open"
 PHASE_MEASURE = 1
 OUTCOME_OK = 0
-GENERATOR_LAG_SHARE = 0.10
-"""A trial whose p99 send lag exceeds this share of its p99 response time says more about the
-generator than about the service."""
-ACHIEVED_RATIO_MIN = 0.97
 
 METRICS = (
     Metric(
@@ -103,15 +101,11 @@ class LoadBench:
         """Returns the trial."""
         return LoadTrial(context)
 
-    def derive(
-        self, tables: Mapping[str, polars.DataFrame], point: Point
-    ) -> tuple[Samples, ...]:
+    def derive(self, tables: Mapping[str, pl.DataFrame], point: Point) -> tuple[Samples, ...]:
         """Returns the samples of the measure phase."""
         return derive_load(tables, point)
 
-    def judge(
-        self, tables: Mapping[str, polars.DataFrame], point: Point
-    ) -> tuple[Finding, ...]:
+    def judge(self, tables: Mapping[str, pl.DataFrame], point: Point) -> tuple[Finding, ...]:
         """Returns the verdict on the load: generator-bound, saturated, failed requests."""
         return judge_load(tables, point)
 
@@ -174,7 +168,7 @@ class LoadTrial:
             before = cgroups.read_cpu()
             result = run_load(request)
             after = cgroups.read_cpu()
-        known = before is not None and after is not None
+        cpu_ns = None if before is None or after is None else after.total_ns - before.total_ns
         self.tables.put("requests", result)
         self.tables.add(
             "loads",
@@ -189,7 +183,7 @@ class LoadTrial:
                 "records_dropped_count": result.records_dropped_count,
                 "generator_user_ns": result.generator_user_ns,
                 "generator_system_ns": result.generator_system_ns,
-                "sandbox_cpu_ns": after.total_ns - before.total_ns if known else None,
+                "sandbox_cpu_ns": cpu_ns,
                 "offered_rps": request.rate_rps,
             },
         )
@@ -204,21 +198,19 @@ class LoadTrial:
         self._sandbox.stop()
 
 
-def _measured(tables: Mapping[str, polars.DataFrame]) -> polars.DataFrame | None:
+def _measured(tables: Mapping[str, pl.DataFrame]) -> pl.DataFrame | None:
     requests = tables.get("requests")
     if requests is None:
         return None
     return requests.filter(requests["phase"] == PHASE_MEASURE)
 
 
-def _span(frame: polars.DataFrame, end: str, start: str) -> list[float]:
+def _span(frame: pl.DataFrame, end: str, start: str) -> list[float]:
     values = (frame[end] - frame[start]).drop_nulls().to_list()
     return [float(value) for value in values]
 
 
-def derive_load(
-    tables: Mapping[str, polars.DataFrame], point: Point
-) -> tuple[Samples, ...]:
+def derive_load(tables: Mapping[str, pl.DataFrame], point: Point) -> tuple[Samples, ...]:
     """Returns latencies of correct replies, rates and CPU."""
     measured, loads = _measured(tables), tables.get("loads")
     if measured is None or loads is None or measured.height == 0:
@@ -245,9 +237,7 @@ def derive_load(
     return tuple(Samples(metric=name, values=taken) for name, taken in values.items() if taken)
 
 
-def judge_load(
-    tables: Mapping[str, polars.DataFrame], point: Point
-) -> tuple[Finding, ...]:
+def judge_load(tables: Mapping[str, pl.DataFrame], point: Point) -> tuple[Finding, ...]:
     """Returns why the load's numbers may not be taken at face value."""
     measured, loads = _measured(tables), tables.get("loads")
     if measured is None or loads is None:
@@ -276,7 +266,7 @@ def _dropped(load: Mapping[str, int]) -> Finding:
     )
 
 
-def _failed(measured: polars.DataFrame, correct: polars.DataFrame) -> Finding:
+def _failed(measured: pl.DataFrame, correct: pl.DataFrame) -> Finding:
     failed_count = measured.height - correct.height
     return Finding(
         code="request-failures",
@@ -288,40 +278,21 @@ def _failed(measured: polars.DataFrame, correct: polars.DataFrame) -> Finding:
 
 
 def _open_loop_verdict(
-    measured: polars.DataFrame, correct: polars.DataFrame, load: Mapping[str, float]
+    measured: pl.DataFrame, correct: pl.DataFrame, load: Mapping[str, float]
 ) -> list[Finding]:
     """Judges generator and service of an open loop apart.
 
-    The share of achieved in *truly intended* requests is used, not in the nominal rate: a Poisson
-    schedule of n arrivals scatters by 1/sqrt(n) about its rate without anyone's fault.
+    When the service is saturated, requests wait for a free slot and their send lag is the
+    service's doing, so the generator is judged only when the service kept up.
     """
-    findings: list[Finding] = []
+    in_time = correct.filter(correct["done_at_ns"] < load["measure_end_ns"]).height
+    saturated = check_saturation(offered_count=measured.height, answered_count=in_time)
+    if saturated is not None:
+        return [saturated]
     lag_ns = (measured["sent_at_ns"] - measured["intended_at_ns"]).drop_nulls()
     response_ns = correct["done_at_ns"] - correct["intended_at_ns"]
-    lag_p99, response_p99 = lag_ns.quantile(0.99), response_ns.quantile(0.99)
-    done_in_time = correct.filter(correct["done_at_ns"] < load["measure_end_ns"]).height
-    achieved_ratio = done_in_time / measured.height
-    is_saturated = achieved_ratio < ACHIEVED_RATIO_MIN
-    if is_saturated:
-        findings.append(
-            Finding(
-                code="saturated",
-                severity=Severity.WARNING,
-                message=f"only {achieved_ratio:.1%} of the requests due in the measure phase were "
-                "answered in it: the offered load is above capacity",
-                evidence={"achieved_ratio": achieved_ratio, "requests_count": measured.height},
-            )
-        )
-    if lag_p99 is not None and response_p99 and not is_saturated:
-        share_ratio = lag_p99 / response_p99
-        if share_ratio > GENERATOR_LAG_SHARE:
-            findings.append(
-                Finding(
-                    code="generator-bound",
-                    severity=Severity.WARNING,
-                    message=f"the generator's p99 send lag is {share_ratio:.0%} of the p99 "
-                    "response time: the tail is partly our own",
-                    evidence={"send_lag_ns_p99": lag_p99, "response_time_ns_p99": response_p99},
-                )
-            )
-    return findings
+    lag_p99, response_p50 = lag_ns.quantile(0.99), response_ns.median()
+    if not isinstance(lag_p99, float | int) or not isinstance(response_p50, float | int):
+        return []
+    late = check_generator(send_lag_ns_p99=float(lag_p99), response_time_ns_p50=float(response_p50))
+    return [] if late is None else [late]

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from seatrial.benches.base import Bench
+from typing import TYPE_CHECKING
+
 from seatrial.benches.density import DensityBench
 from seatrial.benches.inside import InsideBench
 from seatrial.benches.load import LoadBench
 from seatrial.benches.start import StartBench
 from seatrial.errors import ConfigError
 from seatrial.model.metric import register
+
+if TYPE_CHECKING:
+    from seatrial.benches.base import Bench
 
 BENCHES: dict[str, Bench] = {
     bench.name: bench for bench in (StartBench(), DensityBench(), LoadBench(), InsideBench())

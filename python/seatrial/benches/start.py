@@ -10,33 +10,34 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, cast
 
 from seatrial.benches.base import BenchTrial, Group, Samples, TrialContext, TrialTables
 from seatrial.drivers.base import SandboxSpec
-from seatrial.model.finding import Finding, Severity
 from seatrial.model.metric import Direction, Metric
+from seatrial.stats.validity import check_leftovers, check_starts
 
 if TYPE_CHECKING:
-    import polars
+    from collections.abc import Mapping, Sequence
+
+    import polars as pl
 
     from seatrial.drivers.base import DriverSession
     from seatrial.launch.plan import StartPlan, StartResult, StopResult
     from seatrial.model.experiment import Experiment, StartSettings
+    from seatrial.model.finding import Finding
     from seatrial.model.plan import Point
 
 NULL_DRIVER = "null"
 STOP_GRACE_NS = 5_000_000_000
 GONE_TIMEOUT_NS = 10_000_000_000
 LAUNCH_MARGIN_NS = 15_000_000_000
+ERROR_TAIL_MAX = 400
 
 
 def _latency(name: str, meaning: str, method: str) -> Metric:
-    return Metric(
-        name=name, unit="ns", direction=Direction.LOWER, meaning=meaning, method=method
-    )
+    return Metric(name=name, unit="ns", direction=Direction.LOWER, meaning=meaning, method=method)
 
 
 METRICS = (
@@ -130,15 +131,11 @@ class StartBench:
         """Returns the trial."""
         return StartTrial(context)
 
-    def derive(
-        self, tables: Mapping[str, polars.DataFrame], point: Point
-    ) -> tuple[Samples, ...]:
+    def derive(self, tables: Mapping[str, pl.DataFrame], point: Point) -> tuple[Samples, ...]:
         """Returns the samples; see METRICS for each formula."""
         return derive_start(tables, point)
 
-    def judge(
-        self, tables: Mapping[str, polars.DataFrame], point: Point
-    ) -> tuple[Finding, ...]:
+    def judge(self, tables: Mapping[str, pl.DataFrame], point: Point) -> tuple[Finding, ...]:
         """Returns start failures and a first round slower than the rest."""
         return judge_start(tables, point)
 
@@ -222,8 +219,7 @@ class StartTrial:
         )
         books = {plan.id: session.cgroups(plan.id).read_cpu() for plan in plans}
         stops = {
-            stop.id: stop
-            for stop in session.launcher.stop(how="request", grace_ns=STOP_GRACE_NS)
+            stop.id: stop for stop in session.launcher.stop(how="request", grace_ns=STOP_GRACE_NS)
         }
         tables.add(
             "batches",
@@ -236,8 +232,9 @@ class StartTrial:
                 "launcher_system_ns": batch.launcher_system_ns,
             },
         )
+        gone = session.wait_all_gone(list(books), time.monotonic_ns() + GONE_TIMEOUT_NS)
+        self.findings += self._leftovers(gone)
         for position, result in enumerate(batch.results):
-            gone_at_ns = self._gone(session, result, is_floor=is_floor)
             cpu = books[result.id]
             row = start_row(result, stops.get(result.id))
             row.update(
@@ -247,27 +244,14 @@ class StartTrial:
                 cgroup_cpu_ns=None if cpu is None else cpu.total_ns,
                 cgroup_user_ns=None if cpu is None else cpu.user_ns,
                 cgroup_system_ns=None if cpu is None else cpu.system_ns,
-                gone_at_ns=gone_at_ns,
+                gone_at_ns=gone[result.id],
             )
             tables.add("starts", row)
 
-    def _gone(
-        self, session: DriverSession, result: StartResult, *, is_floor: bool
-    ) -> int | None:
-        gone_at_ns = session.wait_gone(result.id, time.monotonic_ns() + GONE_TIMEOUT_NS)
-        if gone_at_ns is None and not is_floor:
-            self.findings.append(
-                Finding(
-                    code="leftovers",
-                    severity=Severity.ERROR,
-                    message=f"sandbox {result.id} was not gone "
-                    f"{GONE_TIMEOUT_NS // 1_000_000_000} s after it was stopped",
-                    evidence={"sandbox": result.id},
-                    trial_id=self._context.spec.trial_id,
-                    driver=self._context.spec.driver,
-                )
-            )
-        return gone_at_ns
+    def _leftovers(self, gone: Mapping[str, int | None]) -> list[Finding]:
+        stayed = [plan_id for plan_id, gone_at_ns in gone.items() if gone_at_ns is None]
+        finding = check_leftovers(leftovers=[f"sandbox {plan_id}" for plan_id in stayed])
+        return [] if finding is None else [finding]
 
 
 def start_row(result: StartResult, stop: StopResult | None) -> dict[str, object]:
@@ -283,7 +267,7 @@ def start_row(result: StartResult, stop: StopResult | None) -> dict[str, object]
     return row
 
 
-def _difference(frame: polars.DataFrame, end: str, start: str) -> list[float]:
+def _difference(frame: pl.DataFrame, end: str, start: str) -> list[float]:
     """Returns end - start of the rows that reached ``end``, in row order (ns)."""
     rows = frame.select((frame[end] - frame[start]).alias("difference")).drop_nulls()
     return [float(value) for value in rows["difference"].to_list()]
@@ -304,9 +288,7 @@ _BOOKS = (
 )
 
 
-def derive_start(
-    tables: Mapping[str, polars.DataFrame], point: Point
-) -> tuple[Samples, ...]:
+def derive_start(tables: Mapping[str, pl.DataFrame], point: Point) -> tuple[Samples, ...]:
     """Returns every start metric, for the runtime and for the floor."""
     del point  # the formulas are the same at every concurrency
     starts, batches = tables.get("starts"), tables.get("batches")
@@ -330,9 +312,7 @@ def derive_start(
     return tuple(samples)
 
 
-def _batch_values(
-    rows: polars.DataFrame, batches: polars.DataFrame
-) -> dict[str, list[float]]:
+def _batch_values(rows: pl.DataFrame, batches: pl.DataFrame) -> dict[str, list[float]]:
     """Returns the metrics that exist once a batch: makespan, release skew, launcher CPU."""
     makespans: list[float] = []
     skews: list[float] = []
@@ -354,34 +334,23 @@ def _batch_values(
     }
 
 
-def judge_start(
-    tables: Mapping[str, polars.DataFrame], point: Point
-) -> tuple[Finding, ...]:
+def judge_start(tables: Mapping[str, pl.DataFrame], point: Point) -> tuple[Finding, ...]:
     """Returns a finding that names every way in which starts failed, with its count."""
+    del point  # the trial's point is named by whoever prints the finding
     starts = tables.get("starts")
     if starts is None:
         return ()
-    failed = starts.filter((starts["outcome"] != "ok") & ~starts["is_floor"])
-    if failed.height == 0:
-        return ()
+    measured = starts.filter(~starts["is_floor"])
+    failed = measured.filter(measured["outcome"] != "ok")
     counts: dict[str, int] = {}
     for outcome in failed["outcome"].to_list():
         counts[outcome] = counts.get(outcome, 0) + 1
-    measured = starts.filter(~starts["is_floor"]).height
     kinds = ", ".join(f"{count} {outcome}" for outcome, count in sorted(counts.items()))
-    example = next((text for text in failed["error"].to_list() if text), None)
-    stderr = next((text for text in failed["stderr_tail"].to_list() if text), None)
-    return (
-        Finding(
-            code="start-failures",
-            severity=Severity.ERROR,
-            message=f"{failed.height} of {measured} starts failed at concurrency "
-            f"{point.values['concurrency']}: {kinds}",
-            evidence={
-                **counts,
-                "starts_count": measured,
-                "first_error": example or "",
-                "stderr_tail": (stderr or "")[-400:],
-            },
-        ),
+    words = [*failed["error"].to_list(), *failed["stderr_tail"].to_list()]
+    first = next((text.strip() for text in words if text), "")
+    finding = check_starts(
+        failed_count=failed.height,
+        starts_count=measured.height,
+        reason=f"{kinds}: {first[-ERROR_TAIL_MAX:]}",
     )
+    return () if finding is None else (finding,)

@@ -5,9 +5,12 @@ from __future__ import annotations
 import os
 import platform
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from seatrial.model.fingerprint import Fingerprint
-from seatrial.model.scalar import Scalar
+
+if TYPE_CHECKING:
+    from seatrial.model.scalar import Scalar
 
 CPU = Path("/sys/devices/system/cpu")
 

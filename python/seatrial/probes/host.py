@@ -6,13 +6,16 @@ import os
 import resource
 import shutil
 import time
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from seatrial.probes.fingerprint import has_cpu_virtualisation, read_fingerprint
 from seatrial.probes.noise import read_host_cpu
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
 
 BUSY_RATIO_MAX = 0.10
 STEAL_RATIO_MAX = 0.02

@@ -9,11 +9,13 @@ kernel threads that work on our behalf, which no process or cgroup is charged fo
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import TracebackType
 
 PROC_STAT = Path("/proc/stat")
 GATE_SLICE_NS = 100_000_000
@@ -95,7 +97,7 @@ def parse_host_cpu(text: str, *, at_ns: int, tick_ns: int) -> HostCpu:
 
 def read_host_cpu() -> HostCpu:
     """Returns the host's CPU books now."""
-    import os  # noqa: PLC0415 - keeps the pure part above free of the operating system
+    import os
 
     tick_ns = NS_PER_S // os.sysconf("SC_CLK_TCK")
     return parse_host_cpu(PROC_STAT.read_text(), at_ns=time.monotonic_ns(), tick_ns=tick_ns)
