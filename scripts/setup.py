@@ -2,13 +2,14 @@
 
 Each step is skipped when its inputs have not changed; then nothing is asked of the network.
 
-Usage: setup.py [--for trial|test] [STEP...]    steps: system python runsc build (all, in order)
+Usage: setup.py [--for trial|test] [STEP...]    steps: rust system python runsc build (all, in order)
 """
 
 from __future__ import annotations
 
 import argparse
 import os
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -34,6 +35,7 @@ from steps import (
 )
 
 PYTHON_MIN = (3, 11)
+RUST_MIN = (1, 85)
 STATIC_BINARIES = ("seatrial-guest", "seatrial-launch")
 
 
@@ -139,6 +141,16 @@ def host_triple() -> str:
     raise StepError(message, hint="repair the Rust toolchain; `rustc -vV` should print a host line")
 
 
+def check_rust() -> None:
+    """Refuses early, before minutes of other work, when the Rust build could not succeed."""
+    said = output_of([cargo(), "--version"]) or "nothing"
+    found = re.search(r"cargo (\d+)\.(\d+)", said)
+    if found is None or (int(found[1]), int(found[2])) < RUST_MIN:
+        wanted = ".".join(map(str, RUST_MIN))
+        message = f"Rust {wanted} or newer is needed; {cargo()} --version says {said!r}"
+        raise StepError(message, hint="update it (rustup update), then run make again")
+
+
 def build_rust() -> None:
     """Builds the extension module (release, editable) and the two static binaries."""
     triple = host_triple()
@@ -181,6 +193,7 @@ def build_static_binaries(triple: str, *, env: dict[str, str], hint: str) -> Non
 def main() -> int:
     """Runs the asked steps, or all of them."""
     steps = {
+        "rust": check_rust,
         "system": lambda: install_system_packages(arguments.purpose),
         "python": install_python,
         "runsc": runsc.provide,
