@@ -1,0 +1,159 @@
+"""Entry point of ``seatrial``: finds the command, runs it, and turns errors into exit codes.
+
+Only the module of the chosen command is imported, so ``seatrial --help`` answers at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import sys
+import tempfile
+import traceback
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, NoReturn, Protocol, cast
+
+from seatrial.cli import output
+from seatrial.errors import ExitCode, SeatrialError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+# {command: what it does}. The module of a command is seatrial.cli.<command>.
+COMMANDS: Final[Mapping[str, str]] = {
+    "run": "run an experiment: a preset or a TOML file",
+    "plan": "show what would run, in which order, for how long",
+    "report": "make the page, tables and figures of a run",
+    "compare": "compare two runs: faster, slower or indistinguishable",
+    "doctor": "say what this machine can measure, what not, why, and how to fix it",
+    "list": "list drivers, benches, metrics and presets",
+    "clean": "remove what killed runs left behind",
+}
+
+# As a shell reports a process that was ended by SIGPIPE.
+EXIT_OUTPUT_CLOSED: Final = 141
+
+EPILOG: Final = """\
+exit codes: 0 ok, 1 a finding or a regression, 2 usage or configuration, 3 environment,
+4 internal error, 130 interrupted
+"""
+
+
+class Command(Protocol):
+    """What the module of a command offers."""
+
+    def add_arguments(self, parser: argparse.ArgumentParser) -> None:
+        """Declare its options."""
+
+    def execute(self, args: argparse.Namespace) -> int:
+        """Do it, and give the exit code."""
+
+
+def console() -> NoReturn:
+    """Run the command line of this process and exit with its code."""
+    sys.exit(main(sys.argv[1:]))
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run a command line and give the exit code; never raises but for argparse's exits."""
+    try:
+        code = _run(argv)
+        output.flush()
+    except output.OutputClosed:
+        output.abandon_stdout()
+        return EXIT_OUTPUT_CLOSED
+    return code
+
+
+def _run(argv: Sequence[str]) -> int:
+    shows_traceback = "--traceback" in argv
+    try:
+        args = _parse(argv)
+        return _command(args.command).execute(args)
+    except output.OutputClosed:
+        raise
+    except KeyboardInterrupt:
+        output.talk("interrupted")
+        return ExitCode.INTERRUPTED
+    except SeatrialError as error:
+        if shows_traceback:
+            output.talk(traceback.format_exc())
+        output.error(error.message, error.hint)
+        return error.exit_code
+    except Exception as error:  # noqa: BLE001 - the last line of defence; nothing is hidden
+        _report_bug(error, shows_traceback=shows_traceback)
+        return ExitCode.INTERNAL
+
+
+def _parse(argv: Sequence[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="seatrial",
+        description="Benchmarks and load-tests container sandboxes.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="store_true", help="print the version and exit")
+    _add_traceback(parser, default=False)
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands")
+    chosen = next((word for word in argv if not word.startswith("-")), None)
+    for name, text in COMMANDS.items():
+        command = commands.add_parser(
+            name, help=text, description=f"{text[0].upper()}{text[1:]}.", allow_abbrev=False
+        )
+        _add_traceback(command, default=argparse.SUPPRESS)
+        if name == chosen:
+            _command(name).add_arguments(command)
+    args = parser.parse_args(argv)
+    if args.version:
+        output.data(f"seatrial {_version()}")
+        raise SystemExit(ExitCode.OK)
+    if args.command is None:
+        parser.print_help(sys.stderr)
+        raise SystemExit(ExitCode.USAGE)
+    return args
+
+
+def _add_traceback(parser: argparse.ArgumentParser, *, default: object) -> None:
+    parser.add_argument(
+        "--traceback",
+        action="store_true",
+        default=default,
+        help="with an error, print where in the program it happened",
+    )
+
+
+def _command(name: str) -> Command:
+    return cast("Command", importlib.import_module(f"seatrial.cli.{name}"))
+
+
+def _version() -> str:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("seatrial")
+    except PackageNotFoundError:
+        return "(not installed)"
+
+
+def _report_bug(error: Exception, *, shows_traceback: bool) -> None:
+    text = "".join(traceback.format_exception(error))
+    if shows_traceback:
+        output.talk(text)
+    # The first line only: some libraries put pages into their messages.
+    first = (str(error).splitlines() or [""])[0]
+    message = f"internal error: {type(error).__name__}: {first}".rstrip(": ")
+    hint = "this is a bug in Seatrial; please report it"
+    try:
+        descriptor, name = tempfile.mkstemp(prefix="seatrial-traceback-", suffix=".txt")
+        with os.fdopen(descriptor, "w") as file:
+            file.write(text)
+        hint += f" with {Path(name)}"
+    except OSError:
+        hint += ", after running it again with --traceback"
+    output.error(message, hint)
+
+
+if __name__ == "__main__":
+    console()

@@ -1,0 +1,86 @@
+"""``seatrial plan``: what would run, in which order, for how long. Nothing is measured."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import argparse
+
+    from seatrial.config.expand import EstimateNs
+    from seatrial.model.experiment import Experiment
+    from seatrial.model.plan import Plan, Point
+
+TRIALS_SHOWN = 20
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's options."""
+    parser.add_argument("experiment", metavar="PRESET|FILE", help="a preset or a TOML file")
+    parser.add_argument(
+        "--drivers", metavar="A,B", help="run on these instead of the experiment's own"
+    )
+    parser.add_argument("--all", action="store_true", help="print every trial, however many")
+    parser.add_argument("--json", action="store_true", help="print the whole plan as JSON")
+
+
+def execute(args: argparse.Namespace) -> int:
+    """Print the plan; give 0."""
+    from seatrial.cli import output
+    from seatrial.cli.available import parse_drivers, resolve
+    from seatrial.config.expand import expand
+    from seatrial.config.load import load_experiment
+    from seatrial.drivers import registry
+
+    experiment = load_experiment(args.experiment, known_drivers=registry.names())
+    available = resolve(experiment, parse_drivers(args.drivers))
+    plan = expand(experiment, available.drivers, estimate_ns=estimate_of(experiment))
+    if args.json:
+        output.data_json(plan)
+        return 0
+    _print(plan, shows_all=args.all)
+    for name, why in available.skipped.items():
+        output.talk(f"left out: {name} ({why})")
+    return 0
+
+
+def estimate_of(experiment: Experiment) -> EstimateNs:
+    """Make an estimate from what each bench says about itself, with what a trial costs besides."""
+    from seatrial.benches import registry as benches
+    from seatrial.config.expand import TRIAL_OVERHEAD_NS
+
+    def estimate(point: Point, driver: str) -> int:
+        bench_ns = benches.get(point.bench).estimate_ns(experiment, point, driver)
+        return TRIAL_OVERHEAD_NS + bench_ns
+
+    return estimate
+
+
+def _print(plan: Plan, *, shows_all: bool) -> None:
+    from seatrial.cli import output
+    from seatrial.units import format_duration
+
+    experiment = plan.experiment
+    facts = {
+        "experiment": experiment.name,
+        "drivers": ", ".join(plan.drivers),
+        "baseline": experiment.baseline,
+        "benches": ", ".join(experiment.benches),
+        "trials": f"{len(plan.trials)} = {experiment.blocks} blocks x {len(plan.drivers)} drivers"
+        f" x {len(plan.points)} points",
+        "seed": str(plan.seed),
+        "hash": plan.plan_hash,
+        "time": f"about {format_duration(plan.estimated_ns)}",
+    }
+    width = max(len(name) for name in facts)
+    for name, text in facts.items():
+        output.data(f"{name:<{width}}  {text}")
+    output.data("")
+    shown = plan.trials if shows_all else plan.trials[:TRIALS_SHOWN]
+    output.table(
+        ("trial", "block", "driver", "point"),
+        [(trial.trial_id, str(trial.block), trial.driver, trial.point.key) for trial in shown],
+    )
+    left = len(plan.trials) - len(shown)
+    if left:
+        output.data(f"... and {left} more (--all prints them)")
