@@ -1,1 +1,105 @@
-//! (module under construction)
+//! What can go wrong in the core. Each variant has a stable code, for programs.
+//!
+//! Trouble of a single request is not an error: it is that request's
+//! [`Outcome`](crate::record::Outcome). An error here means that a whole call
+//! could not do its work.
+
+use thiserror::Error;
+
+/// An error of the core.
+#[derive(Debug, Error)]
+pub enum CoreError {
+    /// A setting of a load plan is out of its range, or contradicts another one.
+    #[error("load plan: {field} is {value}, expected {expected}")]
+    InvalidPlan {
+        /// The setting.
+        field: &'static str,
+        /// What it was.
+        value: String,
+        /// What would have been accepted.
+        expected: &'static str,
+    },
+    /// A text does not name a value of its kind.
+    #[error("{what} {value:?}, expected {expected}")]
+    InvalidValue {
+        /// The kind of value.
+        what: &'static str,
+        /// The text.
+        value: String,
+        /// What would have been accepted.
+        expected: &'static str,
+    },
+    /// The target turned connections away before the load began.
+    #[error(
+        "connection {connection} of {total} to {target} failed before the load began: {source}"
+    )]
+    Connect {
+        /// The target as the plan names it.
+        target: String,
+        /// Number of the connection, from 0.
+        connection: u32,
+        /// Connections that were asked for.
+        total: u32,
+        /// What the kernel said.
+        source: std::io::Error,
+    },
+    /// A system call that has to work did not.
+    #[error("{call}: {source}")]
+    System {
+        /// The call.
+        call: &'static str,
+        /// What the kernel said.
+        source: std::io::Error,
+    },
+    /// Bytes are not a stored histogram.
+    #[error("not a stored histogram: {reason}")]
+    BadHistogram {
+        /// What is wrong with them.
+        reason: &'static str,
+    },
+    /// A thread of the engine ended in a panic: a bug of ours.
+    #[error("a thread of the load engine panicked; this is a bug in Seatrial")]
+    ThreadPanicked,
+}
+
+impl CoreError {
+    /// The code of this kind of error; it does not change between versions.
+    #[must_use]
+    pub const fn code(&self) -> &'static str {
+        match self {
+            Self::InvalidPlan { .. } => "invalid-plan",
+            Self::InvalidValue { .. } => "invalid-value",
+            Self::Connect { .. } => "connect-failed",
+            Self::System { .. } => "system-call-failed",
+            Self::BadHistogram { .. } => "bad-histogram",
+            Self::ThreadPanicked => "thread-panicked",
+        }
+    }
+
+    /// Names the system call that failed.
+    pub(crate) fn system(call: &'static str) -> impl FnOnce(rustix::io::Errno) -> Self {
+        move |errno| Self::System {
+            call,
+            source: errno.into(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_say_what_was_found_and_expected() {
+        let error = CoreError::InvalidPlan {
+            field: "depth",
+            value: "0".into(),
+            expected: "1 to 1024",
+        };
+        assert_eq!(
+            error.to_string(),
+            "load plan: depth is 0, expected 1 to 1024"
+        );
+        assert_eq!(error.code(), "invalid-plan");
+    }
+}

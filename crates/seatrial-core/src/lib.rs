@@ -11,6 +11,8 @@ pub mod histogram;
 pub mod launch;
 pub mod pacer;
 pub mod record;
+pub mod stop;
+mod sys;
 pub mod transport;
 pub mod units;
 pub mod wire;

@@ -173,7 +173,11 @@ impl RequestHeader {
     #[must_use]
     pub fn encode(&self) -> [u8; HEADER_BYTES] {
         let length = self.payload_bytes.saturating_add(to_u32(LENGTH_MIN));
-        encode_header(length, self.operation as u8, [self.request_id, self.argument, 0])
+        encode_header(
+            length,
+            self.operation as u8,
+            [self.request_id, self.argument, 0],
+        )
     }
 
     /// Reads a header.
@@ -254,7 +258,9 @@ pub fn request_id_of(bytes: &[u8; HEADER_BYTES]) -> u64 {
 pub fn checksum(payload: &[u8]) -> u64 {
     const OFFSET_BASIS: u64 = 0xcbf2_9ce4_8422_2325;
     const PRIME: u64 = 0x0000_0100_0000_01b3;
-    payload.iter().fold(OFFSET_BASIS, |sum, byte| (sum ^ u64::from(*byte)).wrapping_mul(PRIME))
+    payload.iter().fold(OFFSET_BASIS, |sum, byte| {
+        (sum ^ u64::from(*byte)).wrapping_mul(PRIME)
+    })
 }
 
 /// Checks length, version and flags; gives the payload length.

@@ -1,1 +1,150 @@
-//! (module under construction)
+//! How requests reach a server and replies come back.
+//!
+//! The engine knows only [`Transport`]. [`socket`] implements it for stream
+//! sockets of any address family and any [`Protocol`]; [`fake`] implements it
+//! for a modelled server on the virtual clock. A new protocol is one file that
+//! implements [`Protocol`].
+
+pub mod echo;
+pub mod fake;
+pub mod rpc;
+pub mod socket;
+pub mod target;
+
+use crate::error::CoreError;
+use crate::units::Nanos;
+use crate::wire::WireError;
+
+/// A request as a transport sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Request {
+    /// Unique in the run.
+    pub request_id: u64,
+    /// The work it asks for.
+    pub demand: Nanos,
+}
+
+/// A whole reply.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reply {
+    /// The request that it answers; `None` when the protocol does not tell.
+    pub request_id: Option<u64>,
+    /// Whether the server did what was asked.
+    pub is_ok: bool,
+    /// The server's own time for the request, when the protocol tells.
+    pub service: Option<Nanos>,
+}
+
+/// Why a connection is gone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CloseCause {
+    /// It could not be made; with the error number.
+    Refused(i32),
+    /// The peer or the kernel closed it.
+    Reset,
+    /// The peer sent bytes that the protocol does not allow.
+    Protocol,
+}
+
+/// What happened on a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// It can be used now.
+    Connected {
+        /// Which one.
+        connection: usize,
+    },
+    /// A whole reply was read from it.
+    Reply {
+        /// Which one.
+        connection: usize,
+        /// The reply.
+        reply: Reply,
+        /// When its first byte was read.
+        first_byte_at: Nanos,
+        /// When its last byte was read.
+        done_at: Nanos,
+    },
+    /// It is gone, with all that was on it; it can be connected again.
+    Closed {
+        /// Which one.
+        connection: usize,
+        /// Why.
+        cause: CloseCause,
+        /// When the first byte of an unfinished reply was read.
+        first_byte_at: Option<Nanos>,
+    },
+}
+
+/// The connections of one engine thread, numbered from 0.
+///
+/// Whatever goes wrong on a connection becomes an [`Event::Closed`], appended to
+/// the vector that the caller passes; an `Err` means that the transport as a
+/// whole cannot go on.
+pub trait Transport {
+    /// Begins to make a connection; its fate comes as an event, now or later.
+    fn connect(&mut self, connection: usize, events: &mut Vec<Event>);
+
+    /// Drops a connection without an event.
+    fn disconnect(&mut self, connection: usize);
+
+    /// Puts a request on a connection; it leaves with the next [`Transport::flush`].
+    fn send(&mut self, connection: usize, request: &Request);
+
+    /// Hands what was put on the connection to the kernel. What the kernel does
+    /// not take now follows by itself, as soon as it does.
+    fn flush(&mut self, connection: usize, events: &mut Vec<Event>);
+
+    /// Waits until something happens or `until` comes, and appends what happened.
+    ///
+    /// # Errors
+    /// The transport as a whole cannot wait any more.
+    fn wait(&mut self, until: Nanos, events: &mut Vec<Event>) -> Result<(), CoreError>;
+}
+
+/// Turns requests into bytes and bytes into replies.
+pub trait Protocol {
+    /// The part of a reply that was read so far, one for each connection.
+    type Partial: Default;
+
+    /// Appends the bytes of a request.
+    fn encode(&self, request: &Request, bytes: &mut Vec<u8>);
+
+    /// Takes the next whole reply from the front of `bytes`; `None` when more
+    /// bytes are needed, all of which are then in `partial`.
+    ///
+    /// # Errors
+    /// The bytes are not a reply; the connection is of no further use.
+    fn decode(
+        &self,
+        partial: &mut Self::Partial,
+        bytes: &mut &[u8],
+    ) -> Result<Option<Reply>, DecodeError>;
+}
+
+/// Bytes that are not a reply.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum DecodeError {
+    /// They break the rpc format.
+    #[error(transparent)]
+    Wire(#[from] WireError),
+    /// An echo that differs from what was sent.
+    #[error("echo differs from the request at byte {offset}")]
+    Echo {
+        /// First byte that differs.
+        offset: usize,
+    },
+}
+
+/// Takes up to `count` bytes from the front.
+fn take_front<'a>(bytes: &mut &'a [u8], count: usize) -> &'a [u8] {
+    let (front, rest) = bytes.split_at(count.min(bytes.len()));
+    *bytes = rest;
+    front
+}
+
+/// The payload that requests carry: fixed, not all zero, so that a shifted echo differs.
+fn payload_pattern(payload_bytes: usize) -> Vec<u8> {
+    // 251 is prime, so the pattern does not repeat with the size of a page or buffer.
+    (0u8..251).cycle().take(payload_bytes).collect()
+}

@@ -1,0 +1,289 @@
+//! What to offer: a load plan, checked as a whole before anything is sent.
+
+use crate::arrival::{ArrivalLaw, DemandLaw};
+use crate::error::CoreError;
+use crate::pacer::WaitMode;
+use crate::transport::target::Target;
+use crate::units::{Nanos, RatePerSecond};
+use crate::wire::{Operation, PAYLOAD_BYTES_MAX};
+
+/// Most connections of a run; the guest's server accepts as many.
+pub const CONNECTIONS_MAX: u32 = 10_000;
+/// Most threads of a run.
+pub const THREADS_MAX: u32 = 64;
+/// Most requests that wait for a reply on one connection.
+pub const DEPTH_MAX: u32 = 1_024;
+/// Longest phase of a run: one day.
+pub const PHASE_MAX: Nanos = Nanos::new(86_400_000_000_000);
+/// Most records that a run keeps; one takes about 60 bytes.
+pub const RECORDS_MAX: u64 = 100_000_000;
+
+/// The bytes that requests and replies are made of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ProtocolKind {
+    /// Bytes back as they came.
+    Echo,
+    /// The format of [`crate::wire`].
+    Rpc,
+}
+
+impl ProtocolKind {
+    /// Reads `echo` or `rpc`.
+    ///
+    /// # Errors
+    /// [`CoreError::InvalidValue`] for any other name.
+    pub fn parse(text: &str) -> Result<Self, CoreError> {
+        match text {
+            "echo" => Ok(Self::Echo),
+            "rpc" => Ok(Self::Rpc),
+            _ => Err(CoreError::InvalidValue {
+                what: "protocol",
+                value: text.to_owned(),
+                expected: "echo or rpc",
+            }),
+        }
+    }
+}
+
+/// Reads the name of an rpc operation.
+///
+/// # Errors
+/// [`CoreError::InvalidValue`] for a name that is not known.
+pub fn parse_operation(text: &str) -> Result<Operation, CoreError> {
+    match text {
+        "empty" => Ok(Operation::Empty),
+        "checksum" => Ok(Operation::Checksum),
+        "spin" => Ok(Operation::Spin),
+        "sleep" => Ok(Operation::Sleep),
+        _ => Err(CoreError::InvalidValue {
+            what: "operation",
+            value: text.to_owned(),
+            expected: "empty, checksum, spin or sleep",
+        }),
+    }
+}
+
+/// Whether requests wait for replies.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Loop {
+    /// Each place on a connection sends again as soon as its reply is there.
+    Closed,
+    /// Requests are due by this law and rate, whatever the replies do.
+    Open(ArrivalLaw, RatePerSecond),
+}
+
+impl Loop {
+    /// Reads `closed`, or `fixed` and `poisson` with a rate.
+    ///
+    /// # Errors
+    /// An unknown name, a rate for a closed loop, or none for an open one.
+    pub fn parse(text: &str, rate_rps: Option<f64>) -> Result<Self, CoreError> {
+        let invalid_rate = |value, expected| CoreError::InvalidPlan {
+            field: "rate_rps",
+            value,
+            expected,
+        };
+        if text == "closed" {
+            return match rate_rps {
+                None => Ok(Self::Closed),
+                Some(rate) => Err(invalid_rate(
+                    rate.to_string(),
+                    "none, because a closed loop sends as fast as replies come",
+                )),
+            };
+        }
+        let law = ArrivalLaw::parse(text).map_err(|_| CoreError::InvalidValue {
+            what: "arrival",
+            value: text.to_owned(),
+            expected: "closed, fixed or poisson",
+        })?;
+        let told = rate_rps.map_or_else(|| "none".to_owned(), |rate| rate.to_string());
+        rate_rps
+            .and_then(RatePerSecond::new)
+            .map(|rate| Self::Open(law, rate))
+            .ok_or_else(|| invalid_rate(told, "above 0 and at most 1e9 for an open loop"))
+    }
+}
+
+/// One load: where, what, how much, how long, and the bounds.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LoadPlan {
+    /// The server.
+    pub target: Target,
+    /// The target as it was written, for messages.
+    pub target_text: String,
+    /// The bytes to speak.
+    pub protocol: ProtocolKind,
+    /// What each rpc request asks for.
+    pub operation: Operation,
+    /// Bytes of payload in each request.
+    pub payload_bytes: u32,
+    /// How much work each request asks for.
+    pub demand: DemandLaw,
+    /// Open or closed loop.
+    pub arrival: Loop,
+    /// Connections of all threads together.
+    pub connections: u32,
+    /// Threads of the engine.
+    pub threads: u32,
+    /// Requests at once on one connection.
+    pub depth: u32,
+    /// Length of the phase that is thrown away.
+    pub warm_up: Nanos,
+    /// Length of the phase that counts.
+    pub measure: Nanos,
+    /// How long stragglers are waited for.
+    pub drain: Nanos,
+    /// From the intended instant to a time-out.
+    pub request_timeout: Nanos,
+    /// Most requests of all threads together.
+    pub requests_max: u64,
+    /// Most records kept by all threads together.
+    pub records_max: u64,
+    /// Decides arrivals and demands.
+    pub seed: u64,
+    /// How threads wait for the next intended instant.
+    pub wait: WaitMode,
+}
+
+impl LoadPlan {
+    /// Checks every setting and how they fit together.
+    ///
+    /// # Errors
+    /// [`CoreError::InvalidPlan`] that names the first setting that is wrong.
+    pub fn validate(&self) -> Result<(), CoreError> {
+        let counts: [(&'static str, u64, u64, u64, &'static str); 6] = [
+            (
+                "connections",
+                self.connections.into(),
+                1,
+                CONNECTIONS_MAX.into(),
+                "1 to 10000",
+            ),
+            (
+                "threads",
+                self.threads.into(),
+                1,
+                THREADS_MAX.into(),
+                "1 to 64",
+            ),
+            ("depth", self.depth.into(), 1, DEPTH_MAX.into(), "1 to 1024"),
+            (
+                "payload_bytes",
+                self.payload_bytes.into(),
+                0,
+                PAYLOAD_BYTES_MAX as u64,
+                "at most 1 MiB",
+            ),
+            ("requests_max", self.requests_max, 1, u64::MAX, "at least 1"),
+            (
+                "records_max",
+                self.records_max,
+                0,
+                RECORDS_MAX,
+                "at most 100000000",
+            ),
+        ];
+        for (field, value, low, high, expected) in counts {
+            check((low..=high).contains(&value), field, value, expected)?;
+        }
+        let times = [
+            ("warm_up_ns", self.warm_up, 0),
+            ("measure_ns", self.measure, 1),
+            ("drain_ns", self.drain, 0),
+            ("request_timeout_ns", self.request_timeout, 1),
+        ];
+        for (field, value, low) in times {
+            let is_right = (low..=PHASE_MAX.get()).contains(&value.get());
+            check(
+                is_right,
+                field,
+                value.get(),
+                "at most one day, and above 0 unless it is a margin",
+            )?;
+        }
+        let is_enough = self.threads <= self.connections;
+        check(
+            is_enough,
+            "threads",
+            self.threads,
+            "at most one for each connection",
+        )?;
+        self.validate_work()?;
+        self.validate_fake()
+    }
+
+    fn validate_work(&self) -> Result<(), CoreError> {
+        let is_fake = matches!(self.target, Target::Fake(_));
+        let has_demand = self.demand != DemandLaw::None;
+        match self.protocol {
+            ProtocolKind::Echo => {
+                check(
+                    self.payload_bytes > 0,
+                    "payload_bytes",
+                    0,
+                    "at least 1 for echo",
+                )?;
+                let is_empty = self.operation == Operation::Empty;
+                check(
+                    is_empty,
+                    "operation",
+                    self.operation as u8,
+                    "empty (0) for echo",
+                )?;
+                check(is_fake || !has_demand, "demand", "set", "none for echo")
+            }
+            ProtocolKind::Rpc => {
+                let is_working = matches!(self.operation, Operation::Spin | Operation::Sleep);
+                check(
+                    has_demand || !is_working,
+                    "demand",
+                    "none",
+                    "a law for spin and sleep",
+                )?;
+                check(
+                    is_fake || is_working || !has_demand,
+                    "demand",
+                    "set",
+                    "none, or the operation spin or sleep",
+                )
+            }
+        }
+    }
+
+    /// A fake target runs on a virtual clock, which one thread moves.
+    fn validate_fake(&self) -> Result<(), CoreError> {
+        if !matches!(self.target, Target::Fake(_)) {
+            return Ok(());
+        }
+        check(
+            self.threads == 1,
+            "threads",
+            self.threads,
+            "1 for a fake target",
+        )?;
+        let is_blocking = self.wait == WaitMode::Block;
+        check(
+            is_blocking,
+            "wait",
+            "hybrid",
+            "block for a fake target, whose clock stands still",
+        )
+    }
+}
+
+fn check(
+    is_right: bool,
+    field: &'static str,
+    value: impl ToString,
+    expected: &'static str,
+) -> Result<(), CoreError> {
+    if is_right {
+        return Ok(());
+    }
+    Err(CoreError::InvalidPlan {
+        field,
+        value: value.to_string(),
+        expected,
+    })
+}

@@ -1,0 +1,131 @@
+//! The echo protocol: bytes come back as they went, framed by a fixed size.
+//!
+//! Eight bytes or more carry the request id in front, so that a lost or swapped
+//! echo is seen; all other bytes are compared with the pattern that was sent.
+
+use super::{DecodeError, Protocol, Reply, Request, payload_pattern, take_front};
+
+/// Bytes of the request id in front of the payload.
+const ID_BYTES: usize = 8;
+
+/// The echo protocol with one size of payload.
+#[derive(Clone, Debug)]
+pub struct Echo {
+    pattern: Vec<u8>,
+    id_bytes: usize,
+}
+
+impl Echo {
+    /// Echoes of this many bytes, at least 1.
+    #[must_use]
+    pub fn new(payload_bytes: usize) -> Self {
+        let id_bytes = if payload_bytes >= ID_BYTES {
+            ID_BYTES
+        } else {
+            0
+        };
+        Self {
+            pattern: payload_pattern(payload_bytes),
+            id_bytes,
+        }
+    }
+}
+
+/// An echo that has not come back whole.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct PartialEcho {
+    received_bytes: usize,
+    id: [u8; ID_BYTES],
+}
+
+impl Protocol for Echo {
+    type Partial = PartialEcho;
+
+    fn encode(&self, request: &Request, bytes: &mut Vec<u8>) {
+        bytes.extend_from_slice(&request.request_id.to_le_bytes()[..self.id_bytes]);
+        bytes.extend_from_slice(&self.pattern[self.id_bytes..]);
+    }
+
+    fn decode(
+        &self,
+        partial: &mut PartialEcho,
+        bytes: &mut &[u8],
+    ) -> Result<Option<Reply>, DecodeError> {
+        let id_part = take_front(bytes, self.id_bytes.saturating_sub(partial.received_bytes));
+        let id_end = partial.received_bytes + id_part.len();
+        if !id_part.is_empty() {
+            partial.id[partial.received_bytes..id_end].copy_from_slice(id_part);
+            partial.received_bytes = id_end;
+        }
+        let start = partial.received_bytes;
+        let part = take_front(bytes, self.pattern.len() - start);
+        let expected = &self.pattern[start..start + part.len()];
+        if part != expected {
+            let same = part
+                .iter()
+                .zip(expected)
+                .take_while(|(got, want)| got == want)
+                .count();
+            return Err(DecodeError::Echo {
+                offset: start + same,
+            });
+        }
+        partial.received_bytes += part.len();
+        if partial.received_bytes < self.pattern.len() {
+            return Ok(None);
+        }
+        let done = std::mem::take(partial);
+        let request_id = (self.id_bytes > 0).then(|| u64::from_le_bytes(done.id));
+        Ok(Some(Reply {
+            request_id,
+            is_ok: true,
+            service: None,
+        }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::units::Nanos;
+    use proptest::prelude::*;
+
+    fn request(request_id: u64) -> Request {
+        Request {
+            request_id,
+            demand: Nanos::ZERO,
+        }
+    }
+
+    proptest! {
+        /// However the stream is cut into reads, every echo is found once, in order.
+        #[test]
+        fn replies_survive_any_cut(payload_bytes in 1..40usize, cut in 1..17usize, count in 1..9u64) {
+            let echo = Echo::new(payload_bytes);
+            let mut stream = Vec::new();
+            for id in 0..count {
+                echo.encode(&request(id), &mut stream);
+            }
+            let mut partial = PartialEcho::default();
+            let mut ids = Vec::new();
+            for mut piece in stream.chunks(cut) {
+                while let Some(reply) = echo.decode(&mut partial, &mut piece).unwrap() {
+                    ids.push(reply.request_id);
+                }
+                prop_assert!(piece.is_empty());
+            }
+            let told = |id| if payload_bytes >= ID_BYTES { Some(id) } else { None };
+            prop_assert_eq!(ids, (0..count).map(told).collect::<Vec<_>>());
+        }
+    }
+
+    #[test]
+    fn a_changed_byte_is_a_protocol_error() {
+        let echo = Echo::new(16);
+        let mut stream = Vec::new();
+        echo.encode(&request(1), &mut stream);
+        stream[12] ^= 1;
+        let decoded = echo.decode(&mut PartialEcho::default(), &mut stream.as_slice());
+        assert_eq!(decoded, Err(DecodeError::Echo { offset: 12 }));
+    }
+}
