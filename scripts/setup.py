@@ -2,7 +2,9 @@
 
 Each step is skipped when its inputs have not changed; then nothing is asked of the network.
 
-Usage: setup.py [--for trial|test] [STEP...]    steps: rust system python runsc build (all, in order)
+Usage: setup.py [--for trial|test] [STEP...]
+
+Steps, in this order when none is named: rust, system, python, runsc, build.
 """
 
 from __future__ import annotations
