@@ -1,0 +1,129 @@
+//! The host's end of a sandbox's control channel.
+//!
+//! It never reads past the end of a frame, so that the channel can be handed over to somebody
+//! else between any two frames without a byte being lost.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use rustix::io::Errno;
+use rustix::net::{RecvFlags, SendFlags};
+use thiserror::Error;
+
+use crate::control::{ControlError, Decoder, FRAME_BYTES_MAX, Frame, GuestFrame, HostFrame};
+
+/// Bytes of a frame's length field.
+const LENGTH_FIELD_BYTES: usize = 4;
+
+/// Most bytes taken by one read.
+const READ_BYTES_MAX: usize = 64 << 10;
+
+/// What a read of the channel brought.
+#[derive(Debug)]
+pub enum Received {
+    /// A whole frame.
+    Frame(GuestFrame),
+    /// Nothing more for now.
+    Nothing,
+    /// The guest has closed its end.
+    Closed,
+}
+
+/// Why the channel is of no more use.
+#[derive(Debug, Error)]
+pub enum ChannelError {
+    /// What came is not our protocol.
+    #[error(transparent)]
+    Protocol(#[from] ControlError),
+    /// The system refused to read or write.
+    #[error(transparent)]
+    System(#[from] io::Error),
+}
+
+/// The channel of one sandbox.
+#[derive(Debug)]
+pub struct Channel {
+    fd: OwnedFd,
+    decoder: Decoder<GuestFrame>,
+    /// The length field of the frame that is being read.
+    length: [u8; LENGTH_FIELD_BYTES],
+    /// Bytes of that frame that have come, with its length field.
+    held_bytes: usize,
+    /// Whether anything at all has come.
+    pub has_spoken: bool,
+}
+
+impl Channel {
+    /// Takes our end of a new socket pair.
+    #[must_use]
+    pub fn new(fd: OwnedFd) -> Self {
+        let decoder = Decoder::new();
+        Self { fd, decoder, length: [0; LENGTH_FIELD_BYTES], held_bytes: 0, has_spoken: false }
+    }
+
+    /// The next frame, without waiting for it.
+    ///
+    /// # Errors
+    /// What came is not a frame of a guest, or the stream ended inside one.
+    pub fn receive(&mut self) -> Result<Received, ChannelError> {
+        let mut buffer = [0; READ_BYTES_MAX];
+        loop {
+            let wanted = self.missing_bytes().min(READ_BYTES_MAX);
+            let part = match rustix::net::recv(&self.fd, &mut buffer[..wanted], RecvFlags::DONTWAIT)
+            {
+                Ok((0, _)) | Err(Errno::CONNRESET) => {
+                    self.decoder.finish()?;
+                    return Ok(Received::Closed);
+                }
+                Ok((length, _)) => &buffer[..length],
+                Err(Errno::AGAIN) => return Ok(Received::Nothing),
+                Err(Errno::INTR) => continue,
+                Err(errno) => return Err(io::Error::from(errno).into()),
+            };
+            self.has_spoken = true;
+            self.note(part);
+            self.decoder.push(part)?;
+            if let Some(frame) = self.decoder.next_frame()? {
+                self.held_bytes = 0;
+                return Ok(Received::Frame(frame));
+            }
+        }
+    }
+
+    /// Sends a frame in one piece, without waiting.
+    ///
+    /// # Errors
+    /// The guest has gone, or has let so much pile up that the frame does not fit.
+    pub fn send(&self, frame: &HostFrame) -> Result<(), ChannelError> {
+        let bytes = frame.encode()?;
+        let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
+        let sent = rustix::net::send(&self.fd, &bytes, flags).map_err(io::Error::from)?;
+        if sent < bytes.len() {
+            return Err(io::Error::from(io::ErrorKind::WriteZero).into());
+        }
+        Ok(())
+    }
+
+    /// Bytes until the end of the length field or of the frame; at least one.
+    fn missing_bytes(&self) -> usize {
+        if self.held_bytes < LENGTH_FIELD_BYTES {
+            return LENGTH_FIELD_BYTES - self.held_bytes;
+        }
+        // A length out of bounds was refused by the decoder as soon as it was complete.
+        let length = usize::try_from(u32::from_le_bytes(self.length)).unwrap_or(FRAME_BYTES_MAX);
+        (LENGTH_FIELD_BYTES + length).saturating_sub(self.held_bytes).max(1)
+    }
+
+    fn note(&mut self, part: &[u8]) {
+        for (place, byte) in self.length.iter_mut().skip(self.held_bytes).zip(part) {
+            *place = *byte;
+        }
+        self.held_bytes += part.len();
+    }
+}
+
+impl AsFd for Channel {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}

@@ -1,0 +1,147 @@
+//! Turns an [`Isolation`] into the steps that a child runs: the whole recipe of the `lean`
+//! sandbox, decided before the clock starts.
+
+use std::ffi::CString;
+use std::path::Path;
+
+use rustix::mount::MountFlags;
+
+use super::plan::{Isolation, Namespace};
+use super::prepare::{PlanError, absolute, c_string};
+use super::sys::Step;
+
+/// Devices that a sandbox gets if its root has a file to bind them on.
+const DEVICES: [&str; 5] = ["null", "zero", "full", "random", "urandom"];
+
+/// The flags for `clone` that make the name spaces.
+///
+/// A control group name space is missing: its root is where its maker stands, so the child makes
+/// it itself after it has joined its groups.
+#[must_use]
+pub fn clone_flags(isolation: &Isolation) -> i32 {
+    let flag = |namespace: &Namespace| match namespace {
+        Namespace::Mount => libc::CLONE_NEWNS,
+        Namespace::Pid => libc::CLONE_NEWPID,
+        Namespace::Uts => libc::CLONE_NEWUTS,
+        Namespace::Ipc => libc::CLONE_NEWIPC,
+        Namespace::Net => libc::CLONE_NEWNET,
+        Namespace::User => libc::CLONE_NEWUSER,
+        Namespace::Cgroup => 0,
+    };
+    isolation.namespaces.iter().map(flag).fold(0, |all, one| all | one)
+}
+
+/// Says what is wrong with an isolation recipe.
+///
+/// # Errors
+/// A part of it needs a name space that it does not ask for, or a path is not absolute.
+pub fn validate(isolation: &Isolation) -> Result<(), PlanError> {
+    let has = |namespace| isolation.namespaces.contains(&namespace);
+    let mounts = isolation.root.is_some()
+        || isolation.proc
+        || isolation.read_only_root
+        || !isolation.binds.is_empty()
+        || !isolation.tmpfs.is_empty();
+    let needs = [
+        (mounts, Namespace::Mount, "root, binds, proc, tmpfs and read_only_root"),
+        (isolation.hostname.is_some(), Namespace::Uts, "hostname"),
+        (isolation.uid_map.is_some() || isolation.gid_map.is_some(), Namespace::User, "uid_map"),
+    ];
+    for (is_used, namespace, what) in needs {
+        if is_used && !has(namespace) {
+            return Err(PlanError::invalid(format!(
+                "isolation: {what} needs the name space {namespace:?}, which is not asked for"
+            )));
+        }
+    }
+    if isolation.read_only_root && isolation.root.is_none() {
+        return Err(PlanError::invalid("isolation: read_only_root needs a root"));
+    }
+    let paths = isolation.root.iter().chain(&isolation.tmpfs);
+    let bound = isolation.binds.iter().flat_map(|bind| [&bind.source, &bind.target]);
+    for path in paths.chain(bound) {
+        absolute("isolation", path)?;
+    }
+    Ok(())
+}
+
+/// The steps of a recipe, in the order in which the child runs them.
+///
+/// # Errors
+/// A text contains a null byte.
+pub fn steps(isolation: &Isolation) -> Result<Vec<Step>, PlanError> {
+    let mut steps = Vec::new();
+    user_maps(isolation, &mut steps)?;
+    if isolation.namespaces.contains(&Namespace::Cgroup) {
+        steps.push(Step::UnshareCgroup);
+    }
+    if let Some(name) = &isolation.hostname {
+        steps.push(Step::HostName(name.clone().into_bytes()));
+    }
+    if isolation.namespaces.contains(&Namespace::Mount) {
+        steps.push(Step::PrivateMounts);
+        mounts(isolation, &mut steps)?;
+    }
+    Ok(steps)
+}
+
+/// The child maps itself: `setgroups` first, without which an unprivileged `gid_map` is refused.
+fn user_maps(isolation: &Isolation, steps: &mut Vec<Step>) -> Result<(), PlanError> {
+    let mut write = |what, path, text: &str| {
+        let path = c_string(path)?;
+        steps.push(Step::Write { what, path, bytes: text.as_bytes().to_vec() });
+        Ok::<(), PlanError>(())
+    };
+    if let Some(map) = &isolation.uid_map {
+        write("write of the user map", "/proc/self/uid_map", map)?;
+    }
+    if let Some(map) = &isolation.gid_map {
+        write("write of the group policy", "/proc/self/setgroups", "deny")?;
+        write("write of the group map", "/proc/self/gid_map", map)?;
+    }
+    Ok(())
+}
+
+fn mounts(isolation: &Isolation, steps: &mut Vec<Step>) -> Result<(), PlanError> {
+    let root = isolation.root.as_deref().unwrap_or("");
+    let inside = |path: &str| c_string(&format!("{root}{path}"));
+    if isolation.root.is_some() {
+        // pivot_root wants a mount point.
+        steps.push(Step::Bind { source: c_string(root)?, target: c_string(root)? });
+        devices(root, steps)?;
+    }
+    if isolation.proc {
+        let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
+        let target = inside("/proc")?;
+        steps.push(Step::Mount { kind: c"proc", target, flags, data: c"" });
+    }
+    for path in &isolation.tmpfs {
+        let flags = MountFlags::NOSUID | MountFlags::NODEV;
+        let target = inside(path)?;
+        steps.push(Step::Mount { kind: c"tmpfs", target, flags, data: c"mode=1777" });
+    }
+    for bind in &isolation.binds {
+        let target = inside(&bind.target)?;
+        steps.push(Step::Bind { source: c_string(&bind.source)?, target: target.clone() });
+        if bind.read_only {
+            steps.push(Step::ReadOnly { target, is_recursive: true });
+        }
+    }
+    if isolation.read_only_root {
+        steps.push(Step::ReadOnly { target: c_string(root)?, is_recursive: false });
+    }
+    if isolation.root.is_some() {
+        steps.push(Step::PivotRoot(c_string(root)?));
+    }
+    Ok(())
+}
+
+fn devices(root: &str, steps: &mut Vec<Step>) -> Result<(), PlanError> {
+    for device in DEVICES {
+        let target: CString = c_string(&format!("{root}/dev/{device}"))?;
+        if Path::new(&format!("{root}/dev/{device}")).exists() {
+            steps.push(Step::Bind { source: c_string(&format!("/dev/{device}"))?, target });
+        }
+    }
+    Ok(())
+}

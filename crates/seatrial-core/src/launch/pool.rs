@@ -1,0 +1,190 @@
+//! The threads that start sandboxes, and the barrier that releases them together.
+//!
+//! A thread lives as long as the launcher, because its children are killed when it ends; one that
+//! has reported its start is used again.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::thread;
+
+use rustix::thread::futex;
+
+use super::sys::{PidfdSlot, Program, Spawned, Spawner};
+
+/// Enough for a thread that only waits, clones and sends a report.
+const THREAD_STACK_BYTES: usize = 128 << 10;
+
+/// A barrier with a hand on it: it opens when told, once all that are expected stand before it.
+#[derive(Debug)]
+pub struct Gate {
+    expected: u32,
+    arrived: AtomicU32,
+    is_open: AtomicU32,
+}
+
+impl Gate {
+    /// A closed gate for a number of threads.
+    #[must_use]
+    pub const fn new(expected: u32) -> Self {
+        Self { expected, arrived: AtomicU32::new(0), is_open: AtomicU32::new(0) }
+    }
+
+    /// A gate that keeps nobody.
+    #[must_use]
+    pub const fn opened() -> Self {
+        Self { expected: 0, arrived: AtomicU32::new(0), is_open: AtomicU32::new(1) }
+    }
+
+    /// Waits until all that are expected have come.
+    pub fn wait_for_all(&self) {
+        loop {
+            let arrived = self.arrived.load(Ordering::SeqCst);
+            if arrived >= self.expected {
+                return;
+            }
+            // Returns at once when the number has changed meanwhile.
+            let _ = futex::wait(&self.arrived, futex::Flags::PRIVATE, arrived, None);
+        }
+    }
+
+    /// Lets everybody through.
+    pub fn open(&self) {
+        self.is_open.store(1, Ordering::SeqCst);
+        let _ = futex::wake(&self.is_open, futex::Flags::PRIVATE, i32::MAX.unsigned_abs());
+    }
+
+    /// Waits before the gate until it opens.
+    pub fn pass(&self) {
+        if self.arrived.fetch_add(1, Ordering::SeqCst) + 1 == self.expected {
+            let _ = futex::wake(&self.arrived, futex::Flags::PRIVATE, 1);
+        }
+        while self.is_open.load(Ordering::SeqCst) == 0 {
+            let _ = futex::wait(&self.is_open, futex::Flags::PRIVATE, 0, None);
+        }
+    }
+}
+
+/// Which of a sandbox's processes a job or report is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// The sandbox itself.
+    Sandbox,
+    /// Its `kill_argv`.
+    CleanUp,
+}
+
+/// One start.
+pub struct Job {
+    /// The sandbox.
+    pub key: u64,
+    /// What of it.
+    pub part: Part,
+    /// What to run.
+    pub program: Program,
+    /// Where the child's descriptor is while it is being started.
+    pub slot: Arc<PidfdSlot>,
+    /// What to wait for.
+    pub gate: Arc<Gate>,
+}
+
+/// What became of a [`Job`].
+#[derive(Debug)]
+pub struct Report {
+    /// The sandbox.
+    pub key: u64,
+    /// What of it.
+    pub part: Part,
+    /// What was seen.
+    pub spawned: Spawned,
+    worker: usize,
+}
+
+/// The threads.
+#[derive(Debug)]
+pub struct Pool {
+    workers: Vec<Sender<Job>>,
+    idle: Vec<usize>,
+    sender: Sender<Report>,
+    receiver: Receiver<Report>,
+    wake: Arc<OwnedFd>,
+}
+
+impl Pool {
+    /// A pool without threads; `wake` is an eventfd that is written to after each report.
+    #[must_use]
+    pub fn new(wake: Arc<OwnedFd>) -> Self {
+        let (sender, receiver) = channel();
+        Self { workers: Vec::new(), idle: Vec::new(), sender, receiver, wake }
+    }
+
+    /// Whether any thread exists.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.workers.is_empty()
+    }
+
+    /// Makes sure that so many jobs can be taken.
+    ///
+    /// # Errors
+    /// The system gives no more threads.
+    pub fn reserve(&mut self, count: usize) -> io::Result<()> {
+        while self.idle.len() < count {
+            let worker = self.workers.len();
+            let (sender, jobs) = channel();
+            let mut spawner = SpawnerParts::new(worker, &self.sender, &self.wake);
+            thread::Builder::new()
+                .name(format!("start-{worker}"))
+                .stack_size(THREAD_STACK_BYTES)
+                .spawn(move || spawner.run(&jobs))?;
+            self.workers.push(sender);
+            self.idle.push(worker);
+        }
+        Ok(())
+    }
+
+    /// Gives a job to a thread; `false` when none is free.
+    pub fn submit(&mut self, job: Job) -> bool {
+        let Some(worker) = self.idle.pop() else { return false };
+        self.workers[worker].send(job).is_ok()
+    }
+
+    /// The next report that has come in.
+    pub fn next_report(&mut self) -> Option<Report> {
+        let report = self.receiver.try_recv().ok()?;
+        self.idle.push(report.worker);
+        Some(report)
+    }
+}
+
+/// What a thread of the pool works with.
+struct SpawnerParts {
+    worker: usize,
+    reports: Sender<Report>,
+    wake: Arc<OwnedFd>,
+}
+
+impl SpawnerParts {
+    fn new(worker: usize, reports: &Sender<Report>, wake: &Arc<OwnedFd>) -> Self {
+        Self { worker, reports: reports.clone(), wake: Arc::clone(wake) }
+    }
+
+    fn run(&mut self, jobs: &Receiver<Job>) {
+        let mut spawner = Spawner::new();
+        while let Ok(Job { key, part, program, slot, gate }) = jobs.recv() {
+            gate.pass();
+            let spawned = match &mut spawner {
+                Ok(spawner) => spawner.spawn(program, &slot),
+                Err(error) => Spawned::failed(&format!("stack for the child: {error}")),
+            };
+            let report = Report { key, part, spawned, worker: self.worker };
+            if self.reports.send(report).is_err() {
+                return;
+            }
+            // The counter cannot overflow, and a full one would wake the reader all the same.
+            let _ = rustix::io::write(&self.wake, &1_u64.to_ne_bytes());
+        }
+    }
+}

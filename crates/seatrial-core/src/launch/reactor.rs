@@ -1,0 +1,206 @@
+//! One epoll and one timer: everything that the launcher waits for, and the instant at which it
+//! was told.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+
+use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
+use rustix::time::{
+    Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create,
+    timerfd_settime,
+};
+
+use super::sys::now_ns;
+
+/// Most events taken in one wake-up, which share one stamp.
+const EVENTS_MAX: usize = 4096;
+
+/// What an event is about. The order is the order of handling within a wake-up: what a sandbox
+/// said counts before its end, and both before a deadline that passed in the same instant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Source {
+    /// A thread of the pool has reported.
+    Report,
+    /// A sandbox's channel.
+    Channel(u64),
+    /// A sandbox's captured output.
+    Output(u64),
+    /// A sandbox's direct child has ended.
+    Exit(u64),
+    /// A sandbox's `kill_argv` has ended.
+    CleanUpExit(u64),
+    /// A signal for the launcher.
+    Signal,
+    /// A timer.
+    Timer,
+    /// The control socket.
+    Control,
+}
+
+impl Source {
+    fn encode(self) -> u64 {
+        match self {
+            Self::Report => 0,
+            Self::Channel(key) => key << 3 | 1,
+            Self::Output(key) => key << 3 | 2,
+            Self::Exit(key) => key << 3 | 3,
+            Self::CleanUpExit(key) => key << 3 | 4,
+            Self::Signal => 5,
+            Self::Timer => 6,
+            Self::Control => 7,
+        }
+    }
+
+    fn decode(data: u64) -> Self {
+        let key = data >> 3;
+        match data & 7 {
+            0 => Self::Report,
+            1 => Self::Channel(key),
+            2 => Self::Output(key),
+            3 => Self::Exit(key),
+            4 => Self::CleanUpExit(key),
+            5 => Self::Signal,
+            6 => Self::Timer,
+            _ => Self::Control,
+        }
+    }
+}
+
+/// Why a timer was set. A timer that no longer matters is ignored when it goes off.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Alarm {
+    /// The goal should have been reached.
+    Deadline,
+    /// The sandbox should have obeyed `STOP`.
+    Grace,
+    /// The sandbox should have vanished after `SIGKILL`.
+    GiveUp,
+    /// The `kill_argv` should have ended.
+    CleanUp,
+}
+
+/// The epoll and the timers.
+pub struct Reactor {
+    epoll: OwnedFd,
+    timer: OwnedFd,
+    alarms: BinaryHeap<Reverse<(u64, u64, Alarm)>>,
+    armed_at_ns: Option<u64>,
+    events: Vec<Event>,
+}
+
+impl Reactor {
+    /// A reactor that waits for nothing yet.
+    ///
+    /// # Errors
+    /// The system refused.
+    pub fn new() -> io::Result<Self> {
+        let epoll = epoll::create(CreateFlags::CLOEXEC)?;
+        let timer = timerfd_create(
+            TimerfdClockId::Monotonic,
+            TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK,
+        )?;
+        let events = Vec::with_capacity(EVENTS_MAX);
+        let reactor = Self { epoll, timer, alarms: BinaryHeap::new(), armed_at_ns: None, events };
+        reactor.watch(&reactor.timer, Source::Timer)?;
+        Ok(reactor)
+    }
+
+    /// Waits for a descriptor to be readable, until it is closed or [`Reactor::forget`].
+    ///
+    /// # Errors
+    /// The system refused.
+    pub fn watch(&self, fd: impl AsFd, source: Source) -> io::Result<()> {
+        epoll::add(&self.epoll, fd, EventData::new_u64(source.encode()), EventFlags::IN)?;
+        Ok(())
+    }
+
+    /// Waits for a watched descriptor to be writable as well, or no longer.
+    ///
+    /// # Errors
+    /// The system refused.
+    pub fn watch_writing(&self, fd: impl AsFd, source: Source, is_wanted: bool) -> io::Result<()> {
+        let flags = if is_wanted { EventFlags::IN | EventFlags::OUT } else { EventFlags::IN };
+        epoll::modify(&self.epoll, fd, EventData::new_u64(source.encode()), flags)?;
+        Ok(())
+    }
+
+    /// No longer waits for a descriptor.
+    pub fn forget(&self, fd: impl AsFd) {
+        // It may have been forgotten before.
+        let _ = epoll::delete(&self.epoll, fd);
+    }
+
+    /// Sets a timer for a sandbox.
+    ///
+    /// # Errors
+    /// The system refused.
+    pub fn set_alarm(&mut self, at_ns: u64, key: u64, alarm: Alarm) -> io::Result<()> {
+        self.alarms.push(Reverse((at_ns, key, alarm)));
+        self.arm()
+    }
+
+    /// Takes the next alarm that has gone off by `now_ns`.
+    ///
+    /// # Errors
+    /// The system refused to set the timer for the next one.
+    pub fn next_alarm(&mut self, now_ns: u64) -> io::Result<Option<(u64, Alarm)>> {
+        match self.alarms.peek() {
+            Some(Reverse((at_ns, key, alarm))) if *at_ns <= now_ns => {
+                let due = (*key, *alarm);
+                self.alarms.pop();
+                Ok(Some(due))
+            }
+            _ => {
+                self.armed_at_ns = None;
+                self.arm()?;
+                Ok(None)
+            }
+        }
+    }
+
+    /// Sleeps until something happens; gives the instant of the wake-up and what happened, in
+    /// the order in which it is to be handled.
+    ///
+    /// # Errors
+    /// The system refused.
+    pub fn wait(&mut self, sources: &mut Vec<Source>) -> io::Result<u64> {
+        self.events.clear();
+        let woken = epoll::wait(&self.epoll, rustix::buffer::spare_capacity(&mut self.events), None);
+        let now_ns = now_ns();
+        sources.clear();
+        match woken {
+            Ok(_) => sources.extend(self.events.iter().map(|event| Source::decode(event.data.u64()))),
+            Err(rustix::io::Errno::INTR) => {}
+            Err(errno) => return Err(errno.into()),
+        }
+        sources.sort_unstable();
+        Ok(now_ns)
+    }
+
+    /// Sets the system's timer to the earliest alarm.
+    fn arm(&mut self) -> io::Result<()> {
+        let Some(Reverse((at_ns, _, _))) = self.alarms.peek() else {
+            // One that goes off for nothing finds no alarm; but it must not stay readable.
+            return self.set_timer(0);
+        };
+        let at_ns = *at_ns;
+        if self.armed_at_ns.is_some_and(|armed| armed <= at_ns) {
+            return Ok(());
+        }
+        self.armed_at_ns = Some(at_ns);
+        self.set_timer(at_ns.max(1))
+    }
+
+    /// Sets the timer to an absolute instant; zero disarms it. Either makes it unreadable.
+    fn set_timer(&self, at_ns: u64) -> io::Result<()> {
+        let part = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
+        let it_value =
+            Timespec { tv_sec: part(at_ns / 1_000_000_000), tv_nsec: part(at_ns % 1_000_000_000) };
+        let it_interval = Timespec { tv_sec: 0, tv_nsec: 0 };
+        let setting = Itimerspec { it_interval, it_value };
+        timerfd_settime(&self.timer, TimerfdTimerFlags::ABSTIME, &setting)?;
+        Ok(())
+    }
+}
