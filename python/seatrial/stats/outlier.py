@@ -48,26 +48,31 @@ def outlier_labels(values: Sequence[float] | NDArray[np.float64]) -> tuple[Outli
     sample = np.asarray(values, dtype=np.float64)
     if sample.size == 0:
         return ()
-    first, third = np.quantile(sample, [0.25, 0.75])
-    width = third - first
-    edges = [
-        first - OUTER_FENCE * width,
-        first - INNER_FENCE * width,
-        third + INNER_FENCE * width,
-        third + OUTER_FENCE * width,
-    ]
     labels = list(OutlierLabel)
-    below = (sample < edges[0]).astype(int) * -1 + (sample < edges[1]).astype(int) * -1
-    above = (sample > edges[2]).astype(int) + (sample > edges[3]).astype(int)
-    return tuple(labels[2 + low + high] for low, high in zip(below, above, strict=True))
+    return tuple(labels[place] for place in _places(sample))
 
 
 def count_outliers(values: Sequence[float] | NDArray[np.float64]) -> OutlierCounts:
     """Values beyond each of Tukey's fences."""
-    labels = outlier_labels(values)
+    sample = np.asarray(values, dtype=np.float64)
+    if sample.size == 0:
+        return OutlierCounts(low_severe=0, low_mild=0, high_mild=0, high_severe=0)
+    places = np.bincount(_places(sample), minlength=len(OutlierLabel))
+    low_severe, low_mild, _, high_mild, high_severe = (int(count) for count in places)
     return OutlierCounts(
-        low_severe=labels.count(OutlierLabel.LOW_SEVERE),
-        low_mild=labels.count(OutlierLabel.LOW_MILD),
-        high_mild=labels.count(OutlierLabel.HIGH_MILD),
-        high_severe=labels.count(OutlierLabel.HIGH_SEVERE),
+        low_severe=low_severe, low_mild=low_mild, high_mild=high_mild, high_severe=high_severe
     )
+
+
+def _places(sample: NDArray[np.float64]) -> NDArray[np.int64]:
+    """For each value the position of its label in OutlierLabel."""
+    first, third = np.quantile(sample, [0.25, 0.75])
+    width = third - first
+    beyond = (
+        (sample >= first - OUTER_FENCE * width).astype(np.int64)
+        + (sample >= first - INNER_FENCE * width)
+        + (sample > third + INNER_FENCE * width)
+        + (sample > third + OUTER_FENCE * width)
+    )
+    places: NDArray[np.int64] = beyond
+    return places

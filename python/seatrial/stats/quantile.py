@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-#: Above this share of lost information the method line of an estimate mentions it.
+#: Below this, a loss of information is noise of its own estimate and is not mentioned.
 NOTABLE_DESIGN_EFFECT = 1.25
 
 
@@ -96,8 +96,9 @@ def quantile_interval(
     worth = n if effective is None else max(1, min(n, math.floor(effective)))
     ranks = order_statistic_ranks(worth, q, confidence=confidence) if n else None
     if ranks is None:
-        scale = n / worth if n else 1.0
-        needed = math.ceil(needed_count(q, confidence=confidence) * scale)
+        needed = needed_count(q, confidence=confidence)
+        if n and worth < n / NOTABLE_DESIGN_EFFECT:
+            needed = math.ceil(needed * n / worth)
         return NotAvailable(reason=f"n/a (need >= {needed})", n=n, n_needed=needed)
     low, high = _ranks_in_sample(ranks, worth=worth, n=n)
     method = f"order statistics {low} and {high} of {n}"

@@ -133,6 +133,26 @@ def median_ratio_interval(
     )
 
 
+def bootstrap_error(
+    blocks: Sequence[Sequence[float] | NDArray[np.float64]], *, seed: int = 0
+) -> float | None:
+    """Standard error of the logarithm of the pooled median; None if a median is not positive.
+
+    Raises:
+        ValueError: There are fewer than two blocks.
+    """
+    arrays = [np.asarray(block, dtype=np.float64) for block in blocks]
+    count = len(arrays)
+    if count < BLOCKS_MIN_COUNT:
+        raise ValueError(f"{count} blocks; expected at least {BLOCKS_MIN_COUNT}")
+    resamples = _resamples(count, seed=seed)
+    medians = _weighted(arrays).medians(resamples.multiplicities)
+    if float(medians.min()) <= 0:
+        return None
+    spread = resamples.standard_deviation(np.log(medians))
+    return spread * math.sqrt(count / (count - 1))
+
+
 def verdict(
     ratio: Estimate | NotAvailable,
     *,

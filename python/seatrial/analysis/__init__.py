@@ -1,0 +1,1 @@
+"""From a run directory to everything that may be said about the run."""

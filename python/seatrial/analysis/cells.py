@@ -1,0 +1,218 @@
+"""The numbers of the comparison table: one estimate a cell, its ratio, its verdict."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from seatrial.model.metric import Direction, metric
+from seatrial.model.plan import Point
+from seatrial.model.summary import FLOOR, Cell, Statistic, TrendLine, Verdict
+from seatrial.stats.line import Line, fit_line
+from seatrial.stats.mean import mean_interval
+from seatrial.stats.outlier import count_outliers
+from seatrial.stats.proportion import proportion_interval
+from seatrial.stats.quantile import block_quantile_interval
+from seatrial.stats.ratio import median_ratio_interval, verdict
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from seatrial.analysis.evidence import Floats, Series, SeriesKey
+    from seatrial.model.estimate import Estimate, NotAvailable
+
+QUANTILES = (
+    (Statistic.P50, 0.5),
+    (Statistic.P90, 0.9),
+    (Statistic.P99, 0.99),
+    (Statistic.P999, 0.999),
+)
+#: Metrics whose values are 1 for a success and 0 for a failure end so.
+PROPORTION_SUFFIX = "success_ratio"
+#: Metrics that grow with the number of sandboxes: their slope is the cost of one more.
+TOTAL_SUFFIX = "_total_bytes"
+#: The axis that the slope is over.
+COUNT_AXIS = "count"
+
+
+def build_cells(
+    series: Mapping[SeriesKey, Series], *, baseline: str, confidence: float, seed: int
+) -> tuple[Cell, ...]:
+    """Every cell at every point, then the slopes over counts."""
+    baselines = {
+        (key.point_key, key.metric): one for key, one in series.items() if key.driver == baseline
+    }
+    cells: list[Cell] = []
+    for key, one in series.items():
+        reference = baselines.get((key.point_key, key.metric))
+        cells += _cells_of(one, reference, confidence=confidence, seed=seed)
+    return (*cells, *_slope_cells(series.values(), baseline=baseline, confidence=confidence))
+
+
+def location_statistic(series: Series) -> Statistic:
+    """Which statistic stands for the series: what trends, ratios and verdicts are about."""
+    if series.metric.endswith(PROPORTION_SUFFIX):
+        return Statistic.PROPORTION
+    return Statistic.MEAN if series.is_one_a_trial else Statistic.P50
+
+
+def location(series: Series, *, confidence: float) -> Estimate | NotAvailable:
+    """Estimate of the series' location statistic."""
+    statistic = location_statistic(series)
+    unit = metric(series.metric).unit
+    pooled = series.pooled
+    if statistic is Statistic.PROPORTION:
+        return proportion_interval(int(pooled.sum()), pooled.size, confidence=confidence)
+    if statistic is Statistic.MEAN:
+        return mean_interval(list(pooled), confidence=confidence, unit=unit)
+    blocks = list(series.blocks.values())
+    return block_quantile_interval(blocks, 0.5, confidence=confidence, unit=unit)
+
+
+def fit_totals(series: Sequence[Series], *, confidence: float) -> Line | NotAvailable:
+    """Line of a total over the count, through the single values of all trials."""
+    pairs = [
+        (float(one.point.values[COUNT_AXIS]), float(value))
+        for one in series
+        for value in one.pooled
+    ]
+    unit = metric(series[0].metric).unit
+    xs, ys = [x for x, _ in pairs], [y for _, y in pairs]
+    return fit_line(xs, ys, confidence=confidence, unit=unit)
+
+
+def trend_line(line: Line | NotAvailable) -> TrendLine | None:
+    """The line as the summary keeps it."""
+    if not isinstance(line, Line):
+        return None
+    return TrendLine(
+        slope=line.slope, fixed=line.fixed, determination_ratio=line.determination_ratio
+    )
+
+
+def group_totals(series: Iterable[Series]) -> dict[tuple[str, str, str], list[Series]]:
+    """Series of totals by bench, driver and metric, those at one count alone included."""
+    groups: dict[tuple[str, str, str], list[Series]] = {}
+    for one in series:
+        if one.metric.endswith(TOTAL_SUFFIX) and COUNT_AXIS in one.point.values:
+            groups.setdefault((one.bench, one.driver, one.metric), []).append(one)
+    return groups
+
+
+def _cells_of(
+    series: Series, reference: Series | None, *, confidence: float, seed: int
+) -> list[Cell]:
+    ratio, judged = _compare(series, reference, confidence=confidence, seed=seed)
+    chosen = location_statistic(series)
+    outliers = count_outliers(series.pooled)
+
+    def cell(statistic: Statistic, estimate: Estimate | NotAvailable) -> Cell:
+        is_location = statistic is chosen
+        return Cell(
+            bench=series.bench,
+            point=series.point,
+            driver=series.driver,
+            metric=series.metric,
+            statistic=statistic,
+            estimate=estimate,
+            ratio=ratio if is_location else None,
+            verdict=judged if is_location else Verdict.NOT_JUDGED,
+            n=int(series.pooled.size),
+            blocks_count=len(series.blocks),
+            outliers_count=outliers.low_severe + outliers.high_severe,
+        )
+
+    if chosen is not Statistic.P50:
+        return [cell(chosen, location(series, confidence=confidence))]
+    blocks = list(series.blocks.values())
+    unit = metric(series.metric).unit
+    return [
+        cell(name, block_quantile_interval(blocks, q, confidence=confidence, unit=unit))
+        for name, q in QUANTILES
+    ]
+
+
+def _compare(
+    series: Series, reference: Series | None, *, confidence: float, seed: int
+) -> tuple[Estimate | NotAvailable | None, Verdict]:
+    if reference is series:
+        return None, Verdict.BASELINE
+    if reference is None or series.driver == FLOOR or series.metric.endswith(PROPORTION_SUFFIX):
+        return None, Verdict.NOT_JUDGED
+    ratio = _paired_ratio(series.blocks, reference.blocks, confidence=confidence, seed=seed)
+    return ratio, verdict(ratio, direction=metric(series.metric).direction)
+
+
+def _paired_ratio(
+    ours: Mapping[int, Floats], theirs: Mapping[int, Floats], *, confidence: float, seed: int
+) -> Estimate | NotAvailable:
+    shared = [block for block in ours if block in theirs]
+    return median_ratio_interval(
+        [ours[block] for block in shared],
+        [theirs[block] for block in shared],
+        confidence=confidence,
+        seed=seed,
+    )
+
+
+def _slope_cells(series: Iterable[Series], *, baseline: str, confidence: float) -> list[Cell]:
+    groups = group_totals(series)
+    cells: list[Cell] = []
+    for (bench, driver, name), members in groups.items():
+        if len(members) < 2:  # noqa: PLR2004 - a slope needs two counts
+            continue
+        line = fit_totals(members, confidence=confidence)
+        reference = groups.get((bench, baseline, name))
+        ratio, judged = _compare_slopes(
+            members, reference, is_baseline=driver == baseline, confidence=confidence
+        )
+        slope = line.slope if isinstance(line, Line) else line
+        fixed = line.fixed if isinstance(line, Line) else line
+        for statistic, estimate in ((Statistic.SLOPE, slope), (Statistic.FIXED, fixed)):
+            is_slope = statistic is Statistic.SLOPE
+            cells.append(
+                Cell(
+                    bench=bench,
+                    point=Point(bench=bench),
+                    driver=driver,
+                    metric=name,
+                    statistic=statistic,
+                    estimate=estimate,
+                    ratio=ratio if is_slope else None,
+                    verdict=judged if is_slope else Verdict.NOT_JUDGED,
+                    n=sum(one.pooled.size for one in members),
+                    blocks_count=len({block for one in members for block in one.blocks}),
+                )
+            )
+    return cells
+
+
+def _compare_slopes(
+    members: Sequence[Series],
+    reference: Sequence[Series] | None,
+    *,
+    is_baseline: bool,
+    confidence: float,
+) -> tuple[Estimate | NotAvailable | None, Verdict]:
+    """Ratio of increments, one increment a block."""
+    if is_baseline:
+        return None, Verdict.BASELINE
+    if reference is None:
+        return None, Verdict.NOT_JUDGED
+    ratio = _paired_ratio(
+        _block_slopes(members), _block_slopes(reference), confidence=confidence, seed=0
+    )
+    return ratio, verdict(ratio, direction=Direction.LOWER)
+
+
+def _block_slopes(members: Sequence[Series]) -> dict[int, Floats]:
+    """Increment between the smallest and the largest count of each block that has both."""
+    ordered = sorted(members, key=lambda one: float(one.point.values[COUNT_AXIS]))
+    first, last = ordered[0], ordered[-1]
+    span = float(last.point.values[COUNT_AXIS]) - float(first.point.values[COUNT_AXIS])
+    return {
+        block: np.array([(float(np.median(last.blocks[block])) - float(np.median(values))) / span])
+        for block, values in first.blocks.items()
+        if block in last.blocks
+    }

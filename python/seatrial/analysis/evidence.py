@@ -1,0 +1,162 @@
+"""What the analysis looks at: samples of every trial, gathered by bench, point, driver and block.
+
+Raw tables are read once, handed to each bench's pure ``derive`` and ``judge``, and let go, so that
+memory holds samples only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from seatrial.benches.base import Group
+from seatrial.model.finding import Finding
+from seatrial.model.plan import Point, TrialSpec
+from seatrial.model.summary import FLOOR
+from seatrial.model.trial import TrialStatus
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    import polars as pl
+
+    from seatrial.benches.base import Bench
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrialEvidence:
+    """One finished trial, reduced to what the analysis needs."""
+
+    spec: TrialSpec
+    status: TrialStatus
+    reason: str | None
+    findings: tuple[Finding, ...]
+    samples: Mapping[tuple[str, Group], Floats]
+    """Values by metric and group, in the order of measuring."""
+    sentinel_ns: tuple[float, ...]
+    """First-byte latency of each null start before the trial."""
+    foreign_cpu_ratios: tuple[float, ...]
+    steal_ratios: tuple[float, ...]
+    """One value a timed window."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Series:
+    """All samples of one metric of one driver at one point."""
+
+    bench: str
+    point: Point
+    driver: str
+    """A driver's name, or FLOOR."""
+    metric: str
+    blocks: Mapping[int, Floats]
+    """Samples by number of the block, ascending; no block is empty."""
+
+    @property
+    def pooled(self) -> Floats:
+        """The samples of all blocks."""
+        return np.concatenate(list(self.blocks.values()))
+
+    @property
+    def is_one_a_trial(self) -> bool:
+        """Whether no block has more than one value."""
+        return all(block.size <= 1 for block in self.blocks.values())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SeriesKey:
+    """What names a series."""
+
+    point_key: str
+    driver: str
+    metric: str
+
+
+def reduce_trial(
+    spec: TrialSpec,
+    *,
+    status: TrialStatus,
+    reason: str | None,
+    findings: Sequence[Finding],
+    tables: Mapping[str, pl.DataFrame],
+    bench: Bench,
+) -> TrialEvidence:
+    """Derives the samples of one trial and judges it, if it is valid."""
+    samples: dict[tuple[str, Group], Floats] = {}
+    judged: tuple[Finding, ...] = ()
+    if status is TrialStatus.OK:
+        for taken in bench.derive(tables, spec.point):
+            values = np.asarray(taken.values, dtype=np.float64)
+            if values.size:
+                samples[taken.metric, taken.group] = values
+        judged = bench.judge(tables, spec.point)
+    return TrialEvidence(
+        spec=spec,
+        status=status,
+        reason=reason,
+        findings=_without_repetition((*findings, *(_owned(found, spec) for found in judged))),
+        samples=samples,
+        sentinel_ns=_spans(tables.get("sentinel")),
+        foreign_cpu_ratios=_column(tables.get("windows"), "foreign_cpu_ratio"),
+        steal_ratios=_column(tables.get("windows"), "steal_ratio"),
+    )
+
+
+def gather_series(trials: Iterable[TrialEvidence]) -> dict[SeriesKey, Series]:
+    """Groups the samples; the floors of all drivers' trials in a block are one sample."""
+    blocks: dict[SeriesKey, dict[int, list[Floats]]] = {}
+    points: dict[str, Point] = {}
+    for trial in sorted(trials, key=lambda trial: trial.spec.index):
+        point = trial.spec.point
+        points[point.key] = point
+        for (metric, group), values in trial.samples.items():
+            driver = FLOOR if group is Group.FLOOR else trial.spec.driver
+            key = SeriesKey(point_key=point.key, driver=driver, metric=metric)
+            blocks.setdefault(key, {}).setdefault(trial.spec.block, []).append(values)
+    return {
+        key: Series(
+            bench=points[key.point_key].bench,
+            point=points[key.point_key],
+            driver=key.driver,
+            metric=key.metric,
+            blocks={block: np.concatenate(parts) for block, parts in sorted(by_block.items())},
+        )
+        for key, by_block in blocks.items()
+    }
+
+
+def _owned(finding: Finding, spec: TrialSpec) -> Finding:
+    return Finding(
+        code=finding.code,
+        severity=finding.severity,
+        message=finding.message,
+        evidence=finding.evidence,
+        trial_id=finding.trial_id or spec.trial_id,
+        driver=finding.driver or spec.driver,
+    )
+
+
+def _without_repetition(findings: Sequence[Finding]) -> tuple[Finding, ...]:
+    seen: dict[tuple[str, str], Finding] = {}
+    for finding in findings:
+        seen.setdefault((finding.code, finding.message), finding)
+    return tuple(seen.values())
+
+
+def _spans(sentinel: pl.DataFrame | None) -> tuple[float, ...]:
+    if sentinel is None:
+        return ()
+    spans = (sentinel["first_byte_at_ns"] - sentinel["due_at_ns"]).drop_nulls()
+    return tuple(float(span) for span in spans.to_list())
+
+
+def _column(table: pl.DataFrame | None, name: str) -> tuple[float, ...]:
+    if table is None or name not in table.columns:
+        return ()
+    return tuple(float(value) for value in table[name].drop_nulls().to_list())

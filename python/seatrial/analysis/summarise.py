@@ -1,0 +1,210 @@
+"""Reads a run directory and says everything that may be said about it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING
+
+from seatrial.analysis.cells import build_cells
+from seatrial.analysis.evidence import TrialEvidence, gather_series, reduce_trial
+from seatrial.analysis.figures import build_distributions, build_trends
+from seatrial.analysis.judge import judge_run
+from seatrial.analysis.method import method_notes
+from seatrial.model.finding import Finding, Severity
+from seatrial.model.metric import metric
+from seatrial.model.summary import FLOOR, BenchSummary, DriverSummary, RunSummary
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from seatrial.analysis.evidence import Series, SeriesKey
+    from seatrial.benches.base import Bench
+    from seatrial.model.plan import Plan
+    from seatrial.store.manifest import Manifest
+    from seatrial.store.run_store import RunStore
+
+    BenchOf = Callable[[str], Bench]
+
+
+def summarise(store: RunStore, *, bench_of: BenchOf | None = None) -> RunSummary:
+    """Analyses a run, complete or not.
+
+    Args:
+        store: The run directory, opened.
+        bench_of: Finds a bench by name; the registry of benches unless a test brings its own.
+
+    Raises:
+        StoreError: A table cannot be read.
+        ConfigError: The run holds a bench that this version does not know.
+    """
+    find = bench_of or _registered
+    manifest = store.manifest
+    experiment = manifest.plan.experiment
+    trials = read_trials(store, bench_of=find)
+    benches = _benches(manifest.plan, find)
+    series = _in_order(gather_series(trials), manifest.plan, benches)
+    cells = build_cells(
+        series,
+        baseline=experiment.baseline,
+        confidence=experiment.confidence,
+        seed=experiment.seed,
+    )
+    findings = judge_run(
+        trials,
+        series,
+        cells,
+        headlines={bench.name: bench.headline for bench in benches},
+        confidence=experiment.confidence,
+    )
+    names = {name for bench in benches for name in bench.metrics}
+    return RunSummary(
+        run_id=manifest.run_id,
+        name=experiment.name,
+        created=manifest.created_at,
+        baseline=experiment.baseline,
+        confidence=experiment.confidence,
+        blocks=experiment.blocks,
+        seed=experiment.seed,
+        plan_hash=manifest.plan.plan_hash,
+        trials_planned=len(manifest.plan.trials),
+        trials_finished=len(store.finished_trials()),
+        drivers=_drivers(manifest, trials),
+        benches=benches,
+        metrics={name: metric(name) for name in sorted(names)},
+        cells=cells,
+        distributions=build_distributions(series.values()),
+        trends=build_trends(series.values(), confidence=experiment.confidence),
+        findings=(*findings, *_skipped(manifest), *_unrun(store)),
+        versions=_versions(manifest),
+        fingerprint=_facts(manifest),
+        fingerprint_key=manifest.fingerprint.identity,
+        experiment_toml=manifest.experiment_text,
+        method=method_notes(
+            manifest.plan, compared_count=sum(cell.ratio is not None for cell in cells)
+        ),
+    )
+
+
+def read_trials(store: RunStore, *, bench_of: BenchOf | None = None) -> tuple[TrialEvidence, ...]:
+    """Reduces every stored trial to its samples, in the order of the plan."""
+    find = bench_of or _registered
+    specs = {spec.trial_id: spec for spec in store.manifest.plan.trials}
+    trials: list[TrialEvidence] = []
+    for trial_id, outcome in store.outcomes().items():
+        spec = specs[trial_id]
+        trials.append(
+            reduce_trial(
+                spec,
+                status=outcome.status,
+                reason=outcome.reason,
+                findings=outcome.findings,
+                tables={
+                    name: store.read_table(trial_id, name) for name in store.table_names(trial_id)
+                },
+                bench=find(spec.point.bench),
+            )
+        )
+    return tuple(trials)
+
+
+def _in_order(
+    series: Mapping[SeriesKey, Series], plan: Plan, benches: Sequence[BenchSummary]
+) -> dict[SeriesKey, Series]:
+    """The series by point, driver and metric, in the order in which tables list them."""
+    points = [point.key for point in plan.points]
+    drivers = [*plan.drivers, FLOOR]
+    metrics = [name for bench in benches for name in bench.metrics]
+    ordered = sorted(
+        series,
+        key=lambda key: (
+            points.index(key.point_key),
+            drivers.index(key.driver),
+            metrics.index(key.metric),
+        ),
+    )
+    return {key: series[key] for key in ordered}
+
+
+def _registered(name: str) -> Bench:
+    from seatrial.benches import registry
+
+    return registry.get(name)
+
+
+def _benches(plan: Plan, bench_of: BenchOf) -> tuple[BenchSummary, ...]:
+    found: list[BenchSummary] = []
+    for name in plan.experiment.benches:
+        bench = bench_of(name)
+        found.append(
+            BenchSummary(
+                name=name,
+                question=bench.question,
+                headline=bench.headline,
+                points=tuple(point for point in plan.points if point.bench == name),
+                metrics=tuple(one.name for one in bench.metrics),
+            )
+        )
+    return tuple(found)
+
+
+def _drivers(manifest: Manifest, trials: Sequence[TrialEvidence]) -> tuple[DriverSummary, ...]:
+    found: list[DriverSummary] = []
+    for name in manifest.plan.drivers:
+        own = [trial for trial in trials if trial.spec.driver == name]
+        counts = Counter(trial.status.value for trial in own)
+        reasons = {trial.reason: None for trial in own if trial.reason}
+        flags = manifest.driver_flags.get(name, {})
+        found.append(
+            DriverSummary(
+                name=name,
+                version=manifest.versions.drivers.get(name),
+                is_baseline=name == manifest.plan.experiment.baseline,
+                trials=dict(counts),
+                flags={key: str(value) for key, value in flags.items()},
+                reasons=tuple(reasons),
+            )
+        )
+    return tuple(found)
+
+
+def _skipped(manifest: Manifest) -> list[Finding]:
+    return [
+        Finding(
+            code="unsupported",
+            severity=Severity.INFO,
+            message=f"left out of the run: {reason}",
+            driver=name,
+        )
+        for name, reason in manifest.skipped_drivers.items()
+    ]
+
+
+def _unrun(store: RunStore) -> list[Finding]:
+    planned, finished = len(store.manifest.plan.trials), len(store.finished_trials())
+    if finished == planned:
+        return []
+    return [
+        Finding(
+            code="interrupted",
+            severity=Severity.WARNING,
+            message=f"{finished} of {planned} trials are finished; 'seatrial run --resume' "
+            "continues the run",
+            evidence={"finished_count": finished, "planned_count": planned},
+        )
+    ]
+
+
+def _versions(manifest: Manifest) -> Mapping[str, str]:
+    versions = manifest.versions
+    return {
+        "seatrial": versions.seatrial,
+        "core": f"{versions.core} ({versions.core_profile})",
+        "python": versions.python,
+    }
+
+
+def _facts(manifest: Manifest) -> Mapping[str, str]:
+    return {
+        name: "unknown" if value is None else str(value)
+        for name, value in manifest.fingerprint.facts.items()
+    }

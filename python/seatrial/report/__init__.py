@@ -1,0 +1,1 @@
+"""Lays a run's summary out: terminal, page, figures, exports. It computes no statistics."""

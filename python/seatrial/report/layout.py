@@ -1,0 +1,114 @@
+"""Which numbers stand in which column of a bench's table, and in which words.
+
+Data, not code: a bench that is not listed gets its headline and then its other metrics.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from seatrial.model.summary import BenchSummary, Statistic
+
+
+class Show(StrEnum):
+    """What a column shows beside the value."""
+
+    RATIO = "ratio"
+    VALUE = "value"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Column:
+    """One column of a table."""
+
+    heading: str
+    metric: str
+    statistics: tuple[Statistic, ...]
+    """The first of these that was estimated."""
+    show: Show = Show.VALUE
+
+
+LOCATION = (Statistic.P50, Statistic.MEAN, Statistic.PROPORTION)
+
+
+def _main(heading: str, metric: str) -> Column:
+    return Column(heading=heading, metric=metric, statistics=LOCATION, show=Show.RATIO)
+
+
+def _also(heading: str, metric: str, *statistics: Statistic) -> Column:
+    return Column(heading=heading, metric=metric, statistics=statistics or LOCATION)
+
+
+COLUMNS: dict[str, tuple[Column, ...]] = {
+    "start": (
+        _main("First byte, p50", "start_first_byte_ns"),
+        _also("First byte, p90", "start_first_byte_ns", Statistic.P90),
+        _also("First byte, p99", "start_first_byte_ns", Statistic.P99),
+        _main("Makespan of the batch", "start_makespan_ns"),
+        _main("CPU a start", "start_cpu_ns"),
+        _main("Teardown", "teardown_ns"),
+        _also("Success", "start_success_ratio"),
+    ),
+    "density": (
+        _main("PSS a sandbox", "memory_pss_bytes"),
+        _main("Cgroup charge", "memory_cgroup_bytes"),
+        _also("MemAvailable drop", "memory_available_drop_bytes"),
+        _also("Idle CPU", "idle_cpu_ratio"),
+        _also("Settled after", "settle_ns"),
+        Column(
+            heading="One more, PSS",
+            metric="memory_pss_total_bytes",
+            statistics=(Statistic.SLOPE,),
+            show=Show.RATIO,
+        ),
+        _also("Shared, PSS", "memory_pss_total_bytes", Statistic.FIXED),
+        Column(
+            heading="One more, cgroup",
+            metric="memory_cgroup_total_bytes",
+            statistics=(Statistic.SLOPE,),
+            show=Show.RATIO,
+        ),
+        _also("Shared, cgroup", "memory_cgroup_total_bytes", Statistic.FIXED),
+    ),
+    "load": (
+        _main("Response, p50", "response_time_ns"),
+        _also("Response, p99", "response_time_ns", Statistic.P99),
+        _main("Service, p50", "service_time_ns"),
+        _also("Service, p99", "service_time_ns", Statistic.P99),
+        _main("Achieved", "achieved_rps"),
+        _main("CPU a request", "request_cpu_ns"),
+        _also("Send lag, p99", "send_lag_ns", Statistic.P99),
+        _also("Failed", "failed_ratio"),
+    ),
+    "inside": (
+        _main("System call", "syscall_ns"),
+        _main("Page fault", "page_fault_ns"),
+        _main("File write", "file_write_bytes_per_s"),
+        _main("File read", "file_read_bytes_per_s"),
+    ),
+}
+
+#: The numbers of the figure that shows all ratios at a glance: metric and what it is called.
+GLANCE: tuple[Column, ...] = (
+    _main("start: first byte", "start_first_byte_ns"),
+    _main("start: CPU", "start_cpu_ns"),
+    Column(
+        heading="density: one more, PSS",
+        metric="memory_pss_total_bytes",
+        statistics=(Statistic.SLOPE,),
+    ),
+    _main("load: response p50", "response_time_ns"),
+    _main("load: peak rate", "achieved_rps"),
+    _main("inside: system call", "syscall_ns"),
+    _main("inside: page fault", "page_fault_ns"),
+)
+
+
+def columns_of(bench: BenchSummary) -> tuple[Column, ...]:
+    """The columns of a bench's table."""
+    known = COLUMNS.get(bench.name)
+    if known is not None:
+        return known
+    others = [name for name in bench.metrics if name != bench.headline]
+    return tuple(_main(name.replace("_", " "), name) for name in (bench.headline, *others))

@@ -1,0 +1,254 @@
+"""Tables as a reader sees them, made once for terminal, page and Markdown."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from seatrial.model.estimate import Estimate
+from seatrial.model.finding import Severity
+from seatrial.model.metric import Direction
+from seatrial.model.plan import Point
+from seatrial.model.summary import FLOOR, BenchSummary, Cell, Verdict
+from seatrial.report.layout import Column, Show, columns_of
+from seatrial.units import format_value
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from seatrial.model.estimate import NotAvailable
+    from seatrial.model.finding import Finding
+    from seatrial.model.metric import Metric
+    from seatrial.model.summary import DriverSummary, RunSummary, Statistic
+
+#: Verdicts are told by sign and word; colour only repeats them.
+GLYPHS = {
+    Verdict.FASTER: "▲",
+    Verdict.SLOWER: "▼",
+    Verdict.INDISTINGUISHABLE: "≈",
+    Verdict.BASELINE: "·",
+    Verdict.NOT_JUDGED: "",
+}
+SEVERITY_GLYPHS = {Severity.ERROR: "✖", Severity.WARNING: "▲", Severity.INFO: "●"}
+#: The multiplication sign, by name, since it looks like a letter.
+TIMES = "\N{MULTIPLICATION SIGN}"
+#: A ratio this large or larger is told without decimals.
+WHOLE_RATIO = 100
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """What stands in one place of a table."""
+
+    cell: Cell
+    value: str
+    interval: str
+    ratio: str
+    """Such as 32.1 times; empty where nothing is compared."""
+    ratio_interval: str
+    verdict: Verdict
+    verdict_word: str
+    explanation: str
+    """How the number was made, for a tooltip."""
+
+    @property
+    def is_available(self) -> bool:
+        """Whether there is a number."""
+        return isinstance(self.cell.estimate, Estimate)
+
+    @property
+    def glyph(self) -> str:
+        """The sign of the verdict."""
+        return GLYPHS[self.verdict]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """One driver at one point."""
+
+    driver: str
+    version: str
+    is_baseline: bool
+    entries: tuple[Entry | None, ...]
+
+    @property
+    def is_floor(self) -> bool:
+        """Whether it is the launcher's floor and no driver."""
+        return self.driver == FLOOR
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Group:
+    """The rows of one point, under columns that have something to show there."""
+
+    title: str
+    point: Point
+    columns: tuple[Column, ...]
+    rows: tuple[Row, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BenchView:
+    """The tables of one bench."""
+
+    bench: BenchSummary
+    groups: tuple[Group, ...]
+
+
+def bench_views(summary: RunSummary) -> tuple[BenchView, ...]:
+    """The tables of every bench that measured something."""
+    views: list[BenchView] = []
+    for bench in summary.benches:
+        cells = [cell for cell in summary.cells if cell.bench == bench.name]
+        points = {cell.point.key: cell.point for cell in cells}
+        order = {point.key: number for number, point in enumerate(bench.points)}
+        ranked = sorted(points.values(), key=lambda point: order.get(point.key, len(order)))
+        groups = [_group(summary, bench, point, cells) for point in ranked]
+        shown = tuple(group for group in groups if group.columns)
+        if shown:
+            views.append(BenchView(bench=bench, groups=shown))
+    return tuple(views)
+
+
+def verdict_word(verdict: Verdict, metric: Metric) -> str:
+    """The verdict in the words of the metric: memory is not faster, there is less of it."""
+    if verdict is Verdict.NOT_JUDGED:
+        return ""
+    if verdict not in {Verdict.FASTER, Verdict.SLOWER}:
+        return verdict.value
+    if metric.unit in {"bytes", "ratio", "count"}:
+        is_less = (verdict is Verdict.FASTER) == (metric.direction is Direction.LOWER)
+        return "less" if is_less else "more"
+    return verdict.value
+
+
+def format_interval(estimate: Estimate, unit: str) -> str:
+    """The interval in the unit of the point where that is short: ``[12.8, 13.5]``."""
+    point, low, high = (
+        format_value(value, unit) for value in (estimate.point, estimate.low, estimate.high)
+    )
+    suffix = point.partition(" ")[2]
+    ends = [text.partition(" ") for text in (low, high)]
+    if suffix and all(end == suffix or number == "0" for number, _, end in ends):
+        low, high = (number for number, _, _ in ends)
+    return f"[{low}, {high}]"
+
+
+def format_estimate(estimate: Estimate | NotAvailable, unit: str) -> str:
+    """Value with interval in one line, or why there is none."""
+    if not isinstance(estimate, Estimate):
+        return estimate.reason
+    return f"{format_value(estimate.point, unit)} {format_interval(estimate, unit)}"
+
+
+def format_factor(ratio: float) -> str:
+    """A ratio with three digits and the multiplication sign."""
+    return (f"{ratio:.0f}" if ratio >= WHOLE_RATIO else f"{ratio:.3g}") + TIMES
+
+
+def point_title(point: Point) -> str:
+    """The axes of a point in words; a point without axes is the bench as a whole."""
+    if not point.values:
+        return "all counts" if point.bench == "density" else "all"
+    named = [
+        f"{name.removesuffix('_rps')} {_axis_value(name, value)}"
+        for name, value in sorted(point.values.items(), key=lambda item: item[0] != "mode")
+    ]
+    return ", ".join(text.removeprefix("mode ") for text in named)
+
+
+def severity_counts(findings: Iterable[Finding]) -> dict[Severity, int]:
+    """How many findings there are of each severity."""
+    counts = dict.fromkeys(Severity, 0)
+    for finding in findings:
+        counts[finding.severity] += 1
+    return counts
+
+
+def _axis_value(name: str, value: object) -> str:
+    if name.endswith("_rps") and isinstance(value, int | float):
+        return f"{value:g}/s"
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _group(summary: RunSummary, bench: BenchSummary, point: Point, cells: Iterable[Cell]) -> Group:
+    found = {
+        (cell.driver, cell.metric, cell.statistic): cell
+        for cell in cells
+        if cell.point.key == point.key
+    }
+    names = [driver.name for driver in summary.drivers] + [FLOOR]
+    versions = {driver.name: _version(driver) for driver in summary.drivers}
+    columns = tuple(
+        column
+        for column in columns_of(bench)
+        if any(
+            (name, column.metric, statistic) in found
+            for name in names
+            for statistic in column.statistics
+        )
+    )
+    rows: list[Row] = []
+    for name in names:
+        entries = tuple(_entry(summary, column, found, name) for column in columns)
+        if any(entry is not None for entry in entries):
+            rows.append(
+                Row(
+                    driver=name,
+                    version=versions.get(name, "null runtime"),
+                    is_baseline=name == summary.baseline,
+                    entries=entries,
+                )
+            )
+    return Group(title=point_title(point), point=point, columns=columns, rows=tuple(rows))
+
+
+def _version(driver: DriverSummary) -> str:
+    return driver.version or "version unknown"
+
+
+def _entry(
+    summary: RunSummary,
+    column: Column,
+    cells: Mapping[tuple[str, str, Statistic], Cell],
+    driver: str,
+) -> Entry | None:
+    for statistic in column.statistics:
+        cell = cells.get((driver, column.metric, statistic))
+        if cell is not None:
+            return make_entry(cell, summary.metrics[cell.metric], show=column.show)
+    return None
+
+
+def make_entry(cell: Cell, metric: Metric, *, show: Show) -> Entry:
+    """One place of a table."""
+    estimate, ratio = cell.estimate, cell.ratio
+    is_compared = show is Show.RATIO
+    has_ratio = is_compared and isinstance(ratio, Estimate)
+    parts = [metric.meaning, metric.method]
+    if isinstance(estimate, Estimate):
+        parts.append(f"{estimate.method}; {cell.n} values in {cell.blocks_count} blocks")
+    if cell.outliers_count:
+        parts.append(f"{cell.outliers_count} values beyond the outer fences, kept")
+    if isinstance(ratio, Estimate):
+        parts.append(ratio.method)
+    elif ratio is not None:
+        parts.append(f"ratio: {ratio.reason}")
+    return Entry(
+        cell=cell,
+        value=(
+            format_value(estimate.point, metric.unit)
+            if isinstance(estimate, Estimate)
+            else estimate.reason
+        ),
+        interval=format_interval(estimate, metric.unit) if isinstance(estimate, Estimate) else "",
+        ratio=format_factor(ratio.point) if has_ratio and isinstance(ratio, Estimate) else "",
+        ratio_interval=(
+            f"[{format_factor(ratio.low)}, {format_factor(ratio.high)}]"
+            if has_ratio and isinstance(ratio, Estimate)
+            else ""
+        ),
+        verdict=cell.verdict if is_compared else Verdict.NOT_JUDGED,
+        verdict_word=verdict_word(cell.verdict, metric) if is_compared else "",
+        explanation=". ".join(parts),
+    )
