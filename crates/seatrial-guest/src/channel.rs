@@ -33,6 +33,11 @@ impl Channel {
         }
     }
 
+    /// Whether an error only says that the host has closed its end.
+    pub const fn is_closed(errno: Errno) -> bool {
+        matches!(errno, Errno::PIPE | Errno::CONNRESET)
+    }
+
     /// Says that the guest runs.
     pub fn hello(&self, first_instruction_mono_ns: u64, build: &str) -> Result<(), Errno> {
         self.send(&GuestFrame::Hello(Hello {
@@ -116,8 +121,9 @@ impl Channel {
         let mut chunk = [0; READ_BYTES];
         loop {
             let count = match read(self.fd, &mut chunk[..]) {
-                Ok(0) | Err(Errno::CONNRESET | Errno::PIPE) => return Ok(0),
+                Ok(0) => return Ok(0),
                 Ok(count) => count,
+                Err(errno) if Self::is_closed(errno) => return Ok(0),
                 Err(Errno::INTR) => continue,
                 Err(Errno::AGAIN) => {
                     self.wait_for(PollFlags::IN);
@@ -139,7 +145,7 @@ impl Channel {
                 };
                 match sent {
                     Ok(()) => {}
-                    Err(Errno::CONNRESET | Errno::PIPE) => return Ok(0),
+                    Err(errno) if Self::is_closed(errno) => return Ok(0),
                     Err(errno) => {
                         return Err(GuestError::System {
                             what: "send",

@@ -34,9 +34,13 @@ pub extern "C" fn main(argc: c_int, argv: *const *const c_char) -> c_int {
         (Some(fd), _) => Some(Arc::new(Channel::inherit(fd))),
     };
     if let Some(channel) = &channel {
-        if let Err(errno) = channel.hello(first_instruction_ns, BUILD) {
-            complain(&format!("cannot say HELLO on the control channel: {errno}"));
-            return EXIT_SYSTEM;
+        match channel.hello(first_instruction_ns, BUILD) {
+            Ok(()) => {}
+            Err(errno) if Channel::is_closed(errno) => return 0, // nobody waits for this guest
+            Err(errno) => {
+                complain(&format!("cannot say HELLO on the control channel: {errno}"));
+                return EXIT_SYSTEM;
+            }
         }
     }
     if argument(role_index).is_some_and(|role| role.to_bytes() == b"null") {
@@ -124,13 +128,14 @@ fn play(channel: Option<&Arc<Channel>>, role: Role) -> Result<i32, GuestError> {
             std::thread::park(); // until SIGTERM or SIGINT
         }
     };
-    channel
-        .ready(endpoints)
-        .map_err(|errno| GuestError::System {
+    match channel.ready(endpoints) {
+        Ok(()) => channel.obey(),
+        Err(errno) if Channel::is_closed(errno) => Ok(0),
+        Err(errno) => Err(GuestError::System {
             what: "send READY",
             errno,
-        })?;
-    channel.obey()
+        }),
+    }
 }
 
 /// Keeps the numbers 0 to 2 from being given to sockets where they are closed,
