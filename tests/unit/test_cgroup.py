@@ -85,7 +85,7 @@ class TestDetection:
         assert only.controllers == {"cpu", "cpuacct"}
 
     def test_a_named_hierarchy_is_not_joined(self) -> None:
-        """systemd's own hierarchy has no controller; processes stay where systemd put them."""
+        """The hierarchy of systemd has no controller; processes stay where systemd put them."""
         host = CgroupHost(parse_hierarchies(HYBRID_MOUNTS, HYBRID_OWN, is_root=True))
         assert all("name=systemd" not in one.controllers for one in host.joined)
 

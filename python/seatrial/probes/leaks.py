@@ -41,6 +41,10 @@ class Leak:
     name: str
     detail: str = ""
 
+    def __str__(self) -> str:
+        """Give it as a person would name it."""
+        return f"{self.kind} {self.name}" + (f" ({self.detail})" if self.detail else "")
+
 
 def process_leaks(pids: Iterable[int], *, proc: Path = PROC) -> tuple[Leak, ...]:
     """Name the processes that still live, with their command lines."""

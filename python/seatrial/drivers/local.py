@@ -1,0 +1,221 @@
+"""What every driver of real sandboxes on this machine shares: finding the runtime, and the probe.
+
+The probe starts a real sandbox, waits for the guest to be ready, stops it, waits until it is gone
+and audits what stayed. That a program or a device exists proves nothing: a KVM device that hangs
+every guest looks exactly like one that works.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar, Final, Literal
+
+from seatrial import network, proc
+from seatrial.drivers.base import (
+    Capabilities,
+    DriverContext,
+    ProbeResult,
+    ProbeStatus,
+    SandboxSpec,
+    new_run_id,
+    state_root,
+)
+from seatrial.errors import DriverUnavailable, SeatrialError
+from seatrial.launch import Outcome
+from seatrial.model.experiment import NetworkMode
+from seatrial.probes.cgroup import CgroupHost
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from seatrial.drivers.session import LocalSession
+    from seatrial.launch import StartResult
+
+PROBE_DEADLINE_NS: Final = 10_000_000_000
+PROBE_MARGIN_NS: Final = 15_000_000_000
+GONE_TIMEOUT_NS: Final = 5_000_000_000
+VERSION_TIMEOUT_S: Final = 10.0
+EVIDENCE_CHARACTERS_MAX: Final = 600
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Found:
+    """A runtime that is installed: which, what it should be able to do, and what it lacks."""
+
+    binary: Path | None
+    version: str
+    capabilities: Capabilities
+    gaps: tuple[str, ...] = ()
+
+
+class LocalDriver(ABC):
+    """One kind of runtime on this machine."""
+
+    name: str
+    #: The guest role that the probe starts, and what it waits for.
+    probe_role: ClassVar[tuple[str, ...]] = ("idle",)
+    probe_goal: ClassVar[Literal["hello", "ready"]] = "ready"
+    #: What to do when the runtime does not come up although it is installed.
+    broken_hint: str = "run 'seatrial doctor --json' for the runtime's own words"
+
+    @abstractmethod
+    def find(self) -> Found:
+        """Find the runtime without starting it.
+
+        Raises:
+            DriverUnavailable: it is not installed.
+        """
+
+    @abstractmethod
+    def open(self, context: DriverContext) -> LocalSession:
+        """Prepare once for a run."""
+
+    def probe(self) -> ProbeResult:
+        """Start a real sandbox and remove it."""
+        started_ns = time.monotonic_ns()
+        result = self._probe()
+        return replace(result, elapsed_ns=time.monotonic_ns() - started_ns)
+
+    def _probe(self) -> ProbeResult:
+        try:
+            found = self.find()
+        except SeatrialError as error:
+            return self._result(ProbeStatus.MISSING, None, error.message, hint=error.hint)
+        run_id = new_run_id("probe-")
+        context = DriverContext(run_id=run_id, state_dir=state_root() / run_id)
+        try:
+            with self.open(context) as session:
+                trouble, relics = self._start_one(session)
+        except SeatrialError as error:
+            hint = error.hint or self.broken_hint
+            return self._result(ProbeStatus.BROKEN, found, error.message, hint=hint)
+        if trouble is not None:
+            return self._result(ProbeStatus.BROKEN, found, trouble, hint=self.broken_hint)
+        return self._judge(found, relics)
+
+    def _start_one(self, session: LocalSession) -> tuple[str | None, tuple[str, ...]]:
+        """Give what went wrong (None: nothing), and what was left behind."""
+        spec = SandboxSpec(
+            role=self.probe_role, ready=self.probe_goal, deadline_ns=PROBE_DEADLINE_NS
+        )
+        plan = session.plan(spec, 0)
+        batch = session.launcher.start(
+            [plan],
+            wait_for=self.probe_goal,
+            hold=False,
+            timeout_ns=PROBE_DEADLINE_NS + PROBE_MARGIN_NS,
+        )
+        result = batch.results[0]
+        gone_at_ns = session.wait_gone(plan.id, time.monotonic_ns() + GONE_TIMEOUT_NS)
+        session.release(plan.id)
+        relics = tuple(str(leak) for leak in session.audit())
+        if result.outcome is not Outcome.OK:
+            return describe_failure(result), relics
+        if gone_at_ns is None:
+            return f"the sandbox was not gone {GONE_TIMEOUT_NS // 10**9} s after its end", relics
+        return None, relics
+
+    def _judge(self, found: Found, relics: Sequence[str]) -> ProbeResult:
+        gaps = [*found.gaps, *(f"left behind: {relic}" for relic in relics)]
+        capabilities = found.capabilities
+        if NetworkMode.VETH in capabilities.network_modes:
+            problem = network.problem()
+            if problem is not None:
+                gaps.append(problem)
+                modes = tuple(m for m in capabilities.network_modes if m is not NetworkMode.VETH)
+                capabilities = replace(capabilities, network_modes=modes)
+        found = replace(found, capabilities=capabilities)
+        if not gaps:
+            return self._result(ProbeStatus.WORKS, found, "a sandbox started, got ready and went")
+        detail = "a sandbox started, but: " + "; ".join(gaps)
+        hint = "run as root" if os.geteuid() != 0 else None
+        return self._result(ProbeStatus.DEGRADED, found, detail, hint=hint)
+
+    def _result(
+        self, status: ProbeStatus, found: Found | None, detail: str, *, hint: str | None = None
+    ) -> ProbeResult:
+        return ProbeResult(
+            name=self.name,
+            status=status,
+            version=None if found is None else found.version,
+            detail=detail,
+            hint=hint,
+            capabilities=Capabilities() if found is None else found.capabilities,
+        )
+
+
+def describe_failure(result: StartResult) -> str:
+    """Say in one sentence how a start failed, with the runtime's last words."""
+    text = f"start {result.outcome}"
+    if result.exit_code is not None:
+        text += f" (exit code {result.exit_code})"
+    for part in (result.error, result.stderr_tail):
+        if part and part.strip():
+            text += f": {' '.join(part.split())[-EVIDENCE_CHARACTERS_MAX:]}"
+    return text
+
+
+def find_program(name: str, *, package: str, candidates: Sequence[Path] = ()) -> Path:
+    """Find a program among the candidates, then on PATH.
+
+    Raises:
+        DriverUnavailable: it is nowhere; says which package brings it.
+    """
+    for candidate in candidates:
+        if os.access(candidate, os.X_OK) and candidate.is_file():
+            return candidate
+    # Debian puts runc into /usr/sbin, which an ordinary user's PATH lacks.
+    found = shutil.which(name, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")
+    if found is None:
+        message = f"{name} is not installed (looked at {[*map(str, candidates), 'PATH']})"
+        raise DriverUnavailable(message, hint=package)
+    return Path(found).absolute()
+
+
+def program_version(binary: Path, *, marker: str) -> str:
+    """Ask a program for its version: the word after ``marker`` in what ``--version`` prints.
+
+    Raises:
+        DriverUnavailable: it does not run.
+    """
+    try:
+        said = proc.run([str(binary), "--version"], timeout_s=VERSION_TIMEOUT_S)
+    except SeatrialError as error:
+        message = f"{binary} does not run: {error.message}"
+        raise DriverUnavailable(message, hint="reinstall it") from error
+    return parse_version(said.text, marker=marker) or "unknown"
+
+
+def parse_version(text: str, *, marker: str) -> str | None:
+    """Give the word after ``marker`` ("runc version "), or None when it is not there."""
+    _, separator, rest = text.partition(marker)
+    words = rest.split()
+    return words[0] if separator and words else None
+
+
+def host_capabilities(*, has_own_root: bool, shares_host_clock: bool) -> Capabilities:
+    """Give what this machine lets any driver do, with what the driver itself brings."""
+    is_root = os.geteuid() == 0
+    host = CgroupHost.detect()
+    modes = (NetworkMode.NONE, NetworkMode.HOST, *((NetworkMode.VETH,) if is_root else ()))
+    return Capabilities(
+        network_modes=modes,
+        has_own_cgroup=host.is_writable,
+        can_limit=host.is_writable and not host.problems(),
+        has_own_root=has_own_root,
+        shares_host_clock=shares_host_clock,
+        is_rootless=not is_root,
+    )
+
+
+def host_gaps() -> tuple[str, ...]:
+    """Say what this machine keeps from every driver."""
+    gaps = list(CgroupHost.detect().problems())
+    if os.geteuid() != 0:
+        gaps.append("no veth networks without root")
+    return tuple(gaps)

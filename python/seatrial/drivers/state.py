@@ -1,0 +1,288 @@
+"""The state of a run on this machine: one directory, its owner, and the sweep of dead owners.
+
+The directory holds ``owner.json`` (process id, start time and boot id) from before anything else is
+made until after everything else is gone. ``sweep`` removes what belongs to a run only when that
+process is dead; a directory without a readable owner is never touched.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import shutil
+import signal
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from seatrial import network
+from seatrial.drivers.base import state_root
+from seatrial.errors import DriverError, EnvironmentTrouble
+from seatrial.probes import leaks
+from seatrial.probes.cgroup import CgroupHost
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+OWNER_FILE: Final = "owner.json"
+#: Every process of a sandbox that the runtime does not strip of it has this in its environment.
+RUN_VARIABLE: Final = "SEATRIAL_RUN"
+SANDBOX_VARIABLE: Final = "SEATRIAL_SANDBOX"
+RUN_ID_PATTERN: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{2,63}")
+KILL_TIMEOUT_NS: Final = 2_000_000_000
+SESSIONS_MAX: Final = 0xFFF
+MOUNTINFO: Final = Path("/proc/self/mountinfo")
+BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Owner:
+    """The process that answers for a run."""
+
+    run_id: str
+    pid: int
+    start_ticks: int
+    boot_id: str
+
+    @classmethod
+    def current(cls, run_id: str) -> Owner:
+        """Give this process as the owner of a run."""
+        pid = os.getpid()
+        ticks = leaks.start_ticks(pid)
+        return cls(run_id=run_id, pid=pid, start_ticks=ticks or 0, boot_id=_boot_id())
+
+    @classmethod
+    def read(cls, directory: Path) -> Owner | None:
+        """Read a run directory's owner; None when there is none to be read."""
+        try:
+            raw = json.loads((directory / OWNER_FILE).read_text())
+            return cls(
+                run_id=str(raw["run_id"]),
+                pid=int(raw["pid"]),
+                start_ticks=int(raw["start_ticks"]),
+                boot_id=str(raw["boot_id"]),
+            )
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+
+    def write(self, directory: Path) -> None:
+        """Put the owner into a run directory, whole or not at all."""
+        text = json.dumps(
+            {
+                "run_id": self.run_id,
+                "pid": self.pid,
+                "start_ticks": self.start_ticks,
+                "boot_id": self.boot_id,
+            }
+        )
+        draft = directory / f"{OWNER_FILE}.{self.pid}"
+        draft.write_text(text)
+        draft.replace(directory / OWNER_FILE)
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether that very process still runs, and not one that got its number later."""
+        return (
+            self.boot_id == _boot_id()
+            and leaks.is_alive(self.pid)
+            and leaks.start_ticks(self.pid) == self.start_ticks
+        )
+
+
+def _boot_id() -> str:
+    try:
+        return BOOT_ID.read_text().strip()
+    except OSError:
+        return ""
+
+
+def short_id(run_id: str) -> str:
+    """Give the last four letters or digits of a run's id, which go into short kernel names."""
+    return re.sub(r"[^A-Za-z0-9]", "", run_id)[-4:]
+
+
+def sandbox_prefix(run_id: str) -> str:
+    """Give what the names of all sandboxes and network namespaces of a run begin with."""
+    return f"st-{short_id(run_id)}-"
+
+
+def interface_prefix(run_id: str) -> str:
+    """Give what the names of all host interfaces of a run begin with."""
+    return f"stv{short_id(run_id)}"
+
+
+# --- the run that this process owns --------------------------------------------------------------
+
+
+class RunState:
+    """The directory of a run that this process owns, shared by its sessions."""
+
+    _live: Final[dict[Path, RunState]] = {}
+    _lock: Final = threading.Lock()
+
+    def __init__(self, run_id: str, directory: Path) -> None:
+        """Keep names only; ``acquire`` makes the directory."""
+        self.run_id = run_id
+        self.directory = directory
+        self._users = 0
+        self._sessions = 0
+
+    @classmethod
+    def acquire(cls, run_id: str, directory: Path) -> RunState:
+        """Become the owner of a run's directory, or join the sessions that already use it.
+
+        Raises:
+            DriverError: the id is no safe name, or another live process owns the run.
+            EnvironmentTrouble: the directory cannot be made.
+        """
+        if not RUN_ID_PATTERN.fullmatch(run_id):
+            message = f"run id {run_id!r} is no safe name: expected {RUN_ID_PATTERN.pattern}"
+            raise DriverError(message)
+        with cls._lock:
+            state = cls._live.get(directory)
+            if state is None:
+                state = cls(run_id, directory)
+                state._take()
+                cls._live[directory] = state
+            state._users += 1
+            return state
+
+    def _take(self) -> None:
+        owner = Owner.read(self.directory)
+        if owner is not None and owner.is_alive and owner.pid != os.getpid():
+            message = f"run {self.run_id} belongs to process {owner.pid}, which is still running"
+            raise DriverError(message, hint="choose another run id, or end that process")
+        if owner is not None:
+            remove_run(owner, self.directory)
+        try:
+            self.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+            Owner.current(self.run_id).write(self.directory)
+        except OSError as error:
+            message = f"cannot make the state directory {self.directory}: {error.strerror}"
+            hint = "set XDG_RUNTIME_DIR to a directory of yours"
+            raise EnvironmentTrouble(message, hint=hint) from error
+
+    def next_session(self) -> str:
+        """Give the session number as three hex digits, unique in the run."""
+        with self._lock:
+            self._sessions += 1
+            if self._sessions > SESSIONS_MAX:
+                raise DriverError(f"run {self.run_id} opened more than {SESSIONS_MAX} sessions")
+            return f"{self._sessions:03x}"
+
+    def release(self) -> None:
+        """Leave the run; the last to leave removes its directory."""
+        with self._lock:
+            self._users -= 1
+            if self._users > 0:
+                return
+            self._live.pop(self.directory, None)
+            if Owner.read(self.directory) == Owner.current(self.run_id):
+                remove_run_groups(self.run_id)
+                _remove_tree(self.directory)
+                with contextlib.suppress(OSError):
+                    self.directory.parent.rmdir()
+
+
+# --- sweeping ------------------------------------------------------------------------------------
+
+
+def sweep(root: Path | None = None) -> list[str]:
+    """Remove what runs of dead owners left, and give what was removed, one line each.
+
+    Raises:
+        EnvironmentTrouble: the state directory cannot be read.
+    """
+    base = state_root() if root is None else root
+    if not base.is_dir():
+        return []
+    try:
+        directories = sorted(entry for entry in base.iterdir() if entry.is_dir())
+    except OSError as error:
+        raise EnvironmentTrouble(f"cannot read {base}: {error.strerror}") from error
+    owners = {directory: Owner.read(directory) for directory in directories}
+    alive = {short_id(one.run_id) for one in owners.values() if one is not None and one.is_alive}
+    removed: list[str] = []
+    for directory, owner in owners.items():
+        if owner is None or owner.is_alive or owner.run_id != directory.name:
+            continue
+        # Short kernel names hold four digits of the id only: never take a live run's by chance.
+        keeps_names = short_id(owner.run_id) in alive
+        removed += remove_run(owner, directory, keep_short_names=keeps_names)
+    with contextlib.suppress(OSError):
+        base.rmdir()
+    return removed
+
+
+def remove_run(owner: Owner, directory: Path, *, keep_short_names: bool = False) -> list[str]:
+    """Remove everything that carries a dead run's label; give what was removed.
+
+    The directory goes last, so that a sweep which was itself killed can be repeated.
+    """
+    run_id = owner.run_id
+    removed = [str(leak) for leak in _kill_processes(run_id)]
+    removed += [f"cgroup {path}" for path in remove_run_groups(run_id)]
+    if not keep_short_names:
+        removed += _remove_names(run_id)
+    removed += [str(leak) for leak in remove_mounts(directory)]
+    _remove_tree(directory)
+    removed.append(f"state {directory}")
+    return removed
+
+
+def _kill_processes(run_id: str) -> tuple[leaks.Leak, ...]:
+    group = CgroupHost.detect().group(run_id)
+    marks = leaks.processes_with(RUN_VARIABLE)
+    labelled = {pid for pid, value in marks.items() if value == run_id} - {os.getpid()}
+    found = leaks.process_leaks(set(group.members()) | labelled)
+    group.kill(timeout_ns=KILL_TIMEOUT_NS)
+    kill_until_gone(labelled, timeout_ns=KILL_TIMEOUT_NS)
+    return found
+
+
+def kill_until_gone(pids: set[int], *, timeout_ns: int) -> tuple[int, ...]:
+    """Kill processes and wait for their ends, by pidfd; give those that would not go."""
+    deadline_ns = time.monotonic_ns() + timeout_ns
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.kill(pid, signal.SIGKILL)
+    return tuple(pid for pid in pids if not leaks.wait_process_end(pid, deadline_ns=deadline_ns))
+
+
+def remove_run_groups(run_id: str) -> tuple[Path, ...]:
+    """Remove the groups of a run, and our top group when no other run uses it."""
+    host = CgroupHost.detect()
+    group = host.group(run_id)
+    before = group.directories()
+    stayed = set(group.remove(timeout_ns=KILL_TIMEOUT_NS))
+    for place in host.group("").directories():
+        with contextlib.suppress(OSError):
+            place.rmdir()
+    return tuple(path for path in before if path not in stayed)
+
+
+def _remove_names(run_id: str) -> Iterator[str]:
+    namespaces = {leak.name for leak in leaks.namespace_leaks(sandbox_prefix(run_id))}
+    interfaces = {leak.name for leak in leaks.interface_leaks(interface_prefix(run_id))}
+    for name in sorted(interfaces):
+        network.remove_interface(name)
+        yield f"interface {name}"
+    for name in sorted(namespaces):
+        network.remove_namespace(name)
+        yield f"network namespace {name}"
+
+
+def remove_mounts(directory: Path) -> tuple[leaks.Leak, ...]:
+    """Detach the mounts at and below a directory; give those that were."""
+    found = leaks.mount_leaks(directory, mountinfo=MOUNTINFO.read_text())
+    return tuple(leak for leak in found if network.unmount(Path(leak.name)))
+
+
+def _remove_tree(directory: Path) -> None:
+    # A mount that could not be detached must not have its contents removed through it.
+    if not leaks.mount_leaks(directory, mountinfo=MOUNTINFO.read_text()):
+        shutil.rmtree(directory, ignore_errors=True)
