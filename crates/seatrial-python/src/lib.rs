@@ -1,13 +1,92 @@
 //! Conversion between Python and `seatrial-core`, and nothing else.
+//!
+//! A frozen plan goes in, Arrow columns and histograms come out; the boundary is
+//! crossed once a trial. Whatever computes belongs into the core.
+
+mod columns;
+mod error;
+mod gate;
+mod histogram;
+mod plan;
+mod result;
+
 use pyo3::prelude::*;
 
+/// The compiled core of Seatrial; see the stub `_core.pyi` for units and meanings.
 #[pymodule]
 mod _core {
-    use super::{PyResult, pyfunction};
+    use pyo3::prelude::*;
+    use pyo3::types::PyModule;
 
-    /// Version and build profile of the core.
-    #[pyfunction]
-    fn build_info() -> PyResult<(String, String)> {
-        Ok((env!("CARGO_PKG_VERSION").to_owned(), "release".to_owned()))
+    use crate::error;
+
+    #[pymodule_export]
+    use super::{BuildInfo, arrivals, build_info, run_load};
+    #[pymodule_export]
+    use crate::error::CoreError;
+    #[pymodule_export]
+    use crate::histogram::PyHistogram;
+    #[pymodule_export]
+    use crate::plan::PyLoadPlan;
+    #[pymodule_export]
+    use crate::result::PyLoadResult;
+
+    #[pymodule_init]
+    fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
+        error::add_code_attribute(module.py())
     }
+}
+
+/// Most arrivals that one call of `arrivals` returns.
+const ARRIVALS_MAX: usize = 10_000_000;
+
+/// Version and build profile of the core.
+#[pyclass(frozen, get_all, module = "seatrial._core")]
+pub struct BuildInfo {
+    version: &'static str,
+    profile: &'static str,
+}
+
+#[pymethods]
+impl BuildInfo {
+    fn __repr__(&self) -> String {
+        format!(
+            "BuildInfo(version={:?}, profile={:?})",
+            self.version, self.profile
+        )
+    }
+}
+
+/// What this build of the core is.
+#[pyfunction]
+fn build_info() -> BuildInfo {
+    let profile = if cfg!(debug_assertions) {
+        "debug"
+    } else {
+        "release"
+    };
+    BuildInfo {
+        version: env!("CARGO_PKG_VERSION"),
+        profile,
+    }
+}
+
+/// The first arrivals of a law, in ns from the start.
+#[pyfunction]
+#[pyo3(signature = (law, rate_rps, seed, n))]
+fn arrivals(law: &str, rate_rps: f64, seed: u64, n: usize) -> PyResult<Vec<u64>> {
+    let sequence = plan::arrival_sequence(law, rate_rps, seed).map_err(error::to_python)?;
+    let n = plan::at_most("n", n, ARRIVALS_MAX).map_err(error::to_python)?;
+    Ok(sequence
+        .take(n)
+        .map(seatrial_core::units::Nanos::get)
+        .collect())
+}
+
+/// Offers a load and returns what became of it.
+#[pyfunction]
+#[pyo3(signature = (plan))]
+fn run_load(py: Python<'_>, plan: &plan::PyLoadPlan) -> PyResult<result::PyLoadResult> {
+    let found = gate::run_load(py, plan.core())?;
+    result::PyLoadResult::new(py, found)
 }

@@ -272,10 +272,11 @@ impl LoadPlan {
     }
 }
 
+#[allow(clippy::needless_pass_by_value)] // the callers pass small copies and literals
 fn check(
     is_right: bool,
     field: &'static str,
-    value: impl ToString,
+    value: impl std::fmt::Display,
     expected: &'static str,
 ) -> Result<(), CoreError> {
     if is_right {

@@ -1,0 +1,183 @@
+//! `LoadResult`: records as an Arrow stream, histograms, instants and counters.
+
+use std::sync::Arc;
+
+use arrow_array::ffi_stream::FFI_ArrowArrayStream;
+use arrow_array::{RecordBatch, RecordBatchIterator};
+use arrow_schema::{ArrowError, Schema};
+use pyo3::exceptions::PyRuntimeError;
+use pyo3::prelude::*;
+use pyo3::types::PyCapsule;
+use seatrial_core::engine::{Counters, LoadResult};
+use seatrial_core::units::Nanos;
+
+use crate::columns;
+use crate::histogram::PyHistogram;
+
+/// What a load found out; histograms and counters are of the measure phase.
+#[pyclass(frozen, name = "LoadResult", module = "seatrial._core")]
+pub struct PyLoadResult {
+    schema: Arc<Schema>,
+    batches: Vec<RecordBatch>,
+    response: Py<PyHistogram>,
+    service: Py<PyHistogram>,
+    send_lag: Py<PyHistogram>,
+    pacing_lag: Py<PyHistogram>,
+    counters: Counters,
+    #[pyo3(get)]
+    records_dropped_count: u64,
+    started_at: Nanos,
+    measure_start: Nanos,
+    measure_end: Nanos,
+    ended_at: Nanos,
+    generator_user: Nanos,
+    generator_system: Nanos,
+    #[pyo3(get)]
+    was_interrupted: bool,
+}
+
+impl PyLoadResult {
+    /// Takes the result of the core over; no column is copied.
+    pub fn new(py: Python<'_>, found: LoadResult) -> PyResult<Self> {
+        let schema = columns::schema();
+        let batches: Result<Vec<_>, ArrowError> = found
+            .records
+            .into_iter()
+            .map(|records| columns::batch(&schema, records))
+            .collect();
+        let histogram = |inner| Py::new(py, PyHistogram::from(inner));
+        Ok(Self {
+            batches: batches.map_err(|error| PyRuntimeError::new_err(error.to_string()))?,
+            schema,
+            response: histogram(found.response)?,
+            service: histogram(found.service)?,
+            send_lag: histogram(found.send_lag)?,
+            pacing_lag: histogram(found.pacing_lag)?,
+            counters: found.counters,
+            records_dropped_count: found.records_dropped_count,
+            started_at: found.started_at,
+            measure_start: found.measure_start,
+            measure_end: found.measure_end,
+            ended_at: found.ended_at,
+            generator_user: found.generator_cpu.user,
+            generator_system: found.generator_cpu.system,
+            was_interrupted: found.was_interrupted,
+        })
+    }
+}
+
+#[pymethods]
+impl PyLoadResult {
+    /// The records as an Arrow C stream, one batch a thread. The schema cannot be negotiated.
+    #[pyo3(signature = (requested_schema=None))]
+    fn __arrow_c_stream__<'py>(
+        &self,
+        py: Python<'py>,
+        requested_schema: Option<&Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, PyCapsule>> {
+        let _ = requested_schema;
+        let batches = self.batches.clone().into_iter().map(Ok);
+        let reader = RecordBatchIterator::new(batches, Arc::clone(&self.schema));
+        let stream = FFI_ArrowArrayStream::new(Box::new(reader));
+        PyCapsule::new_with_value(py, stream, c"arrow_array_stream")
+    }
+
+    /// How many records were kept.
+    fn __len__(&self) -> usize {
+        self.batches.iter().map(RecordBatch::num_rows).sum()
+    }
+
+    #[getter]
+    fn response_histogram(&self, py: Python<'_>) -> Py<PyHistogram> {
+        self.response.clone_ref(py)
+    }
+
+    #[getter]
+    fn service_histogram(&self, py: Python<'_>) -> Py<PyHistogram> {
+        self.service.clone_ref(py)
+    }
+
+    #[getter]
+    fn send_lag_histogram(&self, py: Python<'_>) -> Py<PyHistogram> {
+        self.send_lag.clone_ref(py)
+    }
+
+    #[getter]
+    fn pacing_lag_histogram(&self, py: Python<'_>) -> Py<PyHistogram> {
+        self.pacing_lag.clone_ref(py)
+    }
+
+    #[getter]
+    fn started_at_ns(&self) -> u64 {
+        self.started_at.get()
+    }
+
+    #[getter]
+    fn measure_start_ns(&self) -> u64 {
+        self.measure_start.get()
+    }
+
+    #[getter]
+    fn measure_end_ns(&self) -> u64 {
+        self.measure_end.get()
+    }
+
+    #[getter]
+    fn ended_at_ns(&self) -> u64 {
+        self.ended_at.get()
+    }
+
+    #[getter]
+    fn intended_count(&self) -> u64 {
+        self.counters.intended_count
+    }
+
+    #[getter]
+    fn sent_count(&self) -> u64 {
+        self.counters.sent_count
+    }
+
+    #[getter]
+    fn ok_count(&self) -> u64 {
+        self.counters.ok_count
+    }
+
+    #[getter]
+    fn timeout_count(&self) -> u64 {
+        self.counters.timeout_count
+    }
+
+    #[getter]
+    fn error_count(&self) -> u64 {
+        self.counters.error_count
+    }
+
+    #[getter]
+    fn protocol_error_count(&self) -> u64 {
+        self.counters.protocol_error_count
+    }
+
+    #[getter]
+    fn unsent_count(&self) -> u64 {
+        self.counters.unsent_count
+    }
+
+    #[getter]
+    fn generator_user_ns(&self) -> u64 {
+        self.generator_user.get()
+    }
+
+    #[getter]
+    fn generator_system_ns(&self) -> u64 {
+        self.generator_system.get()
+    }
+
+    fn __repr__(&self) -> String {
+        let Counters {
+            intended_count,
+            ok_count,
+            ..
+        } = self.counters;
+        format!("LoadResult(intended_count={intended_count}, ok_count={ok_count})")
+    }
+}
