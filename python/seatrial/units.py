@@ -58,6 +58,7 @@ _QUANTITY: Final = re.compile(r"\s*([0-9]+(?:_[0-9]+)*(?:\.[0-9]+)?)\s*(\S*)\s*\
 
 # Three digits are what a benchmark on a shared machine can support.
 _DIGITS: Final = 3
+SMALLEST_WITHOUT_EXPONENT: Final = 1e-4
 _DURATION_SCALE: Final = (
     (NS_PER_H, "h"),
     (NS_PER_MIN, "min"),
@@ -211,6 +212,8 @@ def _digits(value: float, *, is_whole: bool = False) -> str:
     rounded = _rounded(value)
     if rounded == 0 or is_whole:
         return f"{rounded:.0f}"
+    if abs(rounded) < SMALLEST_WITHOUT_EXPONENT:
+        return f"{rounded:.{_DIGITS - 1}e}"
     whole_digits = math.floor(math.log10(abs(rounded))) + 1
     return f"{rounded:.{max(0, _DIGITS - whole_digits)}f}"
 
