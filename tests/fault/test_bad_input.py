@@ -1,0 +1,242 @@
+"""What a user may get wrong, and what a machine may refuse: a sentence, an exit code, no leftovers."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from typing import TYPE_CHECKING
+
+import pytest
+
+from seatrial.guest.binary import launch_binary
+from tests.support.command import Done, Seatrial
+from tests.support.needs import needs_driver, needs_root
+from tests.support.remains import remains_of
+from tests.support.source import ROOT
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+pytestmark = [pytest.mark.fault, pytest.mark.timeout(300)]
+
+USAGE, ENVIRONMENT, FINDING = 2, 3, 1
+
+GOOD = """
+name = "small"
+blocks = 1
+baseline = "process"
+drivers = ["process"]
+
+[start]
+concurrency = [2]
+rounds = 2
+deadline = "1s"
+"""
+
+
+@pytest.fixture
+def seatrial(tmp_path: Path) -> Seatrial:
+    """The command line in a directory of its own."""
+    return Seatrial(home=tmp_path)
+
+
+def check_refused(done: Done, code: int, *words: str) -> None:
+    """The call failed with this code and a message of a few lines that holds these words."""
+    assert done.code == code, done.shown
+    assert "Traceback" not in done.out + done.err, done.shown
+    assert "error: " in done.err, done.shown
+    for word in words:
+        assert word in done.err, done.shown
+
+
+def check_left_nothing(seatrial: Seatrial) -> None:
+    """No run of this directory left anything on the machine."""
+    for run_dir in seatrial.runs():
+        assert remains_of(run_dir.name, state_root=seatrial.state_root) == []
+    assert not seatrial.state_root.exists() or list(seatrial.state_root.iterdir()) == []
+
+
+# --- what the user writes ------------------------------------------------------------------------
+
+
+def test_malformed_toml(seatrial: Seatrial) -> None:
+    """A file that is no TOML: its name and the line."""
+    file = seatrial.experiment('name = "x"\n[start\nrounds = 1\n')
+    check_refused(seatrial.call("run", file), USAGE, "experiment.toml", "line 2")
+    assert seatrial.runs() == []
+
+
+def test_all_mistakes_at_once(seatrial: Seatrial) -> None:
+    """Each mistake with its key, what was written and what is expected."""
+    file = seatrial.experiment(
+        'name = "x"\nblock = 3\ndrivers = ["process"]\n[start]\nrounds = 0\ndeadline = 5\n'
+    )
+    done = seatrial.call("run", file)
+    check_refused(done, USAGE, "block", "start.rounds", "start.deadline", "5", "expected")
+
+
+@pytest.mark.parametrize("command", ["run", "plan"])
+def test_unknown_driver(seatrial: Seatrial, command: str) -> None:
+    """A driver that does not exist: the name as written, and those that do."""
+    file = seatrial.experiment(GOOD.replace('["process"]', '["process", "runk"]'))
+    check_refused(seatrial.call(command, file), USAGE, "runk", "runc")
+    assert seatrial.runs() == []
+
+
+def test_unknown_preset_or_file(seatrial: Seatrial) -> None:
+    """Neither a preset nor a file: both are said."""
+    check_refused(seatrial.call("run", "quikc"), USAGE, "quikc", "quick")
+
+
+def test_a_directory_is_no_experiment(seatrial: Seatrial) -> None:
+    """A path that cannot be read as a file is named."""
+    check_refused(seatrial.call("run", "."), USAGE, ".")
+
+
+def test_binary_noise_is_no_experiment(seatrial: Seatrial) -> None:
+    """Bytes that are no text are refused with the file's name."""
+    path = seatrial.home / "noise.toml"
+    path.write_bytes(bytes(range(256)))
+    check_refused(seatrial.call("run", path), USAGE, "noise.toml")
+
+
+def test_resuming_what_is_no_run(seatrial: Seatrial) -> None:
+    """A directory without a run is named."""
+    check_refused(seatrial.call("run", "--resume", seatrial.home), ENVIRONMENT, str(seatrial.home))
+
+
+@pytest.mark.parametrize("command", ["report", "compare"])
+def test_reading_what_is_no_run(seatrial: Seatrial, command: str) -> None:
+    """Reports and comparisons name the directory that holds no run."""
+    words = [command, "nowhere"] + (["nowhere"] if command == "compare" else [])
+    check_refused(seatrial.call(*words), ENVIRONMENT, "nowhere")
+
+
+# --- what the machine refuses --------------------------------------------------------------------
+
+
+@pytest.mark.driver
+def test_missing_runtime_asked_for_by_name(seatrial: Seatrial) -> None:
+    """A runtime that is not installed: its trials are unsupported, or the run is refused."""
+    needs_driver("process")
+    bare = seatrial.home / "bin"
+    bare.mkdir()
+    file = seatrial.experiment(GOOD.replace('["process"]', '["process", "crun"]'))
+    done = seatrial.call("run", "--no-page", file, environment={"PATH": str(bare)})
+    check_refused(done, ENVIRONMENT, "crun")
+    check_left_nothing(seatrial)
+
+
+def test_missing_guest(seatrial: Seatrial) -> None:
+    """Without our own binaries the message says how to build them."""
+    file = seatrial.experiment(GOOD)
+    environment = {"SEATRIAL_BIN_DIR": str(seatrial.home / "nowhere")}
+    done = seatrial.call("run", "--no-page", file, environment=environment)
+    check_refused(done, ENVIRONMENT, "make build")
+    check_left_nothing(seatrial)
+
+
+@pytest.mark.driver
+def test_store_below_a_file(seatrial: Seatrial) -> None:
+    """A place for results that cannot be a directory is named."""
+    needs_driver("process")
+    (seatrial.home / "taken").write_text("a file")
+    file = seatrial.experiment(GOOD)
+    done = seatrial.call("run", "--out", seatrial.home / "taken" / "runs", file)
+    check_refused(done, ENVIRONMENT, "taken")
+    check_left_nothing(seatrial)
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system that is nearly full from the start, and cannot be written when remounted so."""
+    needs_root("mount a small file system")
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=64k", "seatrial-test", folder], check=True, timeout=20
+    )
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", "--lazy", folder], check=True, timeout=20)
+
+
+@pytest.mark.driver
+def test_read_only_store(seatrial: Seatrial, small_disk: Path) -> None:
+    """A read-only place for results is named, and nothing is started."""
+    needs_driver("process")
+    subprocess.run(["mount", "-o", "remount,ro", small_disk], check=True, timeout=20)
+    done = seatrial.call("run", "--out", small_disk / "runs", seatrial.experiment(GOOD))
+    check_refused(done, ENVIRONMENT, str(small_disk), "hint: ")
+    check_left_nothing(seatrial)
+
+
+@pytest.mark.driver
+def test_full_disk(seatrial: Seatrial, small_disk: Path) -> None:
+    """A disk that fills up in the middle of a run: what was stored is whole, nothing else is there."""
+    needs_driver("process")
+    file = seatrial.experiment(GOOD.replace("blocks = 1", "blocks = 40"))
+    done = seatrial.call("run", "--out", small_disk, file)
+    check_refused(done, ENVIRONMENT, "space", "hint: ")
+    check_left_nothing(seatrial)
+    for path in small_disk.glob("*/trials/*"):
+        assert (path / "outcome.json").stat().st_size > 0
+        assert all(table.stat().st_size > 0 for table in path.glob("*.parquet"))
+    (small_disk / "ballast").unlink(missing_ok=True)
+
+
+# --- sandboxes that misbehave --------------------------------------------------------------------
+
+
+@pytest.fixture(scope="session")
+def guests(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Directories that hold our launcher and a guest that misbehaves in one way."""
+    folders: dict[str, Path] = {}
+    for mode in ("SILENT", "DIES", "HELLO_THEN_SILENT", "HELLO_THEN_DIES", "GARBAGE"):
+        folder = tmp_path_factory.mktemp(mode.lower())
+        source = ROOT / "tests" / "support" / "guests.c"
+        command = [
+            "cc",
+            "-static",
+            "-O1",
+            f"-DMODE={mode}",
+            "-o",
+            folder / "seatrial-guest",
+            source,
+        ]
+        subprocess.run(command, check=True, timeout=60)
+        shutil.copy2(launch_binary(), folder / "seatrial-launch")
+        folders[mode] = folder
+    return folders
+
+
+WAITING = GOOD + '[density]\ncount = [1]\nsettle_timeout = "100ms"\n'
+
+
+@pytest.mark.driver
+@pytest.mark.parametrize("driver", ["process", "lean", "bwrap", "runc"])
+@pytest.mark.parametrize(
+    ("mode", "word"),
+    [
+        ("SILENT", "timed-out"),
+        ("HELLO_THEN_SILENT", "timed-out"),
+        ("DIES", "exited-early"),
+        ("HELLO_THEN_DIES", "exited-early"),
+        ("GARBAGE", "protocol"),
+    ],
+)
+def test_a_guest_that_misbehaves(
+    seatrial: Seatrial, guests: dict[str, Path], mode: str, word: str, driver: str
+) -> None:
+    """The run goes on to its end, says what was wrong with each start, and kills what it started."""
+    needs_driver(driver)
+    file = seatrial.experiment(GOOD.replace('"process"', f'"{driver}"'))
+    done = seatrial.call(
+        "run", "--no-page", file, environment={"SEATRIAL_BIN_DIR": str(guests[mode])}
+    )
+    assert done.code in {FINDING, ENVIRONMENT}, done.shown
+    assert "Traceback" not in done.out + done.err, done.shown
+    assert word in done.out + done.err, done.shown
+    check_left_nothing(seatrial)

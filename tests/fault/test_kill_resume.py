@@ -1,0 +1,172 @@
+"""`kill -9` at any point: what was finished is kept, `--resume` does the rest, nothing is left."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import select
+import signal
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+from seatrial.model.trial import TrialStatus
+from seatrial.store import RunStore
+from tests.support.command import Done, Seatrial
+from tests.support.needs import needs_driver
+from tests.support.remains import processes_of, remains_of
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+pytestmark = [pytest.mark.fault, pytest.mark.driver, pytest.mark.timeout(300)]
+
+#: As small as it can be; two blocks, so that there is a trial before the one that dies.
+EXPERIMENT = """
+name = "killed"
+seed = 7
+blocks = 2
+baseline = "{driver}"
+drivers = ["{driver}"]
+
+[start]
+concurrency = [4]
+rounds = 2
+"""
+HELD = """
+[load]
+connections = [1]
+rates = []
+duration = "100ms"
+warm_up = "10ms"
+drain = "10ms"
+"""
+POINTS = (
+    "phase:setup",
+    "phase:warm-up",
+    "phase:measure",
+    "phase:drain",
+    "phase:teardown",
+    "batch",
+    "store:before",
+    "store:after",
+)
+
+
+@pytest.fixture
+def seatrial(tmp_path: Path) -> Seatrial:
+    """The command line in a directory of its own."""
+    return Seatrial(home=tmp_path)
+
+
+def killed(seatrial: Seatrial, point: str, *, driver: str) -> Path:
+    """Begins a run that dies at a point, and gives its directory."""
+    file = seatrial.experiment(EXPERIMENT.format(driver=driver) + HELD)
+    words = [sys.executable, "-m", "tests.support.killed_run", point, "run", file]
+    done = seatrial.execute(words)
+    assert done.code == -signal.SIGKILL, done.shown
+    (run_dir,) = seatrial.runs()
+    return run_dir
+
+
+def contents(run_dir: Path, trial_ids: set[str]) -> dict[str, str]:
+    """A hash of each file of some trials."""
+    return {
+        str(path.relative_to(run_dir)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for trial_id in trial_ids
+        for path in (run_dir / "trials" / trial_id).iterdir()
+    }
+
+
+def check_is_complete(run_dir: Path, done: Done) -> None:
+    """Every trial of the plan is there and went well."""
+    store = RunStore.open(run_dir)
+    outcomes = store.outcomes()
+    planned = {spec.trial_id for spec in store.manifest.plan.trials}
+    assert set(outcomes) == planned, done.shown
+    failed = {key: one.reason for key, one in outcomes.items() if one.status is not TrialStatus.OK}
+    assert not failed, done.shown
+
+
+@pytest.mark.parametrize("point", POINTS)
+@pytest.mark.parametrize("driver", ["process", "lean", "runc"])
+def test_a_killed_run_is_resumed(seatrial: Seatrial, driver: str, point: str) -> None:
+    """Finished trials stay as they were, the others are done by `--resume`, and nothing is left."""
+    needs_driver(driver)
+    run_dir = killed(seatrial, point, driver=driver)
+    kept = RunStore.open(run_dir).finished_trials()
+    assert kept, "the first trial had been finished"
+    before = contents(run_dir, kept)
+
+    done = seatrial.call("run", "--resume", run_dir)
+
+    assert done.code in {0, 1}, done.shown  # 1: on a busy machine a finding is no surprise
+    check_is_complete(run_dir, done)
+    assert contents(run_dir, kept) == before
+    assert remains_of(run_dir.name, state_root=seatrial.state_root) == []
+
+
+@pytest.mark.parametrize("point", ["phase:measure", "phase:teardown", "batch"])
+@pytest.mark.parametrize("driver", ["process", "lean", "runc", "runsc"])
+def test_clean_after_a_kill_leaves_nothing(seatrial: Seatrial, driver: str, point: str) -> None:
+    """`seatrial clean` removes what a killed run left; the results stay readable."""
+    needs_driver(driver)
+    run_dir = killed(seatrial, point, driver=driver)
+
+    done = seatrial.call("clean")
+
+    assert done.code == 0, done.shown
+    assert remains_of(run_dir.name, state_root=seatrial.state_root) == []
+    assert RunStore.open(run_dir).finished_trials()
+    again = seatrial.call("clean")
+    assert (again.code, again.out) == (0, ""), again.shown
+
+
+def test_a_killed_run_takes_its_sandboxes_along(seatrial: Seatrial) -> None:
+    """No sandbox of the baseline outlives the run by itself: its channel closes, so it ends."""
+    needs_driver("process")
+    run_dir = killed(seatrial, "phase:measure", driver="process")
+    for pid in processes_of(run_dir.name):
+        assert wait_until_gone(pid), f"process {pid} outlived the run"
+
+
+def wait_until_gone(pid: int) -> bool:
+    """Waits for the end of a process that is not our child."""
+    try:
+        descriptor = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return True
+    try:
+        return bool(select.select([descriptor], [], [], 10)[0])
+    finally:
+        os.close(descriptor)
+
+
+def test_resuming_a_finished_run_repeats_nothing(seatrial: Seatrial) -> None:
+    """`--resume` of a run that is complete changes no result."""
+    needs_driver("process")
+    file = seatrial.experiment(EXPERIMENT.format(driver="process"))
+    first = seatrial.call("run", file)
+    (run_dir,) = seatrial.runs()
+    check_is_complete(run_dir, first)
+    finished = RunStore.open(run_dir).finished_trials()
+    before = contents(run_dir, finished)
+
+    done = seatrial.call("run", "--resume", run_dir)
+
+    assert done.code in {0, 1}, done.shown
+    assert contents(run_dir, finished) == before
+    assert seatrial.runs() == [run_dir]
+
+
+def test_clean_leaves_a_live_run_alone(seatrial: Seatrial) -> None:
+    """`seatrial clean` beside a run that still goes on removes nothing of it."""
+    needs_driver("process")
+    file = seatrial.experiment(EXPERIMENT.format(driver="process") + HELD)
+    words = [sys.executable, "-m", "tests.support.cleaned_run", "run", file]
+    done = seatrial.execute(words)
+    assert done.code in {0, 1}, done.shown
+    assert "clean removed nothing" in done.err, done.shown
+    (run_dir,) = seatrial.runs()
+    check_is_complete(run_dir, done)

@@ -1,0 +1,39 @@
+"""What a run left on the machine, found without the code that should have removed it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+def remains_of(run_id: str, *, state_root: Path) -> list[str]:
+    """One line for each process, mount, cgroup, network namespace, interface or file of a run."""
+    short = run_id[-4:]
+    found = [f"process {pid}: {text}" for pid, text in processes_of(run_id).items()]
+    found += [f"mount {line}" for line in mounts_under(state_root)]
+    found += [f"cgroup {path}" for path in Path("/sys/fs/cgroup").rglob(f"seatrial/{run_id}")]
+    found += [f"namespace {path}" for path in Path("/run/netns").glob(f"st-{short}-*")]
+    found += [f"interface {path.name}" for path in Path("/sys/class/net").glob(f"stv{short}*")]
+    found += [f"file {path}" for path in state_root.glob(f"{run_id}*")]
+    return found
+
+
+def processes_of(run_id: str) -> dict[int, str]:
+    """Live processes that carry a run's id in their environment or their command line."""
+    mark = run_id.encode()
+    found: dict[int, str] = {}
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            command = (folder / "cmdline").read_bytes()
+            environment = (folder / "environ").read_bytes()
+        except OSError:  # it ended while we looked, or is not ours to read
+            continue
+        if mark in command or b"SEATRIAL_RUN=" + mark in environment:
+            found[int(folder.name)] = command.replace(b"\0", b" ").decode(errors="replace")
+    return found
+
+
+def mounts_under(folder: Path) -> list[str]:
+    """Mount points at or below a folder, in our mount namespace."""
+    lines = Path("/proc/self/mountinfo").read_text().splitlines()
+    points = [line.split()[4] for line in lines]
+    return [point for point in points if Path(point).is_relative_to(folder)]
