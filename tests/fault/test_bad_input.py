@@ -1,4 +1,4 @@
-"""What a user may get wrong, and what a machine may refuse: a sentence, an exit code, no leftovers."""
+"""What a user may get wrong and a machine refuse: a sentence, an exit code, no leftovers."""
 
 from __future__ import annotations
 
@@ -175,7 +175,7 @@ def test_read_only_store(seatrial: Seatrial, small_disk: Path) -> None:
 
 @pytest.mark.driver
 def test_full_disk(seatrial: Seatrial, small_disk: Path) -> None:
-    """A disk that fills up in the middle of a run: what was stored is whole, nothing else is there."""
+    """A disk that fills up during a run: what was stored is whole, nothing else is there."""
     needs_driver("process")
     file = seatrial.experiment(GOOD.replace("blocks = 1", "blocks = 40"))
     done = seatrial.call("run", "--out", small_disk, file)
@@ -184,7 +184,6 @@ def test_full_disk(seatrial: Seatrial, small_disk: Path) -> None:
     for path in small_disk.glob("*/trials/*"):
         assert (path / "outcome.json").stat().st_size > 0
         assert all(table.stat().st_size > 0 for table in path.glob("*.parquet"))
-    (small_disk / "ballast").unlink(missing_ok=True)
 
 
 # --- sandboxes that misbehave --------------------------------------------------------------------
@@ -196,23 +195,12 @@ def guests(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     folders: dict[str, Path] = {}
     for mode in ("SILENT", "DIES", "HELLO_THEN_SILENT", "HELLO_THEN_DIES", "GARBAGE"):
         folder = tmp_path_factory.mktemp(mode.lower())
-        source = ROOT / "tests" / "support" / "guests.c"
-        command = [
-            "cc",
-            "-static",
-            "-O1",
-            f"-DMODE={mode}",
-            "-o",
-            folder / "seatrial-guest",
-            source,
-        ]
+        guest, source = folder / "seatrial-guest", ROOT / "tests" / "support" / "guests.c"
+        command = ["cc", "-static", "-O1", f"-DMODE={mode}", "-o", guest, source]
         subprocess.run(command, check=True, timeout=60)
         shutil.copy2(launch_binary(), folder / "seatrial-launch")
         folders[mode] = folder
     return folders
-
-
-WAITING = GOOD + '[density]\ncount = [1]\nsettle_timeout = "100ms"\n'
 
 
 @pytest.mark.driver
@@ -230,7 +218,7 @@ WAITING = GOOD + '[density]\ncount = [1]\nsettle_timeout = "100ms"\n'
 def test_a_guest_that_misbehaves(
     seatrial: Seatrial, guests: dict[str, Path], mode: str, word: str, driver: str
 ) -> None:
-    """The run goes on to its end, says what was wrong with each start, and kills what it started."""
+    """The run goes on to its end, says what was wrong with the starts, and kills them."""
     needs_driver(driver)
     file = seatrial.experiment(GOOD.replace('"process"', f'"{driver}"'))
     done = seatrial.call(
