@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
-from tests.statistics.laws import at_least, at_most
 
 from seatrial.stats.drift import cold_first_round, sentinel_drift
+from tests.statistics.laws import at_least, at_most
 
 REPETITIONS = 500
 

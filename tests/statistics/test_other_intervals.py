@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from tests.statistics.laws import ar1_blocks, at_least
 
 from seatrial.model.estimate import Estimate, NotAvailable
 from seatrial.stats.dependence import effective_size, lag1_autocorrelation
 from seatrial.stats.line import Line, fit_line
 from seatrial.stats.mean import mean_interval
 from seatrial.stats.proportion import proportion_interval
+from tests.statistics.laws import ar1_blocks, at_least
 
 REPETITIONS = 1000
 

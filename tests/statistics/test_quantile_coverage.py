@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 from scipy import stats
-from tests.statistics.laws import LAWS, ar1_blocks, at_least
 
 from seatrial.model.estimate import Estimate, NotAvailable
 from seatrial.stats.quantile import (
@@ -16,6 +15,7 @@ from seatrial.stats.quantile import (
     order_statistic_ranks,
     quantile_interval,
 )
+from tests.statistics.laws import LAWS, ar1_blocks, at_least
 
 if TYPE_CHECKING:
     from tests.statistics.laws import Law

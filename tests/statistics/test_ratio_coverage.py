@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-from tests.statistics.laws import ar1_blocks, at_least, at_most
 
 from seatrial.model.estimate import Estimate, NotAvailable
 from seatrial.model.metric import Direction
 from seatrial.model.summary import Verdict
 from seatrial.stats.ratio import median_ratio_interval, verdict
+from tests.statistics.laws import ar1_blocks, at_least, at_most
 
 if TYPE_CHECKING:
     from tests.statistics.laws import Floats
