@@ -83,7 +83,10 @@ def read_source(source: str | Path) -> Source:
     path = Path(source)
     try:
         if path.stat().st_size > FILE_BYTES_MAX:
-            raise ConfigError(f"{path}: larger than {format_bytes(FILE_BYTES_MAX)}: no experiment")
+            raise ConfigError(
+                f"{path}: larger than {format_bytes(FILE_BYTES_MAX)}: no experiment",
+                code="file-too-large",
+            )
         text = path.read_text("utf-8")
     except FileNotFoundError as error:
         guess = did_you_mean(str(source), PRESETS)
@@ -169,17 +172,17 @@ def _across(raw: Mapping[str, object], known_drivers: Sequence[str]) -> Iterator
 def _driver_problems(raw: Mapping[str, object], known: Sequence[str]) -> Iterator[Problem]:
     drivers = raw.get("drivers", AVAILABLE)
     named = drivers if isinstance(drivers, list) else []
+    has_only_names = bool(named) and all(isinstance(name, str) for name in named)
     for index, name in enumerate(named):
         if isinstance(name, str) and name not in known:
             yield Problem(key=f"drivers[{index}]", message=unknown("driver", name, known))
     baseline = raw.get("baseline", "process")
     if isinstance(baseline, str) and baseline not in known:
         yield Problem(key="baseline", message=unknown("driver", baseline, known))
-    elif named and baseline not in named:
+    elif has_only_names and baseline not in named:
         yield Problem(
             key="baseline",
-            message=f'"{baseline}" is not among the drivers; expected one of '
-            f"{', '.join(str(name) for name in named)}",
+            message=f'"{baseline}" is not among the drivers; expected one of {", ".join(named)}',
         )
     options = raw.get("driver")
     for name in options if isinstance(options, Mapping) else ():

@@ -1,0 +1,238 @@
+"""Experiment files: every mistake at once, each with its place and what belongs there."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from seatrial.config.load import PRESETS, Source, load_experiment, parse_experiment, read_source
+from seatrial.errors import ConfigError
+from seatrial.model.experiment import AVAILABLE, NetworkMode, Operation
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from seatrial.model.experiment import Experiment
+
+KNOWN = ("process", "lean", "runc", "runsc")
+
+GOOD = """
+name = "mine"
+seed = 7
+blocks = 4
+baseline = "runc"
+drivers = ["process", "runc"]
+confidence = 0.9
+
+[network]
+mode = "veth"
+
+[start]
+concurrency = [1, 8]
+rounds = 20
+deadline = "2min"
+
+[load]
+connections = [1, 16]
+rates = ["200/s", "1.5k/s"]
+duration = "5s"
+operation = "spin"
+demand = "exponential:100us"
+payload = "64KiB"
+
+[driver.runsc]
+platform = "systrap"
+"""
+
+
+def parse(text: str) -> Experiment:
+    """Checks a text as if it were the file x.toml."""
+    source = Source(name="x.toml", text=text, is_preset=False)
+    return parse_experiment(source, known_drivers=KNOWN)
+
+
+def mistakes(text: str) -> list[str]:
+    """The lines of the error that a text provokes, without the heading."""
+    with pytest.raises(ConfigError) as caught:
+        parse(text)
+    assert caught.value.hint is not None
+    lines = str(caught.value).splitlines()
+    return lines if len(lines) == 1 else lines[1:]
+
+
+def check(rest: str, expected: str) -> None:
+    """A file with one mistake in it gives exactly one line, which begins as expected."""
+    (line,) = mistakes(f'name = "x"\n{rest}')
+    assert line.startswith(expected), line
+
+
+def test_a_good_file() -> None:
+    """Every key arrives in the program's own units."""
+    experiment = parse(GOOD)
+    assert experiment.seed == 7
+    assert experiment.drivers == ("process", "runc")
+    assert experiment.network is NetworkMode.VETH
+    assert experiment.benches == ("start", "load")
+    assert experiment.start is not None
+    assert experiment.start.deadline_ns == 120 * 10**9
+    assert experiment.load is not None
+    assert experiment.load.rates_rps == (200.0, 1500.0)
+    assert experiment.load.operation is Operation.SPIN
+    assert experiment.load.payload_bytes == 65536
+    assert experiment.driver_options == {"runsc": {"platform": "systrap"}}
+
+
+def test_defaults() -> None:
+    """A name and a bench are enough; the drivers are then those that work."""
+    experiment = parse('name = "x"\n[inside]\n')
+    assert experiment.drivers == (AVAILABLE,)
+    assert experiment.wants_available_drivers
+    assert experiment.inside is not None
+    assert len(experiment.inside.probes) == 4
+    assert experiment.density is None
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_presets_are_good(name: str) -> None:
+    """Every preset is a good file that says in its first line what it is for."""
+    source = read_source(name)
+    assert source.is_preset
+    assert source.text.startswith("# ")
+    assert load_experiment(name, known_drivers=KNOWN).name == name
+
+
+@pytest.mark.parametrize(
+    ("rest", "expected"),
+    [
+        ("[start]\nround = 3", 'x.toml:3: start.round: unknown key (did you mean "rounds"?)'),
+        ("colour = 1\n[start]", "x.toml:2: colour: unknown key; expected one of name, seed"),
+        ("[start]\nrounds = 0", "x.toml:3: start.rounds: got 0; expected at least 1"),
+        ("[start]\nrounds = true", "x.toml:3: start.rounds: got true; expected a whole number"),
+        ("[start]\nrounds = 1.5", "x.toml:3: start.rounds: got 1.5; expected a whole number"),
+        ("[start]\nconcurrency = 4", "x.toml:3: start.concurrency: got 4; expected a list"),
+        ("[start]\nconcurrency = []", "x.toml:3: start.concurrency: got []; expected at least 1"),
+        ("[start]\nconcurrency = [1,0]", "x.toml:3: start.concurrency[1]: got 0; expected at"),
+        ("[start]\nconcurrency = [4,4]", "x.toml:3: start.concurrency: 4 twice; expected each"),
+        ("[start]\nconcurrency = [99999]", "x.toml:3: start.concurrency[0]: got 99999; expected"),
+        ("[start]\ndeadline = 10", "x.toml:3: start.deadline: got 10; expected a duration with"),
+        ('[start]\ndeadline = "10"', 'x.toml:3: start.deadline: "10" has no unit; expected'),
+        ('[start]\ndeadline = "0s"', 'x.toml:3: start.deadline: got "0s"; expected more than 0'),
+        ('[start]\ndeadline = "2h"', 'x.toml:3: start.deadline: got "2h"; expected more than 0'),
+        ("start = 3", "x.toml:2: start: got 3; expected a table"),
+        ("blocks = 0\n[start]", "x.toml:2: blocks: got 0; expected at least 1"),
+        ("seed = -1\n[start]", "x.toml:2: seed: got -1; expected at least 0"),
+        ("confidence = 95.0\n[start]", "x.toml:2: confidence: got 95.0; expected less than 1"),
+        ('network.mode = "vet"\n[start]', 'x.toml:2: network.mode: got "vet" (did you mean "veth"'),
+        ('baseline = "lean"\ndrivers = ["runc"]\n[start]', 'x.toml:2: baseline: "lean" is not'),
+        (
+            'drivers = ["process", "run"]\n[start]',
+            'x.toml:2: drivers[1]: unknown driver "run" (did',
+        ),
+        ('drivers = "all"\n[start]', "x.toml:2: drivers: got 'all'; expected a list of driver"),
+        ("drivers = []\n[start]", "x.toml:2: drivers: got []; expected a list of driver names"),
+        ("drivers = [3]\n[start]", "x.toml:2: drivers[0]: got 3; expected a text in quotes"),
+        ("[start]\n[driver.runk]\na = 1", 'x.toml:3: driver.runk: unknown driver "runk" (did you'),
+        ("[start]\n[driver.runc]\na = [1]", "x.toml:4: driver.runc.a: got [1]; expected a text, a"),
+        ('[load]\nrates = ["0/s"]', 'x.toml:3: load.rates[0]: got "0/s"; expected more than 0/s'),
+        (
+            "[load]\nrates = [200]",
+            "x.toml:3: load.rates[0]: got 200; expected a rate with its unit",
+        ),
+        ('[load]\npayload = "2MiB"', 'x.toml:3: load.payload: got "2MiB"; expected at most 1.00'),
+        ("[load]\npayload = 64", "x.toml:3: load.payload: got 64; expected a size with its unit"),
+        ('[load]\ndemand = "gauss:1ms"', 'x.toml:3: load.demand: got "gauss:1ms"; expected "none"'),
+        ('[load]\noperation = "spin"', 'x.toml:2: load.demand: operation "spin" needs a demand'),
+        ('[load]\ndemand = "constant:1ms"', 'x.toml:3: load.demand: operation "empty" takes no'),
+        ('[inside]\nprobes = ["syscal"]', 'x.toml:3: inside.probes[0]: got "syscal" (did you mean'),
+        ("blocks = 3", "x.toml: no bench asked for; expected at least one of [start], [density]"),
+    ],
+)
+def test_one_mistake(rest: str, expected: str) -> None:
+    """Each mistake gives one line: file, line, key, value, expectation."""
+    check(rest, expected)
+
+
+def test_bad_names() -> None:
+    """A name becomes part of paths, so it is plain; and it must be there."""
+    assert mistakes('name = "a/b"\n[start]')[0].startswith('x.toml:1: name: got "a/b"; expected')
+    assert mistakes("[start]\n") == ["x.toml: name: missing; expected a value"]
+
+
+def test_all_mistakes_at_once() -> None:
+    """Nothing is found only after something else was mended, not even between keys."""
+    lines = mistakes(
+        'nam = "x"\nblocks = 0\nbaseline = "proces"\n[start]\nconcurrency = [0]\n'
+        '[load]\nrates = ["1"]\nduration = 5\noperation = "spin"\n'
+    )
+    keys = [line.split(": ")[1] for line in lines]
+    assert keys == [
+        "name",
+        "nam",
+        "blocks",
+        "baseline",
+        "start.concurrency[0]",
+        "load.demand",
+        "load.rates[0]",
+        "load.duration",
+    ]  # fmt: skip - one list
+
+
+def test_malformed_toml_gives_line_and_column() -> None:
+    """What is no TOML at all is reported with its place."""
+    with pytest.raises(ConfigError, match=r"x\.toml: no valid TOML: .*line 2, column 8") as caught:
+        parse('name = "x"\nseed = \n')
+    assert caught.value.code == "toml"
+
+
+def test_error_codes() -> None:
+    """Programs can tell the kinds of trouble apart."""
+    with pytest.raises(ConfigError) as caught:
+        parse("")
+    assert caught.value.code == "experiment"
+
+
+def test_long_values_are_cut() -> None:
+    """A message stays a line, whatever was written."""
+    (line,) = mistakes(f'name = "x"\nblocks = "{"9" * 5000}"\n[start]')
+    assert len(line) < 200
+
+
+def test_a_file_is_read(tmp_path: Path) -> None:
+    """A path works as text and as a path, and its text is kept as it is."""
+    path = tmp_path / "mine.toml"
+    path.write_text(GOOD)
+    assert load_experiment(path, known_drivers=KNOWN).name == "mine"
+    assert read_source(str(path)).text == GOOD
+
+
+def test_a_missing_file_suggests_a_preset() -> None:
+    """A misspelt preset is the usual reason for a missing file."""
+    with pytest.raises(ConfigError, match=r'"quik" \(did you mean "quick"\?\)') as caught:
+        read_source("quik")
+    assert caught.value.code == "file-missing"
+
+
+def test_unknown_preset() -> None:
+    """Asking for the text of a preset that is not there lists those that are."""
+    from seatrial.config.load import preset_text
+
+    with pytest.raises(ConfigError, match="expected one of quick, start") as caught:
+        preset_text("slow")
+    assert caught.value.code == "preset-unknown"
+
+
+def test_files_that_are_no_text(tmp_path: Path) -> None:
+    """A binary, a directory and a huge file are refused with a reason."""
+    binary = tmp_path / "binary"
+    binary.write_bytes(b"\xff\xfe\x00")
+    huge = tmp_path / "huge"
+    huge.write_bytes(b"#" * ((1 << 20) + 1))
+    for path, code, part in [
+        (binary, "file-encoding", "not UTF-8"),
+        (tmp_path, "file-unreadable", "Is a directory"),
+        (huge, "file-too-large", "larger than 1.00 MiB"),
+    ]:
+        with pytest.raises(ConfigError, match=part) as caught:
+            read_source(path)
+        assert caught.value.code == code
