@@ -1,0 +1,144 @@
+"""The load engine, for Python: the only importer of `seatrial._core`.
+
+`run_load` offers one load and gives back raw records, histograms and counters; `_core.pyi`
+documents them with their units. Nothing is computed here: settings go in, the core's result comes
+out, and the core's errors become ours.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING, Final
+
+from seatrial import _core
+from seatrial._core import BuildInfo, Histogram, LoadResult, build_info
+from seatrial.errors import (
+    ConfigError,
+    EnvironmentTrouble,
+    SeatrialError,
+    StoreError,
+    TrialFailed,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+__all__ = [
+    "BuildInfo",
+    "Histogram",
+    "LoadRequest",
+    "LoadResult",
+    "arrivals",
+    "build_info",
+    "merge_histograms",
+    "read_histogram",
+    "run_load",
+]
+
+#: Bounds of a load that names none: some minutes at full speed, and some hundred MiB of records.
+REQUESTS_MAX: Final = 50_000_000
+RECORDS_MAX: Final = 4_000_000
+
+#: What each code of the core means to us, and what to do about it.
+_ERRORS: Final[dict[str, tuple[type[SeatrialError], str | None]]] = {
+    "invalid-plan": (ConfigError, None),
+    "invalid-value": (ConfigError, None),
+    "connect-failed": (TrialFailed, "check that the server is still up and listens there"),
+    "system-call-failed": (EnvironmentTrouble, "the engine needs Linux 5.11 and free descriptors"),
+    "bad-histogram": (StoreError, "the file was cut, damaged, or written by another version"),
+    "thread-panicked": (SeatrialError, "please report it with the experiment file"),
+}
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class LoadRequest:
+    """The settings of one load; `seatrial._core.LoadPlan` says what each one means and allows.
+
+    The defaults ask for a closed loop of one connection that sends empty rpc requests.
+    """
+
+    target: str
+    measure_ns: int
+    protocol: str = "rpc"
+    operation: str = "empty"
+    payload_bytes: int = 0
+    demand: str = "none"
+    arrival: str = "closed"
+    rate_rps: float | None = None
+    connections: int = 1
+    threads: int = 1
+    depth: int = 1
+    warm_up_ns: int = 0
+    drain_ns: int = 1_000_000_000
+    request_timeout_ns: int = 1_000_000_000
+    requests_max: int = REQUESTS_MAX
+    records_max: int = RECORDS_MAX
+    seed: int = 0
+    wait: str | None = None  # hybrid for an open loop, where being late falsifies the result
+
+    def to_plan(self) -> _core.LoadPlan:
+        """Returns the checked plan.
+
+        Raises:
+            ConfigError: a setting is out of its range or contradicts another one.
+        """
+        settings = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        if self.wait is None:
+            is_open = self.arrival != "closed" and not self.target.startswith("fake:")
+            settings["wait"] = "hybrid" if is_open else "block"
+        try:
+            return _core.LoadPlan(**settings)
+        except _core.CoreError as error:
+            raise _translated(error) from error
+
+
+def run_load(request: LoadRequest) -> LoadResult:
+    """Returns what became of the load; Ctrl-C ends it early and sets `was_interrupted`.
+
+    Raises:
+        ConfigError: a setting is out of its range or contradicts another one.
+        TrialFailed: the target turned connections away before the load began.
+        EnvironmentTrouble: the kernel refused something that the engine needs.
+    """
+    plan = request.to_plan()
+    try:
+        return _core.run_load(plan)
+    except _core.CoreError as error:
+        raise _translated(error) from error
+
+
+def arrivals(law: str, rate_rps: float, *, seed: int, n: int) -> list[int]:
+    """Returns the first `n` arrivals that `run_load` would offer, in ns from the start.
+
+    Raises:
+        ConfigError: the law is not known, or the rate is not above 0.
+    """
+    try:
+        return _core.arrivals(law, rate_rps, seed, n)
+    except _core.CoreError as error:
+        raise _translated(error) from error
+
+
+def merge_histograms(histograms: Sequence[Histogram]) -> Histogram:
+    """Returns one histogram of everything that the given ones recorded; empty for none."""
+    merged = Histogram()
+    for histogram in histograms:
+        merged = merged.merge(histogram)
+    return merged
+
+
+def read_histogram(data: bytes) -> Histogram:
+    """Returns the histogram that `Histogram.to_bytes` wrote.
+
+    Raises:
+        StoreError: the bytes are cut, damaged or of another version.
+    """
+    try:
+        return Histogram.from_bytes(data)
+    except _core.CoreError as error:
+        raise _translated(error) from error
+
+
+def _translated(error: _core.CoreError) -> SeatrialError:
+    kind, hint = _ERRORS.get(error.code, (SeatrialError, None))
+    return kind(str(error), hint=hint, code=error.code)
