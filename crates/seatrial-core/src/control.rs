@@ -23,10 +23,12 @@
 //! [`BUFFER_BYTES_MAX`] and refuse a bad frame as soon as the byte that makes it
 //! bad has come, so that garbage never leaves a reader waiting for more of it.
 
-use std::marker::PhantomData;
+mod decoder;
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
+
+pub use decoder::Decoder;
 
 /// The version of this protocol; a peer with another one is refused.
 pub const VERSION: u8 = 1;
@@ -119,7 +121,9 @@ pub enum ControlError {
         reason: String,
     },
     /// More bytes were pushed into a decoder than it may hold.
-    #[error("{found_bytes} unread bytes on the control channel, expected at most {BUFFER_BYTES_MAX}")]
+    #[error(
+        "{found_bytes} unread bytes on the control channel, expected at most {BUFFER_BYTES_MAX}"
+    )]
     Overflow {
         /// Bytes that the decoder would have had to hold.
         found_bytes: usize,
@@ -235,13 +239,26 @@ pub struct Limits {
 
 impl Limits {
     const fn new(name: &'static str, min_bytes: usize, max_bytes: usize) -> Self {
-        Self { name, min_bytes, max_bytes }
+        Self {
+            name,
+            min_bytes,
+            max_bytes,
+        }
     }
 
     const fn check(self, found_bytes: usize) -> Result<(), ControlError> {
-        let Self { name: frame, min_bytes, max_bytes } = self;
+        let Self {
+            name: frame,
+            min_bytes,
+            max_bytes,
+        } = self;
         if found_bytes < min_bytes || found_bytes > max_bytes {
-            return Err(ControlError::PayloadLength { frame, found_bytes, min_bytes, max_bytes });
+            return Err(ControlError::PayloadLength {
+                frame,
+                found_bytes,
+                min_bytes,
+                max_bytes,
+            });
         }
         Ok(())
     }
@@ -269,7 +286,10 @@ impl Frame for GuestFrame {
             TYPE_PONG => Ok(Self::Pong(payload.to_vec())),
             TYPE_RESULT => text_of("RESULT", payload).map(Self::Result),
             TYPE_ERROR => json_of("ERROR", payload).map(Self::Error),
-            found => Err(ControlError::Type { found, sender: Self::SENDER }),
+            found => Err(ControlError::Type {
+                found,
+                sender: Self::SENDER,
+            }),
         }
     }
 
@@ -288,9 +308,17 @@ impl Frame for GuestFrame {
                 let endpoints = if ready.endpoints.is_empty() {
                     Vec::new()
                 } else {
-                    json_bytes("READY", &Endpoints { endpoints: ready.endpoints.clone() })?
+                    json_bytes(
+                        "READY",
+                        &Endpoints {
+                            endpoints: ready.endpoints.clone(),
+                        },
+                    )?
                 };
-                encode_frame::<Self>(TYPE_READY, &[&ready.ready_mono_ns.to_le_bytes(), &endpoints])
+                encode_frame::<Self>(
+                    TYPE_READY,
+                    &[&ready.ready_mono_ns.to_le_bytes(), &endpoints],
+                )
             }
             Self::Pong(payload) => encode_frame::<Self>(TYPE_PONG, &[payload]),
             Self::Result(text) => encode_frame::<Self>(TYPE_RESULT, &[text.as_bytes()]),
@@ -318,7 +346,10 @@ impl Frame for HostFrame {
             TYPE_PING => Ok(Self::Ping(payload.to_vec())),
             TYPE_RUN => text_of("RUN", payload).map(Self::Run),
             TYPE_STOP => Ok(Self::Stop),
-            found => Err(ControlError::Type { found, sender: Self::SENDER }),
+            found => Err(ControlError::Type {
+                found,
+                sender: Self::SENDER,
+            }),
         }
     }
 
@@ -331,131 +362,18 @@ impl Frame for HostFrame {
     }
 }
 
-/// Makes frames of one direction out of a byte stream, however it is cut.
-///
-/// Push what was read, then call [`Decoder::next_frame`] until it gives `None`.
-/// The first error is final: a stream that lost its framing cannot be trusted again.
-#[derive(Debug)]
-pub struct Decoder<F> {
-    buffer: Vec<u8>,
-    start: usize,
-    failure: Option<ControlError>,
-    direction: PhantomData<F>,
-}
-
-impl<F: Frame> Decoder<F> {
-    /// A decoder at the start of a stream.
-    #[must_use]
-    pub const fn new() -> Self {
-        Self { buffer: Vec::new(), start: 0, failure: None, direction: PhantomData }
-    }
-
-    /// Takes bytes that were read from the stream.
-    ///
-    /// # Errors
-    /// More than [`BUFFER_BYTES_MAX`] would be held, or an earlier error.
-    pub fn push(&mut self, bytes: &[u8]) -> Result<(), ControlError> {
-        self.check()?;
-        let found_bytes = self.held_bytes().saturating_add(bytes.len());
-        if found_bytes > BUFFER_BYTES_MAX {
-            return self.fail(ControlError::Overflow { found_bytes });
-        }
-        self.buffer.drain(..self.start);
-        self.start = 0;
-        self.buffer.extend_from_slice(bytes);
-        Ok(())
-    }
-
-    /// The next whole frame, or `None` when more bytes have to come.
-    ///
-    /// # Errors
-    /// The bytes are not a frame of this direction, now or earlier.
-    pub fn next_frame(&mut self) -> Result<Option<F>, ControlError> {
-        self.check()?;
-        match split_frame::<F>(&self.buffer[self.start..]) {
-            Ok(None) => Ok(None),
-            Ok(Some((frame, used_bytes))) => {
-                self.start += used_bytes;
-                Ok(Some(frame))
-            }
-            Err(error) => self.fail(error),
-        }
-    }
-
-    /// Bytes of an unfinished frame that are held.
-    #[must_use]
-    pub fn held_bytes(&self) -> usize {
-        self.buffer.len() - self.start
-    }
-
-    /// Says whether the stream may end here.
-    ///
-    /// # Errors
-    /// It ended inside a frame, or there was an earlier error.
-    pub fn finish(&self) -> Result<(), ControlError> {
-        self.check()?;
-        match self.held_bytes() {
-            0 => Ok(()),
-            held_bytes => Err(ControlError::Truncated { held_bytes }),
-        }
-    }
-
-    fn check(&self) -> Result<(), ControlError> {
-        self.failure.clone().map_or(Ok(()), Err)
-    }
-
-    fn fail<T>(&mut self, error: ControlError) -> Result<T, ControlError> {
-        self.failure = Some(error.clone());
-        self.buffer = Vec::new();
-        self.start = 0;
-        Err(error)
-    }
-}
-
-impl<F: Frame> Default for Decoder<F> {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
-/// The first frame of `bytes` and its length; checks each field as soon as it is there.
-fn split_frame<F: Frame>(bytes: &[u8]) -> Result<Option<(F, usize)>, ControlError> {
-    let Some((length, rest)) = bytes.split_first_chunk::<LENGTH_FIELD_BYTES>() else {
-        return Ok(None);
-    };
-    let length = u32::from_le_bytes(*length);
-    let length_bytes = usize::try_from(length).unwrap_or(usize::MAX);
-    if !(HEAD_BYTES..=FRAME_BYTES_MAX).contains(&length_bytes) {
-        return Err(ControlError::Length { length: u64::from(length) });
-    }
-    let payload_bytes = length_bytes - HEAD_BYTES;
-    let Some((&version, rest)) = rest.split_first() else {
-        return Ok(None);
-    };
-    if version != VERSION {
-        return Err(ControlError::Version { found: version });
-    }
-    let Some((&kind, rest)) = rest.split_first() else {
-        return Ok(None);
-    };
-    F::limits(kind)
-        .ok_or(ControlError::Type { found: kind, sender: F::SENDER })?
-        .check(payload_bytes)?;
-    let Some(payload) = rest.get(..payload_bytes) else {
-        return Ok(None);
-    };
-    let frame = F::parse(kind, payload)?;
-    Ok(Some((frame, LENGTH_FIELD_BYTES + length_bytes)))
-}
-
 fn encode_frame<F: Frame>(kind: u8, parts: &[&[u8]]) -> Result<Vec<u8>, ControlError> {
     let payload_bytes = parts.iter().map(|part| part.len()).sum::<usize>();
     F::limits(kind)
-        .ok_or(ControlError::Type { found: kind, sender: F::SENDER })?
+        .ok_or(ControlError::Type {
+            found: kind,
+            sender: F::SENDER,
+        })?
         .check(payload_bytes)?;
     let length_bytes = HEAD_BYTES + payload_bytes;
-    let length = u32::try_from(length_bytes)
-        .map_err(|_| ControlError::Length { length: length_bytes as u64 })?;
+    let length = u32::try_from(length_bytes).map_err(|_| ControlError::Length {
+        length: length_bytes as u64,
+    })?;
     let mut frame = Vec::with_capacity(LENGTH_FIELD_BYTES + length_bytes);
     frame.extend_from_slice(&length.to_le_bytes());
     frame.extend_from_slice(&[VERSION, kind]);
@@ -488,11 +406,19 @@ fn parse_ready(payload: &[u8]) -> Result<Ready, ControlError> {
     } else {
         json_of::<Endpoints>("READY", rest)?.endpoints
     };
-    Ok(Ready { ready_mono_ns: u64::from_le_bytes(*fixed), endpoints })
+    Ok(Ready {
+        ready_mono_ns: u64::from_le_bytes(*fixed),
+        endpoints,
+    })
 }
 
 const fn short(frame: &'static str, found_bytes: usize, min_bytes: usize) -> ControlError {
-    ControlError::PayloadLength { frame, found_bytes, min_bytes, max_bytes: PAYLOAD_BYTES_MAX }
+    ControlError::PayloadLength {
+        frame,
+        found_bytes,
+        min_bytes,
+        max_bytes: PAYLOAD_BYTES_MAX,
+    }
 }
 
 fn u64_at(bytes: &[u8; HELLO_FIXED_BYTES], offset: usize) -> u64 {
@@ -502,11 +428,13 @@ fn u64_at(bytes: &[u8; HELLO_FIXED_BYTES], offset: usize) -> u64 {
 }
 
 fn text_of(frame: &'static str, payload: &[u8]) -> Result<String, ControlError> {
-    std::str::from_utf8(payload).map(str::to_owned).map_err(|error| ControlError::Payload {
-        frame,
-        expected: "UTF-8 text",
-        reason: error.to_string(),
-    })
+    std::str::from_utf8(payload)
+        .map(str::to_owned)
+        .map_err(|error| ControlError::Payload {
+            frame,
+            expected: "UTF-8 text",
+            reason: error.to_string(),
+        })
 }
 
 fn json_of<T: serde::de::DeserializeOwned>(
@@ -521,7 +449,11 @@ fn json_bytes<T: Serialize>(frame: &'static str, value: &T) -> Result<Vec<u8>, C
 }
 
 fn not_json(frame: &'static str, error: &serde_json::Error) -> ControlError {
-    ControlError::Payload { frame, expected: "the JSON of its type", reason: error.to_string() }
+    ControlError::Payload {
+        frame,
+        expected: "the JSON of its type",
+        reason: error.to_string(),
+    }
 }
 
 #[cfg(test)]
@@ -540,13 +472,15 @@ mod tests {
                 })
             ),
             (any::<u64>(), prop::collection::vec("\\PC{0,20}", 0..4)).prop_map(
-                |(ready_mono_ns, endpoints)| GuestFrame::Ready(Ready { ready_mono_ns, endpoints })
+                |(ready_mono_ns, endpoints)| GuestFrame::Ready(Ready {
+                    ready_mono_ns,
+                    endpoints
+                })
             ),
             prop::collection::vec(any::<u8>(), 0..300).prop_map(GuestFrame::Pong),
             "\\PC{0,80}".prop_map(GuestFrame::Result),
-            ("[a-z-]{0,20}", "\\PC{0,40}").prop_map(|(code, message)| GuestFrame::Error(
-                ErrorReport { code, message }
-            )),
+            ("[a-z-]{0,20}", "\\PC{0,40}")
+                .prop_map(|(code, message)| GuestFrame::Error(ErrorReport { code, message })),
         ]
     }
 
@@ -579,7 +513,10 @@ mod tests {
     }
 
     fn stream_of<F: Frame>(frames: &[F]) -> Vec<u8> {
-        frames.iter().flat_map(|frame| frame.encode().unwrap()).collect()
+        frames
+            .iter()
+            .flat_map(|frame| frame.encode().unwrap())
+            .collect()
     }
 
     proptest! {
@@ -647,10 +584,15 @@ mod tests {
             build: "g".to_owned(),
         });
         let mut expected = vec![23, 0, 0, 0, 1, 0x01];
-        expected.extend([1, 0, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0, 3, 0, 0, 0, b'g']);
+        expected.extend([
+            1, 0, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0, 3, 0, 0, 0, b'g',
+        ]);
         assert_eq!(hello.encode().unwrap(), expected);
         assert_eq!(HostFrame::Stop.encode().unwrap(), [2, 0, 0, 0, 1, 0x13]);
-        let ready = GuestFrame::Ready(Ready { ready_mono_ns: 0, endpoints: Vec::new() });
+        let ready = GuestFrame::Ready(Ready {
+            ready_mono_ns: 0,
+            endpoints: Vec::new(),
+        });
         assert_eq!(ready.encode().unwrap().len(), 14);
     }
 
@@ -658,9 +600,20 @@ mod tests {
     fn bad_fields_are_refused_at_the_first_byte_that_shows_them() {
         let cases: [(&[u8], ControlError); 6] = [
             (&[1, 0, 0, 0], ControlError::Length { length: 1 }),
-            (&[1, 0, 16, 0], ControlError::Length { length: (1 << 20) + 1 }),
+            (
+                &[1, 0, 16, 0],
+                ControlError::Length {
+                    length: (1 << 20) + 1,
+                },
+            ),
             (&[2, 0, 0, 0, 9], ControlError::Version { found: 9 }),
-            (&[2, 0, 0, 0, 1, 0x01], ControlError::Type { found: 0x01, sender: "host" }),
+            (
+                &[2, 0, 0, 0, 1, 0x01],
+                ControlError::Type {
+                    found: 0x01,
+                    sender: "host",
+                },
+            ),
             (
                 &[3, 0, 0, 0, 1, 0x13],
                 ControlError::PayloadLength {
@@ -695,7 +648,10 @@ mod tests {
         decoder.push(&[0, 0, 0, 0]).unwrap();
         let error = ControlError::Length { length: 0 };
         assert_eq!(decoder.next_frame(), Err(error.clone()));
-        assert_eq!(decoder.push(&HostFrame::Stop.encode().unwrap()), Err(error.clone()));
+        assert_eq!(
+            decoder.push(&HostFrame::Stop.encode().unwrap()),
+            Err(error.clone())
+        );
         assert_eq!(decoder.next_frame(), Err(error.clone()));
         assert_eq!(decoder.finish(), Err(error));
     }
@@ -719,7 +675,11 @@ mod tests {
         let long = "x".repeat(PAYLOAD_BYTES_MAX);
         assert!(GuestFrame::Result(long.clone()).encode().is_ok());
         assert!(GuestFrame::Result(long + "x").encode().is_err());
-        assert!(HostFrame::Ping(vec![0; PING_BYTES_MAX + 1]).encode().is_err());
+        assert!(
+            HostFrame::Ping(vec![0; PING_BYTES_MAX + 1])
+                .encode()
+                .is_err()
+        );
         let hello = Hello {
             first_instruction_mono_ns: 0,
             hello_mono_ns: 0,
@@ -733,7 +693,10 @@ mod tests {
     fn the_largest_frame_passes() {
         let frame = HostFrame::Run("r".repeat(PAYLOAD_BYTES_MAX));
         let bytes = frame.encode().unwrap();
-        assert_eq!(decode_in_pieces::<HostFrame>(&bytes, &[65_536]), Ok(vec![frame]));
+        assert_eq!(
+            decode_in_pieces::<HostFrame>(&bytes, &[65_536]),
+            Ok(vec![frame])
+        );
     }
 
     #[test]
@@ -743,10 +706,16 @@ mod tests {
             message: "no probe".to_owned(),
         });
         let bytes = frame.encode().unwrap();
-        assert_eq!(decode_in_pieces::<GuestFrame>(&bytes, &[1]), Ok(vec![frame]));
+        assert_eq!(
+            decode_in_pieces::<GuestFrame>(&bytes, &[1]),
+            Ok(vec![frame])
+        );
         let mut bad = vec![4, 0, 0, 0, 1, TYPE_ERROR];
         bad.extend(b"{}");
         let error = decode_in_pieces::<GuestFrame>(&bad, &[64]).unwrap_err();
-        assert!(matches!(error, ControlError::Payload { frame: "ERROR", .. }), "{error}");
+        assert!(
+            matches!(error, ControlError::Payload { frame: "ERROR", .. }),
+            "{error}"
+        );
     }
 }
