@@ -141,7 +141,11 @@ fn phases_are_by_intended_time_and_warm_up_is_not_counted() {
     let records = &result.records[0];
     assert_eq!(records.len(), 1_500);
     assert_eq!(
-        records.phase.iter().map(|phase| usize::from(*phase == 0)).sum::<usize>(),
+        records
+            .phase
+            .iter()
+            .map(|phase| usize::from(*phase == 0))
+            .sum::<usize>(),
         500
     );
     assert_eq!(result.counters.intended_count, 1_000);

@@ -2,6 +2,8 @@
 #![allow(dead_code)] // each test binary uses a part
 #![allow(clippy::unwrap_used)] // tests fail by panic
 
+pub mod server;
+
 use std::sync::Arc;
 
 use seatrial_core::arrival::DemandLaw;
