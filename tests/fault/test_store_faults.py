@@ -149,7 +149,7 @@ def test_a_directory_of_somebody_else(tmp_path: Path) -> None:
     finally:
         os.seteuid(0)
     assert caught.value.code == "store-eacces"
-    assert "--runs" in (caught.value.hint or "")
+    assert "--out" in (caught.value.hint or "")
 
 
 WRITER = """

@@ -10,13 +10,13 @@ from typing import Final
 from seatrial.errors import StoreError
 
 _HINTS: Final[Mapping[int, str]] = {
-    errno.ENOSPC: "free some space, or choose another place with --runs",
-    errno.EDQUOT: "your disk quota is used up; choose another place with --runs",
-    errno.EACCES: "choose a directory that you may write to with --runs",
-    errno.EPERM: "choose a directory that you may write to with --runs",
-    errno.EROFS: "the file system is read-only; choose another place with --runs",
-    errno.ENOTDIR: "a part of the path is a file; choose another place with --runs",
-    errno.ENAMETOOLONG: "choose a shorter path with --runs",
+    errno.ENOSPC: "free some space, or choose another place with --out",
+    errno.EDQUOT: "your disk quota is used up; choose another place with --out",
+    errno.EACCES: "choose a directory that you may write to with --out",
+    errno.EPERM: "choose a directory that you may write to with --out",
+    errno.EROFS: "the file system is read-only; choose another place with --out",
+    errno.ENOTDIR: "a part of the path is a file; choose another place with --out",
+    errno.ENAMETOOLONG: "choose a shorter path with --out",
 }
 
 
