@@ -33,7 +33,11 @@ impl Server {
         let stop = Arc::new(AtomicBool::new(false));
         let flag = Arc::clone(&stop);
         let acceptor = std::thread::spawn(move || {
-            let next = || listener.accept().map(|(stream, _)| stream);
+            let next = || {
+                let (stream, _) = listener.accept()?;
+                // Without it the second byte of a reply waits for the client's delayed acknowledgement.
+                stream.set_nodelay(true).map(|()| stream)
+            };
             let end: fn(&TcpStream) = |stream| drop(stream.shutdown(Shutdown::Both));
             accept_until(&flag, next, TcpStream::try_clone, end, serve);
         });

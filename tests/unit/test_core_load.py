@@ -1,0 +1,255 @@
+"""The load engine from Python: against a real echo server, and exactly on the virtual clock."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+from typing import TYPE_CHECKING, Any
+
+import polars as pl
+import pytest
+
+from seatrial.errors import ConfigError, TrialFailed
+from seatrial.loadgen import LoadRequest, arrivals, build_info, run_load
+from tests.support.echo_server import EchoServer
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from seatrial.loadgen import LoadResult
+
+SECOND_NS = 1_000_000_000
+SCHEMA = {
+    "intended_at_ns": pl.Int64,
+    "sent_at_ns": pl.Int64,
+    "first_byte_at_ns": pl.Int64,
+    "done_at_ns": pl.Int64,
+    "outcome": pl.UInt8,
+    "connection": pl.UInt32,
+    "request_id": pl.UInt64,
+    "demand_ns": pl.Int64,
+    "server_service_ns": pl.Int64,
+    "phase": pl.UInt8,
+}
+
+
+@pytest.fixture
+def server() -> Iterator[EchoServer]:
+    """A real echo server on loopback."""
+    with EchoServer() as running:
+        yield running
+
+
+def echo_request(server: EchoServer, **settings: Any) -> LoadRequest:
+    """Returns a closed loop of 300 echoes whose time limits are never reached."""
+    values = {
+        "target": server.target,
+        "protocol": "echo",
+        "payload_bytes": 64,
+        "measure_ns": 60 * SECOND_NS,
+        "request_timeout_ns": 60 * SECOND_NS,
+        "requests_max": 300,
+    }
+    return LoadRequest(**(values | settings))
+
+
+def fake_request(**settings: Any) -> LoadRequest:
+    """Returns one second of open loop against the modelled server."""
+    values = {
+        "target": "fake://",
+        "arrival": "fixed",
+        "rate_rps": 100.0,
+        "measure_ns": SECOND_NS,
+        "demand": "constant:1ms",
+    }
+    return LoadRequest(**(values | settings))
+
+
+def test_closed_loop_answers_every_request(server: EchoServer) -> None:
+    """Every request has one record, with its instants in order, and histograms agree."""
+    result = run_load(echo_request(server, connections=3, threads=2, depth=2))
+    frame = pl.DataFrame(result)
+    assert frame.height == len(result) == 300
+    assert (frame["outcome"] == 0).all()
+    for earlier, later in (
+        ("intended_at_ns", "sent_at_ns"),
+        ("sent_at_ns", "first_byte_at_ns"),
+        ("first_byte_at_ns", "done_at_ns"),
+    ):
+        assert (frame[later] >= frame[earlier]).all()
+    assert frame["request_id"].sort().to_list() == list(range(300))
+    assert set(frame["connection"].unique()) == {0, 1, 2}
+    assert result.ok_count == result.intended_count == result.sent_count == 300
+    assert result.response_histogram.count == 300
+    longest = (frame["done_at_ns"] - frame["intended_at_ns"]).max()
+    assert result.response_histogram.max_ns == longest
+
+
+def test_open_loop_sends_the_published_schedule(server: EchoServer) -> None:
+    """The intended instants are those that `arrivals` tells for the same law, rate and seed."""
+    request = echo_request(server, arrival="poisson", rate_rps=3000.0, connections=4, seed=7)
+    result = run_load(request)
+    frame = pl.DataFrame(result).sort("request_id")
+    offsets = (frame["intended_at_ns"] - result.started_at_ns).to_list()
+    assert offsets == arrivals("poisson", 3000.0, seed=7, n=300)
+
+
+def test_columns_reach_polars_without_pyarrow() -> None:
+    """The Arrow C stream has the documented columns; unknown values are null, not 0."""
+    result = run_load(
+        fake_request(target="fake://?stall_at=500ms&stall=60s", drain_ns=SECOND_NS // 10)
+    )
+    frame = pl.DataFrame(result)
+    assert "pyarrow" not in sys.modules
+    assert dict(frame.schema) == SCHEMA
+    assert pl.DataFrame(result).equals(frame), "a result can be read more than once"
+    assert pl.Series(result).struct.unnest().equals(frame)
+    unsent = frame.filter(frame["outcome"] == 6)
+    assert unsent.height == result.unsent_count > 0
+    assert unsent["sent_at_ns"].is_null().all()
+    assert unsent["connection"].is_null().all()
+    assert frame["intended_at_ns"].null_count() == 0
+
+
+def test_columns_outlive_their_result() -> None:
+    """The buffers belong to the frame, too: they stay when the result is gone."""
+    frame = pl.DataFrame(run_load(fake_request()))
+    assert frame["demand_ns"].sum() == 100 * 1_000_000
+
+
+def test_ctrl_c_ends_the_load_and_keeps_what_was_measured(server: EchoServer) -> None:
+    """SIGINT does not raise: the result says that it was interrupted and has the records."""
+
+    def interrupt() -> None:
+        server.was_reached.wait()
+        os.kill(os.getpid(), signal.SIGINT)
+
+    thread = threading.Thread(target=interrupt)
+    thread.start()
+    result = run_load(echo_request(server, requests_max=2**63, records_max=1000))
+    thread.join()
+    assert result.was_interrupted
+    assert result.ok_count > 0
+    assert result.measure_end_ns < result.measure_start_ns + 60 * SECOND_NS
+
+
+def test_other_exceptions_of_a_signal_handler_are_raised(server: EchoServer) -> None:
+    """A handler's own exception ends the load and comes through once all threads are joined."""
+
+    class OwnError(Exception):
+        """Not a KeyboardInterrupt."""
+
+    def handler(_number: int, _frame: object) -> None:
+        raise OwnError
+
+    def interrupt() -> None:
+        server.was_reached.wait()
+        os.kill(os.getpid(), signal.SIGUSR1)
+
+    before = signal.signal(signal.SIGUSR1, handler)
+    thread = threading.Thread(target=interrupt)
+    thread.start()
+    try:
+        with pytest.raises(OwnError):
+            run_load(echo_request(server, requests_max=2**63, records_max=0))
+    finally:
+        thread.join()
+        signal.signal(signal.SIGUSR1, before)
+
+
+def test_other_python_threads_run_meanwhile(server: EchoServer) -> None:
+    """The interpreter is free during the load: the echo server is Python in this very process."""
+    assert run_load(echo_request(server)).ok_count == 300
+
+
+def test_generator_reports_its_own_cost(server: EchoServer) -> None:
+    """CPU time of the engine's threads is told apart from everything else."""
+    result = run_load(echo_request(server))
+    assert result.generator_user_ns + result.generator_system_ns > 0
+
+
+def test_a_target_that_is_not_there_fails_the_trial(server: EchoServer) -> None:
+    """A refused connection names the target and says what to check."""
+    target = server.target
+    with EchoServer() as gone:
+        target = gone.target
+    with pytest.raises(TrialFailed, match=r"refused") as caught:
+        run_load(echo_request(server, target=target))
+    assert caught.value.code == "connect-failed"
+    assert target in str(caught.value)
+    assert caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("settings", "names"),
+    [
+        ({"connections": 0}, "connections"),
+        ({"connections": -1}, "connections"),
+        ({"threads": 2, "connections": 1}, "threads"),
+        ({"depth": 5000}, "depth"),
+        ({"payload_bytes": 2**21}, "payload_bytes"),
+        ({"measure_ns": 0}, "measure_ns"),
+        ({"rate_rps": 0.0}, "rate_rps"),
+        ({"rate_rps": None}, "rate_rps"),
+        ({"arrival": "closed"}, "rate_rps"),
+        ({"arrival": "bursty"}, "arrival"),
+        ({"operation": "dance"}, "operation"),
+        ({"protocol": "http"}, "protocol"),
+        ({"demand": "constant:5"}, "duration"),
+        ({"target": "localhost:80"}, "target"),
+        ({"wait": "doze"}, "wait"),
+        ({"wait": "hybrid"}, "wait"),
+        ({"requests_max": 0}, "requests_max"),
+        ({"seed": 2**64}, "seed"),
+    ],
+)
+def test_bad_settings_are_refused_by_name(settings: dict[str, object], names: str) -> None:
+    """A setting out of range is a ConfigError which names it and what was expected."""
+    with pytest.raises(ConfigError, match=names) as caught:
+        run_load(fake_request(**settings))
+    assert "expected" in str(caught.value)
+    assert caught.value.code in {"invalid-plan", "invalid-value"}
+
+
+def test_waiting_is_sharp_only_where_it_matters() -> None:
+    """An open loop spins before each instant; a closed one never waits for an instant."""
+    real = {"target": "tcp://127.0.0.1:1", "demand": "none"}
+    assert fake_request(**real).to_plan().wait == "hybrid"
+    assert fake_request(**real, arrival="closed", rate_rps=None).to_plan().wait == "block"
+    assert fake_request().to_plan().wait == "block"
+
+
+def test_plan_tells_what_it_was_made_of() -> None:
+    """A plan echoes its settings."""
+    plan = fake_request(seed=2**64 - 1).to_plan()
+    assert (plan.target, plan.seed, plan.rate_rps) == ("fake://", 2**64 - 1, 100.0)
+    assert (plan.demand, plan.measure_ns, plan.arrival) == ("constant:1ms", SECOND_NS, "fixed")
+
+
+def test_injected_service_time_is_recovered() -> None:
+    """What the modelled server takes is what the records and histograms say."""
+    result: LoadResult = run_load(fake_request(demand="constant:3ms"))
+    frame = pl.DataFrame(result)
+    assert set(frame["done_at_ns"] - frame["sent_at_ns"]) == {3_000_000}
+    assert set(frame["server_service_ns"]) == {3_000_000}
+    assert result.service_histogram.min_ns == result.service_histogram.max_ns == 3_000_000
+    assert result.pacing_lag_histogram.max_ns == 0
+
+
+def test_arrivals_are_refused_for_unknown_laws() -> None:
+    """The law, the rate and the count are checked."""
+    with pytest.raises(ConfigError, match="arrival law"):
+        arrivals("weibull", 1.0, seed=1, n=1)
+    with pytest.raises(ConfigError, match="rate_rps"):
+        arrivals("fixed", 0.0, seed=1, n=1)
+    with pytest.raises(ConfigError, match="10000000"):
+        arrivals("fixed", 1.0, seed=1, n=10**8)
+
+
+def test_build_is_known() -> None:
+    """A debug build can be told from a release build."""
+    info = build_info()
+    assert info.profile in {"debug", "release"}
+    assert info.version.count(".") == 2
