@@ -206,7 +206,9 @@ class NoCgroups:
 class DriverSession(Protocol):
     """One driver at work for one run; closing it removes everything it made."""
 
+    name: str
     version: str
+    capabilities: Capabilities
     flags: Mapping[str, str]
     """What is inside the clock: options that make numbers incomparable when they differ."""
 

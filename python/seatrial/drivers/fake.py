@@ -307,7 +307,9 @@ class FakeSession:
 
     def __init__(self, context: DriverContext, *, model: FakeModel) -> None:
         """Begin a script from the model's seed."""
+        self.name = FakeDriver.name
         self.version = __version__
+        self.capabilities = CAPABILITIES
         self.flags: Mapping[str, str] = MappingProxyType({"model": model.describe()})
         self._context = context
         self._model = model

@@ -183,7 +183,7 @@ class LocalSession(ABC):
     @property
     def litter(self) -> Mapping[str, int]:
         """How much the runtime left that we had to remove, by kind."""
-        return dict(self._litter)
+        return dict(+self._litter)
 
     def plan(self, spec: SandboxSpec, index: int) -> StartPlan:
         """Make what one sandbox needs and describe its start."""
@@ -393,9 +393,10 @@ class LocalSession(ABC):
 
     def _remains(self, instance: Instance) -> bool:
         """Tell whether anything of a sandbox is left that its runtime is to remove."""
-        if self._members(instance):
-            return True
-        if instance.cgroup is not None and instance.cgroup.box_directories():
+        if instance.cgroup is None:
+            if self._members(instance):
+                return True
+        elif instance.cgroup.has_remains():
             return True
         return any(
             instance.id in entry.name and not self.is_litter(entry)
@@ -449,7 +450,7 @@ class LocalSession(ABC):
     # --- removing ---------------------------------------------------------------------------------
 
     def _kill(self, instance: Instance) -> None:
-        if not self._remains(instance):
+        if not self._remains(instance) and not self._members(instance):
             return
         # The launcher knows how (process group, the runtime's own delete); it may be dead itself.
         with contextlib.suppress(SeatrialError):
