@@ -10,7 +10,7 @@ import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from seatrial.config.expand import expand
 from seatrial.model.columns import TABLES
@@ -24,11 +24,15 @@ from seatrial.model.experiment import (
 )
 from seatrial.model.finding import Finding, Severity
 from seatrial.model.fingerprint import Fingerprint
-from seatrial.model.plan import TrialSpec
 from seatrial.model.trial import Columns, TrialOutcome, TrialStatus
 from seatrial.store.layout import new_run_id
 from seatrial.store.manifest import Manifest, Versions
 from seatrial.store.run_store import RunStore
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from seatrial.model.plan import TrialSpec
 
 MS = 1_000_000
 MIB = 1 << 20

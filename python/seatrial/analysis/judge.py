@@ -46,15 +46,13 @@ def judge_run(
         headlines: The headline metric of each bench.
         confidence: Level of the intervals.
     """
-    found: list[Finding] = []
-    for trial in trials:
-        found += trial.findings
+    found = _of_trials(trials)
     found += _unfinished(trials)
     found += _present(_noise(trials))
     found += _present([check_drift(sentinel_drift(_sentinel(trials), confidence=confidence))])
     found += _present(_cold(series.values()))
     found += _present(_too_few(cells, headlines))
-    return tuple(sorted(_merge_alike(found), key=_rank))
+    return tuple(sorted(found, key=_rank))
 
 
 def _rank(finding: Finding) -> tuple[int, str, str]:
@@ -65,23 +63,24 @@ def _present(findings: Iterable[Finding | None]) -> list[Finding]:
     return [finding for finding in findings if finding is not None]
 
 
-def _merge_alike(findings: Sequence[Finding]) -> list[Finding]:
-    """One finding for each code, driver and message, with the number of trials that raised it."""
-    groups: dict[tuple[str, str | None, str], list[Finding]] = {}
-    for finding in findings:
-        groups.setdefault((finding.code, finding.driver, finding.message), []).append(finding)
+def _of_trials(trials: Sequence[TrialEvidence]) -> list[Finding]:
+    """One finding for each code, driver and point, with the number of trials that raised it."""
+    groups: dict[tuple[str, Severity, str | None, str], list[Finding]] = {}
+    for trial in trials:
+        for finding in trial.findings:
+            key = (finding.code, finding.severity, finding.driver, trial.spec.point.key)
+            groups.setdefault(key, []).append(finding)
     merged: list[Finding] = []
-    for group in groups.values():
-        first = group[0]
-        if len(group) == 1:
-            merged.append(first)
-            continue
+    for (_, _, _, point_key), group in groups.items():
+        first, more = group[0], len({finding.trial_id for finding in group}) - 1
+        alike = f" (and in {more} more trials alike)" if more else ""
         merged.append(
             Finding(
                 code=first.code,
                 severity=first.severity,
-                message=first.message,
-                evidence={**first.evidence, "trials_count": len(group)},
+                message=f"{point_key}: {first.message}{alike}",
+                evidence={**first.evidence, "trials_count": more + 1},
+                trial_id=first.trial_id,
                 driver=first.driver,
             )
         )
@@ -95,20 +94,21 @@ def _unfinished(trials: Sequence[TrialEvidence]) -> list[Finding]:
         TrialStatus.UNSUPPORTED: ("unsupported", Severity.INFO),
         TrialStatus.INTERRUPTED: ("interrupted", Severity.WARNING),
     }
-    found: list[Finding] = []
+    reasons: dict[tuple[TrialStatus, str, str], set[str]] = {}
     for trial in trials:
         if trial.status is TrialStatus.OK:
             continue
-        code, severity = codes[trial.status]
+        code, _ = codes[trial.status]
         if any(finding.code == code for finding in trial.findings):
             continue
+        key = (trial.status, trial.spec.driver, trial.reason or trial.status.value)
+        reasons.setdefault(key, set()).add(trial.spec.point.key)
+    found: list[Finding] = []
+    for (status, driver, reason), points in reasons.items():
+        code, severity = codes[status]
+        where = ", ".join(sorted(points))
         found.append(
-            Finding(
-                code=code,
-                severity=severity,
-                message=f"{trial.spec.point.key}: {trial.reason or trial.status.value}",
-                driver=trial.spec.driver,
-            )
+            Finding(code=code, severity=severity, message=f"{reason} (at {where})", driver=driver)
         )
     return found
 

@@ -7,8 +7,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import TYPE_CHECKING
 
-from seatrial.model.summary import BenchSummary, Statistic
+from seatrial.model.summary import Statistic
+
+if TYPE_CHECKING:
+    from seatrial.model.plan import Point
+    from seatrial.model.summary import BenchSummary
 
 
 class Show(StrEnum):
@@ -27,6 +32,12 @@ class Column:
     statistics: tuple[Statistic, ...]
     """The first of these that was estimated."""
     show: Show = Show.VALUE
+    mode: str | None = None
+    """Only at points of this mode; None at all of them."""
+
+    def fits(self, point: Point) -> bool:
+        """Whether the column makes sense at a point."""
+        return self.mode is None or point.values.get("mode") == self.mode
 
 
 LOCATION = (Statistic.P50, Statistic.MEAN, Statistic.PROPORTION)
@@ -75,7 +86,12 @@ COLUMNS: dict[str, tuple[Column, ...]] = {
         _main("Response, p50", "response_time_ns"),
         _also("Response, p99", "response_time_ns", Statistic.P99),
         _main("Service, p50", "service_time_ns"),
-        _also("Service, p99", "service_time_ns", Statistic.P99),
+        Column(
+            heading="Service, p99",
+            metric="service_time_ns",
+            statistics=(Statistic.P99,),
+            mode="closed",
+        ),
         _main("Achieved", "achieved_rps"),
         _main("CPU a request", "request_cpu_ns"),
         _also("Send lag, p99", "send_lag_ns", Statistic.P99),
@@ -99,7 +115,7 @@ GLANCE: tuple[Column, ...] = (
         statistics=(Statistic.SLOPE,),
     ),
     _main("load: response p50", "response_time_ns"),
-    _main("load: peak rate", "achieved_rps"),
+    Column(heading="load: peak rate", metric="achieved_rps", statistics=LOCATION, mode="closed"),
     _main("inside: system call", "syscall_ns"),
     _main("inside: page fault", "page_fault_ns"),
 )

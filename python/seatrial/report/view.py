@@ -11,7 +11,7 @@ from seatrial.model.metric import Direction
 from seatrial.model.plan import Point
 from seatrial.model.summary import FLOOR, BenchSummary, Cell, Verdict
 from seatrial.report.layout import Column, Show, columns_of
-from seatrial.units import format_value
+from seatrial.units import format_ratio, format_value
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -32,8 +32,6 @@ GLYPHS = {
 SEVERITY_GLYPHS = {Severity.ERROR: "✖", Severity.WARNING: "▲", Severity.INFO: "●"}
 #: The multiplication sign, by name, since it looks like a letter.
 TIMES = "\N{MULTIPLICATION SIGN}"
-#: A ratio this large or larger is told without decimals.
-WHOLE_RATIO = 100
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,21 +109,29 @@ def bench_views(summary: RunSummary) -> tuple[BenchView, ...]:
 
 
 def verdict_word(verdict: Verdict, metric: Metric) -> str:
-    """The verdict in the words of the metric: memory is not faster, there is less of it."""
+    """The verdict in the words of the metric: memory and CPU time are not faster, but less."""
     if verdict is Verdict.NOT_JUDGED:
         return ""
     if verdict not in {Verdict.FASTER, Verdict.SLOWER}:
         return verdict.value
-    if metric.unit in {"bytes", "ratio", "count"}:
+    if metric.unit in {"bytes", "ratio", "count"} or "_cpu_" in metric.name:
         is_less = (verdict is Verdict.FASTER) == (metric.direction is Direction.LOWER)
         return "less" if is_less else "more"
     return verdict.value
 
 
+def format_number(value: float, unit: str) -> str:
+    """A value with the unit that fits; shares as per cent."""
+    if unit != "ratio":
+        return format_value(value, unit)
+    percent = value * 100
+    return f"{percent:.0f} %" if percent in {0, 100} else f"{percent:.3g} %"
+
+
 def format_interval(estimate: Estimate, unit: str) -> str:
     """The interval in the unit of the point where that is short: ``[12.8, 13.5]``."""
     point, low, high = (
-        format_value(value, unit) for value in (estimate.point, estimate.low, estimate.high)
+        format_number(value, unit) for value in (estimate.point, estimate.low, estimate.high)
     )
     suffix = point.partition(" ")[2]
     ends = [text.partition(" ") for text in (low, high)]
@@ -138,18 +144,18 @@ def format_estimate(estimate: Estimate | NotAvailable, unit: str) -> str:
     """Value with interval in one line, or why there is none."""
     if not isinstance(estimate, Estimate):
         return estimate.reason
-    return f"{format_value(estimate.point, unit)} {format_interval(estimate, unit)}"
+    return f"{format_number(estimate.point, unit)} {format_interval(estimate, unit)}"
 
 
 def format_factor(ratio: float) -> str:
     """A ratio with three digits and the multiplication sign."""
-    return (f"{ratio:.0f}" if ratio >= WHOLE_RATIO else f"{ratio:.3g}") + TIMES
+    return format_ratio(ratio) + TIMES
 
 
 def point_title(point: Point) -> str:
-    """The axes of a point in words; a point without axes is the bench as a whole."""
+    """The axes of a point in words; empty for the only point of a bench."""
     if not point.values:
-        return "all counts" if point.bench == "density" else "all"
+        return "Line over all counts" if point.bench == "density" else ""
     named = [
         f"{name.removesuffix('_rps')} {_axis_value(name, value)}"
         for name, value in sorted(point.values.items(), key=lambda item: item[0] != "mode")
@@ -158,8 +164,8 @@ def point_title(point: Point) -> str:
 
 
 def severity_counts(findings: Iterable[Finding]) -> dict[Severity, int]:
-    """How many findings there are of each severity."""
-    counts = dict.fromkeys(Severity, 0)
+    """How many findings there are of each severity, the worst first."""
+    counts = dict.fromkeys(reversed(Severity), 0)
     for finding in findings:
         counts[finding.severity] += 1
     return counts
@@ -182,7 +188,8 @@ def _group(summary: RunSummary, bench: BenchSummary, point: Point, cells: Iterab
     columns = tuple(
         column
         for column in columns_of(bench)
-        if any(
+        if column.fits(point)
+        and any(
             (name, column.metric, statistic) in found
             for name in names
             for statistic in column.statistics
@@ -237,14 +244,14 @@ def make_entry(cell: Cell, metric: Metric, *, show: Show) -> Entry:
     return Entry(
         cell=cell,
         value=(
-            format_value(estimate.point, metric.unit)
+            format_number(estimate.point, metric.unit)
             if isinstance(estimate, Estimate)
             else estimate.reason
         ),
         interval=format_interval(estimate, metric.unit) if isinstance(estimate, Estimate) else "",
         ratio=format_factor(ratio.point) if has_ratio and isinstance(ratio, Estimate) else "",
         ratio_interval=(
-            f"[{format_factor(ratio.low)}, {format_factor(ratio.high)}]"
+            f"[{format_ratio(ratio.low)}, {format_ratio(ratio.high)}]"
             if has_ratio and isinstance(ratio, Estimate)
             else ""
         ),

@@ -1,0 +1,102 @@
+"""``seatrial report``: tables, page, figures and exports of runs that are stored."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from seatrial.errors import ConfigError, ExitCode, StoreError
+
+if TYPE_CHECKING:
+    import argparse
+
+    from seatrial.model.summary import RunSummary
+
+FORMATS = ("table", "json", "csv", "markdown")
+PAGE = "report.html"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declares the command's options."""
+    parser.add_argument(
+        "runs", nargs="+", type=Path, metavar="RUN", help="directory of a run, such as runs/2026..."
+    )
+    parser.add_argument(
+        "--html",
+        type=Path,
+        metavar="PATH",
+        help=f"where to write the page (default: {PAGE} in the run's directory)",
+    )
+    parser.add_argument(
+        "--format", choices=FORMATS, default="table", help="what to print (default: table)"
+    )
+    parser.add_argument(
+        "--json", action="store_const", const="json", dest="format", help="same as --format json"
+    )
+    parser.add_argument(
+        "--figures", type=Path, metavar="DIR", help="also write the figures as SVG and PNG here"
+    )
+    parser.add_argument("--no-html", action="store_true", help="print only; write no page")
+
+
+def execute(args: argparse.Namespace) -> int:
+    """Prints each run and writes its page; returns 0."""
+    if len(args.runs) > 1 and (args.html or args.figures):
+        raise ConfigError(
+            f"{len(args.runs)} runs and one place for their pages or figures",
+            hint="give one run with --html or --figures; without them each run keeps its own",
+        )
+    for path in args.runs:
+        _report(path, args)
+    return ExitCode.OK
+
+
+def write_page(summary: RunSummary, path: Path) -> Path:
+    """Writes the page of a run and gives its path.
+
+    Raises:
+        StoreError: The file cannot be written.
+    """
+    from seatrial.report.page import render_page
+
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(render_page(summary), "utf-8")
+    except OSError as error:
+        raise StoreError(
+            f"cannot write the page {path}: {error.strerror}",
+            hint="give another place with --html PATH, or --no-html",
+        ) from error
+    return path
+
+
+def show(summary: RunSummary, form: str) -> None:
+    """Prints a summary in one of FORMATS."""
+    from seatrial.cli import output
+    from seatrial.report import export, text
+
+    if form == "json":
+        output.data(export.to_json(summary))
+    elif form == "csv":
+        output.data(export.to_csv(summary).rstrip("\n"))
+    elif form == "markdown":
+        output.data(export.to_markdown(summary).rstrip("\n"))
+    else:
+        output.render(text.render_text(summary))
+
+
+def _report(path: Path, args: argparse.Namespace) -> None:
+    from seatrial.analysis.summarise import summarise
+    from seatrial.cli import output
+    from seatrial.report.export import write_figures
+    from seatrial.store.run_store import RunStore
+
+    with RunStore.open(path) as store:
+        summary = summarise(store)
+    show(summary, args.format)
+    if not args.no_html:
+        page = write_page(summary, args.html or path / PAGE)
+        output.talk(f"page: {page}")
+    if args.figures:
+        written = write_figures(summary, args.figures)
+        output.talk(f"figures: {len(written)} files in {args.figures}")

@@ -1,0 +1,207 @@
+"""The summary in formats for other programs: JSON, CSV and Markdown, and figures as files."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from typing import TYPE_CHECKING
+
+from seatrial.errors import StoreError
+from seatrial.model.codec import encode
+from seatrial.model.estimate import Estimate
+from seatrial.report.charts import build_figures
+from seatrial.report.view import SEVERITY_GLYPHS, bench_views
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from seatrial.model.summary import Cell, RunSummary
+    from seatrial.report.charts import Figure, Spec
+    from seatrial.report.view import Entry
+
+CSV_COLUMNS = (
+    "run_id",
+    "bench",
+    "point",
+    "driver",
+    "driver_version",
+    "metric",
+    "statistic",
+    "unit",
+    "point_value",
+    "low",
+    "high",
+    "confidence",
+    "n",
+    "blocks_count",
+    "outliers_count",
+    "not_available",
+    "ratio",
+    "ratio_low",
+    "ratio_high",
+    "verdict",
+    "method",
+)  # fmt: skip - one line a topic
+MARKDOWN_ESCAPES = {letter: f"\\{letter}" for letter in "\\`*_[]#"} | {
+    letter: f"&#{ord(letter)};" for letter in "<>|"
+}
+FIGURE_WIDTH = 640
+WIDE_FIGURE_WIDTH = 900
+PNG_SCALE = 2
+#: The page's light paper; files are put into documents, which are light.
+LIGHT_CONFIG = {
+    "background": "#ffffff",
+    "font": "DejaVu Sans, Helvetica, Arial, sans-serif",
+    "view": {"stroke": None},
+    "axis": {
+        "labelColor": "#59646f",
+        "titleColor": "#59646f",
+        "gridColor": "#e2e4e1",
+        "domainColor": "#e2e4e1",
+        "tickColor": "#e2e4e1",
+        "labelFontSize": 12,
+        "titleFontSize": 12,
+        "titleFontWeight": "normal",
+    },
+    "axisY": {"domain": False, "ticks": False, "labelPadding": 6},
+    "legend": {"labelFontSize": 12, "symbolSize": 90, "labelColor": "#1b2229"},
+    "title": {"anchor": "start", "fontSize": 15, "color": "#1b2229", "offset": 12},
+}  # fmt: skip - one line a topic
+
+
+def to_json(summary: RunSummary) -> str:
+    """The whole summary as JSON; numbers without loss."""
+    return json.dumps(encode(summary), indent=2, ensure_ascii=False, allow_nan=False)
+
+
+def to_csv(summary: RunSummary) -> str:
+    """One line a cell; empty fields are unknown."""
+    versions = {driver.name: driver.version for driver in summary.drivers}
+    buffer = io.StringIO()
+    writer = csv.DictWriter(buffer, CSV_COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    for cell in summary.cells:
+        writer.writerow(_csv_row(summary, cell, versions.get(cell.driver)))
+    return buffer.getvalue()
+
+
+def to_markdown(summary: RunSummary) -> str:
+    """Findings and tables, fit for an issue or a README."""
+    about = (
+        f"Run `{summary.run_id}`, {summary.trials_finished} of {summary.trials_planned} trials, "
+        f"{summary.blocks} blocks; ratios against {_plain(summary.baseline)}; "
+        f"{summary.confidence:.0%} intervals."
+    )
+    lines = [f"# {_plain(summary.name)}", "", about, "", "## Findings", ""]
+    lines += [
+        f"- {SEVERITY_GLYPHS[finding.severity]} {finding.severity} **{finding.code}** "
+        f"{_plain(finding.driver or '')}: {_plain(finding.message)}"
+        for finding in summary.findings
+    ] or ["None."]
+    for view in bench_views(summary):
+        lines += ["", f"## {view.bench.name}: {_plain(view.bench.question)}"]
+        for group in view.groups:
+            if group.title:
+                lines += ["", f"### {_plain(group.title)}"]
+            headings = ["runtime", *(column.heading for column in group.columns)]
+            lines += ["", _line(headings), _line(["---", *("---:" for _ in group.columns)])]
+            lines += [
+                _line([f"**{_plain(row.driver)}** {_plain(row.version)}", *map(_md, row.entries)])
+                for row in group.rows
+            ]
+    return "\n".join(lines) + "\n"
+
+
+def write_figures(
+    summary: RunSummary, directory: Path, *, figures: Sequence[Figure] | None = None
+) -> tuple[Path, ...]:
+    """Writes every figure as SVG and PNG and gives their paths.
+
+    Raises:
+        StoreError: The directory cannot be written.
+    """
+    import vl_convert
+
+    written: list[Path] = []
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        for figure in build_figures(summary) if figures is None else figures:
+            spec = standalone(figure)
+            svg, png = directory / f"{figure.name}.svg", directory / f"{figure.name}.png"
+            svg.write_text(vl_convert.vegalite_to_svg(spec), "utf-8")
+            png.write_bytes(vl_convert.vegalite_to_png(spec, scale=PNG_SCALE))
+            written += [svg, png]
+    except OSError as error:
+        raise StoreError(
+            f"cannot write figures to {directory}: {error.strerror}",
+            hint="give another directory with --figures",
+        ) from error
+    return tuple(written)
+
+
+def standalone(figure: Figure) -> Spec:
+    """The specification with a size, a title and the light paper."""
+    return {
+        **figure.spec,
+        "width": WIDE_FIGURE_WIDTH if figure.is_wide else FIGURE_WIDTH,
+        "title": figure.title,
+        "padding": 12,
+        "config": LIGHT_CONFIG,
+    }
+
+
+def _csv_row(
+    summary: RunSummary, cell: Cell, version: str | None
+) -> Mapping[str, str | int | float | None]:
+    row: dict[str, str | int | float | None] = {
+        "run_id": summary.run_id,
+        "bench": cell.bench,
+        "point": cell.point.key,
+        "driver": cell.driver,
+        "driver_version": version,
+        "metric": cell.metric,
+        "statistic": cell.statistic.value,
+        "unit": summary.metrics[cell.metric].unit,
+        "confidence": summary.confidence,
+        "n": cell.n,
+        "blocks_count": cell.blocks_count,
+        "outliers_count": cell.outliers_count,
+        "verdict": cell.verdict.value,
+    }
+    if isinstance(cell.estimate, Estimate):
+        row |= {
+            "point_value": cell.estimate.point,
+            "low": cell.estimate.low,
+            "high": cell.estimate.high,
+            "method": cell.estimate.method,
+        }
+    else:
+        row["not_available"] = cell.estimate.reason
+    if isinstance(cell.ratio, Estimate):
+        row |= {
+            "ratio": cell.ratio.point,
+            "ratio_low": cell.ratio.low,
+            "ratio_high": cell.ratio.high,
+        }
+    return row
+
+
+def _line(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _md(entry: Entry | None) -> str:
+    if entry is None:
+        return "-"
+    if not entry.is_available:
+        return entry.value.replace(">=", "≥")
+    ratio = f" {entry.glyph} {entry.ratio} {entry.verdict_word}" if entry.ratio else ""
+    return f"{entry.value} {entry.interval}{ratio}"
+
+
+def _plain(text: str) -> str:
+    """Text that Markdown and HTML take literally."""
+    escaped = "".join(MARKDOWN_ESCAPES.get(letter, letter) for letter in text)
+    return escaped.replace("\n", " ")

@@ -1,0 +1,79 @@
+"""The page: one HTML file with everything in it, readable offline and in a hundred years.
+
+Text is escaped by Jinja; data that scripts read travels as JSON in which ``<`` cannot occur. The
+content security policy forbids every request, so the page cannot call anybody even by mistake.
+"""
+
+from __future__ import annotations
+
+import json
+from functools import lru_cache
+from importlib.resources import files
+from typing import TYPE_CHECKING
+
+import jinja2
+
+from seatrial.model.estimate import Estimate
+from seatrial.report.charts import build_figures
+from seatrial.report.palette import inks_of
+from seatrial.report.view import SEVERITY_GLYPHS, bench_views, severity_counts
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from seatrial.model.summary import RunSummary
+    from seatrial.report.charts import Figure
+
+#: What the bundled script hands to ours; without it Vega would stay inside the bundle.
+SNIPPET = "window.vegaEmbed = vegaEmbed;"
+RESOURCES = files("seatrial.report")
+
+
+def render_page(summary: RunSummary, *, figures: Sequence[Figure] | None = None) -> str:
+    """The whole page as text."""
+    drawn = build_figures(summary) if figures is None else figures
+    environment = jinja2.Environment(
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["number"] = _number
+    template = environment.from_string(_resource("templates/page.html.j2"))
+    return template.render(
+        summary=summary,
+        views=bench_views(summary),
+        figures=drawn,
+        inks=inks_of(tuple(driver.name for driver in summary.drivers)),
+        severities=severity_counts(summary.findings),
+        severity_glyphs=SEVERITY_GLYPHS,
+        is_estimate=lambda value: isinstance(value, Estimate),
+        style=_resource("static/page.css"),
+        script=_resource("static/page.js"),
+        vega=_vega_bundle(),
+        specs=_json({figure.name: figure.spec for figure in drawn}),
+    )
+
+
+def _json(value: object) -> str:
+    """JSON that may stand inside a script element: no ``<`` can end it."""
+    text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    return text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
+
+
+def _number(value: float) -> str:
+    """A number as it is stored, without loss."""
+    return repr(float(value))
+
+
+def _resource(name: str) -> str:
+    return RESOURCES.joinpath(name).read_text("utf-8")
+
+
+@lru_cache(maxsize=1)
+def _vega_bundle() -> str:
+    """Vega, Vega-Lite and Vega-Embed as one script, from the library that also draws SVG."""
+    import vl_convert
+
+    bundle: str = vl_convert.javascript_bundle(SNIPPET)
+    return bundle.replace("</script", "<\\/script")

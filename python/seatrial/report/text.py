@@ -1,0 +1,154 @@
+"""The run in a terminal: findings first, then one table a bench and point."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from rich.console import Group as Stack
+from rich.markup import escape
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from seatrial.model.estimate import Estimate
+from seatrial.model.finding import Severity
+from seatrial.model.summary import Verdict
+from seatrial.report.view import (
+    GLYPHS,
+    SEVERITY_GLYPHS,
+    bench_views,
+    format_estimate,
+    format_factor,
+    point_title,
+    verdict_word,
+)
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from seatrial.model.finding import Finding
+    from seatrial.model.metric import Metric
+    from seatrial.model.summary import RunComparison, RunSummary
+    from seatrial.report.view import Entry, Group
+
+SEVERITY_STYLES = {Severity.ERROR: "bold red", Severity.WARNING: "yellow", Severity.INFO: "cyan"}
+VERDICT_STYLES = {Verdict.FASTER: "cyan", Verdict.SLOWER: "yellow"}
+#: A terminal is read at a glance; the page shows every column, also those without a number.
+COLUMNS_MAX = 6
+
+
+def render_text(summary: RunSummary) -> RenderableType:
+    """The run as something that Rich can print."""
+    parts: list[RenderableType] = [_head(summary), "", _findings(summary.findings)]
+    for view in bench_views(summary):
+        parts += ["", Text(f"{view.bench.name}: {view.bench.question}", style="bold")]
+        parts += [Padding(_table(group), (0, 0, 1, 0)) for group in view.groups]
+    parts.append(
+        Text(
+            f"{GLYPHS[Verdict.FASTER]} better  {GLYPHS[Verdict.SLOWER]} worse  "
+            f"{GLYPHS[Verdict.INDISTINGUISHABLE]} indistinguishable from {summary.baseline}; "
+            f"in brackets {summary.confidence:.0%} intervals",
+            style="dim",
+        )
+    )
+    return Stack(*parts)
+
+
+def render_comparison(comparison: RunComparison, *, metrics: dict[str, Metric]) -> RenderableType:
+    """Two runs as something that Rich can print: what differs, then how much did not."""
+    parts: list[RenderableType] = [
+        Text(f"{comparison.before_run_id} -> {comparison.after_run_id}", style="bold")
+    ]
+    parts += [Text(f"▲ warning  {warning}", style="yellow") for warning in comparison.warnings]
+    different = [one for one in comparison.changes if one.verdict in VERDICT_STYLES]
+    if different:
+        table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+        for heading in ("runtime", "point", "metric", "before", "after", "ratio", "verdict"):
+            table.add_column(heading, header_style="dim")
+        for change in different:
+            ratio = change.ratio
+            table.add_row(
+                escape(change.driver),
+                escape(f"{change.bench} {point_title(change.point)}".strip()),
+                f"{change.metric} {change.statistic}",
+                format_estimate(change.before, change.unit),
+                format_estimate(change.after, change.unit),
+                format_factor(ratio.point) if isinstance(ratio, Estimate) else "",
+                Text(
+                    f"{GLYPHS[change.verdict]} "
+                    f"{verdict_word(change.verdict, metrics[change.metric])}",
+                    style=VERDICT_STYLES[change.verdict],
+                ),
+            )
+        parts += ["", table]
+    same = sum(one.verdict is Verdict.INDISTINGUISHABLE for one in comparison.changes)
+    parts += ["", f"{len(different)} different, {same} indistinguishable"]
+    if comparison.unmatched:
+        parts.append(f"only in one of them: {escape('; '.join(comparison.unmatched))}")
+    return Stack(*parts)
+
+
+def _head(summary: RunSummary) -> Text:
+    return Text.assemble(
+        (summary.name, "bold"),
+        f"  run {summary.run_id}, {summary.trials_finished} of {summary.trials_planned} trials, "
+        f"{summary.blocks} blocks, ratios against {summary.baseline}",
+    )
+
+
+def _findings(findings: tuple[Finding, ...]) -> RenderableType:
+    if not findings:
+        return Text("✓ no findings")
+    grid = Table.grid(padding=(0, 2, 0, 0))
+    for finding in findings:
+        grid.add_row(
+            Text(
+                f"{SEVERITY_GLYPHS[finding.severity]} {finding.severity}",
+                style=SEVERITY_STYLES[finding.severity],
+            ),
+            Text(finding.code, style="bold"),
+            Text(finding.driver or "the run"),
+            Text(finding.message),
+        )
+    return grid
+
+
+def _table(group: Group) -> Table:
+    table = Table(
+        title=escape(group.title) or None,
+        title_justify="left",
+        title_style="",
+        box=None,
+        pad_edge=False,
+        padding=(0, 2, 0, 0),
+    )
+    table.add_column("runtime", header_style="dim", no_wrap=True)
+    shown = [
+        number
+        for number in range(len(group.columns))
+        if any(
+            entry and entry.is_available for entry in (row.entries[number] for row in group.rows)
+        )
+    ][:COLUMNS_MAX]
+    for number in shown:
+        heading = escape(group.columns[number].heading)
+        table.add_column(heading, justify="right", header_style="dim")
+    for row in group.rows:
+        name = Text.assemble((row.driver, "bold"), "\n", (row.version, "dim"))
+        cells = [_cell(row.entries[number]) for number in shown]
+        table.add_row(name, *cells, style="dim" if row.is_floor else None)
+    return table
+
+
+def _cell(entry: Entry | None) -> Text:
+    if entry is None:
+        return Text("-", style="dim")
+    if not entry.is_available:
+        return Text(entry.value, style="dim")
+    text = Text(f"{entry.value} {entry.interval}")
+    if entry.ratio:
+        style = VERDICT_STYLES.get(entry.verdict, "dim")
+        text.append(f"\n{entry.glyph} {entry.ratio} {entry.verdict_word}", style=style)
+    elif entry.verdict is Verdict.BASELINE:
+        text.append("\nbaseline", style="dim")
+    return text
