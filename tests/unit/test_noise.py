@@ -41,7 +41,7 @@ def test_shares_are_of_all_processors() -> None:
     window = record()
     assert window.foreign_cpu_ratio == 0.05
     assert window.steal_ratio == 0.02
-    assert window.row()["own_cpu_ratio"] == 0.25
+    assert window.row()["own_cpu_ns"] == 500_000_000
 
 
 def test_ticks_that_lag_behind_our_own_books_do_not_make_foreign_negative() -> None:

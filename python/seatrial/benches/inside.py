@@ -33,20 +33,19 @@ REQUESTS: Mapping[str, Mapping[str, object]] = {
     "page-fault": {"probe": "page-fault", "pages": 512},
     "file-write": {
         "probe": "file-write",
-        "path": "/data",
         "bytes": FILE_BYTES,
         "block_bytes": BLOCK_BYTES,
         "sync": True,
     },
     "file-read": {
         "probe": "file-read",
-        "path": "/data",
         "bytes": FILE_BYTES,
         "block_bytes": BLOCK_BYTES,
         "sync": False,
     },
 }
-"""What each probe asks of the guest; ``batches`` comes from the experiment."""
+"""What each probe asks of the guest; ``batches`` comes from the experiment, ``path`` of a file
+probe from the sandbox."""
 
 _COST = {"syscall": "syscall_ns", "page-fault": "page_fault_ns"}
 _THROUGHPUT = {
@@ -71,14 +70,14 @@ METRICS = (
     ),
     Metric(
         name="file_write_bytes_per_s",
-        unit="bytes_per_s",
+        unit="bytes/s",
         direction=Direction.HIGHER,
         meaning="Sequential 64 KiB writes of a 4 MiB file on the host's disk, fsync included",
         method="bytes / batch time, guest's monotonic clock",
     ),
     Metric(
         name="file_read_bytes_per_s",
-        unit="bytes_per_s",
+        unit="bytes/s",
         direction=Direction.HIGHER,
         meaning="Sequential 64 KiB reads of a 4 MiB file that is in the page cache",
         method="bytes / batch time, guest's monotonic clock",
@@ -165,9 +164,10 @@ class InsideTrial:
             raise TrialFailed(
                 f"inside: unknown probe {probe!r}", hint=f"known probes: {', '.join(REQUESTS)}"
             )
-        return self._sandbox.channel.run(
-            {**request, "batches": batches}, timeout_ns=PROBE_TIMEOUT_NS
-        )
+        words = {**request, "batches": batches}
+        if "block_bytes" in request:
+            words["path"] = self._sandbox.session.data_path(self._sandbox.plan_id)
+        return self._sandbox.channel.run(words, timeout_ns=PROBE_TIMEOUT_NS)
 
 
 def derive_inside(tables: Mapping[str, pl.DataFrame], point: Point) -> tuple[Samples, ...]:

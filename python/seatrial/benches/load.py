@@ -59,7 +59,7 @@ METRICS = (
     ),
     Metric(
         name="achieved_rps",
-        unit="rps",
+        unit="1/s",
         direction=Direction.HIGHER,
         meaning="Correct replies a second",
         method="correct replies that ended in the measure phase / its length",

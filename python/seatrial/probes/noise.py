@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
 PROC_STAT = Path("/proc/stat")
-GATE_SLICE_NS = 100_000_000
+GATE_SLICE_NS = 50_000_000
 NS_PER_S = 1_000_000_000
 
 
@@ -65,14 +65,17 @@ class WindowRecord:
     def row(self) -> dict[str, object]:
         """Returns the record as one row of the ``windows`` table."""
         return {
-            "label": self.name,
+            "name": self.name,
             "started_at_ns": self.started_at_ns,
             "ended_at_ns": self.ended_at_ns,
-            "foreign_cpu_ratio": self.foreign_cpu_ratio,
-            "own_cpu_ratio": min(self.own_cpu_ns / self.capacity_ns, 1.0),
-            "steal_ratio": self.steal_ratio,
+            "own_cpu_ns": self.own_cpu_ns,
+            "host_busy_ns": self.host_busy_ns,
+            "steal_ns": self.steal_ns,
+            "processors_count": self.processors_count,
             "gate_wait_ns": self.gate_wait_ns,
             "was_quiet": self.was_quiet,
+            "foreign_cpu_ratio": self.foreign_cpu_ratio,
+            "steal_ratio": self.steal_ratio,
         }
 
 
@@ -108,9 +111,9 @@ class Gate:
     """When the host counts as quiet, and how long to wait for it."""
 
     busy_ratio_max: float = 0.10
-    """Highest share of the host's CPU that others may use in a 100 ms slice (one tick of a
-    2-processor host is 5 %)."""
-    wait_ns_max: int = 2 * NS_PER_S
+    """Highest share of the host's CPU that others may use in a 50 ms slice: one tick of 10 ms on
+    two processors."""
+    wait_ns_max: int = NS_PER_S
 
 
 class NoiseMonitor:

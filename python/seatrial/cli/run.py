@@ -1,0 +1,135 @@
+"""``seatrial run``: run an experiment, store it, and show what came out."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import signal
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import argparse
+
+    from seatrial.model.experiment import Experiment
+    from seatrial.run.runner import RunReport
+    from seatrial.store.run_store import RunStore
+
+DEFAULT_ROOT = "runs"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declares the command's options."""
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("experiment", metavar="PRESET|FILE", nargs="?", help="a preset or a file")
+    what.add_argument("--resume", metavar="RUN", type=Path, help="go on with a killed run")
+    parser.add_argument(
+        "--out",
+        metavar="DIR",
+        type=Path,
+        default=Path(DEFAULT_ROOT),
+        help=f"where run directories are made (default: {DEFAULT_ROOT})",
+    )
+    parser.add_argument(
+        "--drivers", metavar="A,B", help="run on these instead of the experiment's own"
+    )
+    parser.add_argument("--blocks", metavar="N", type=int, help="repeat every point N times")
+    parser.add_argument(
+        "--seed", metavar="N", type=int, help="another order, other arrivals"
+    )
+    parser.add_argument("--no-page", action="store_true", help="do not make the HTML page")
+    parser.add_argument("--json", action="store_true", help="print the summary as JSON")
+    parser.add_argument(
+        "--allow-debug-core", action="store_true", help="run although the core is a debug build"
+    )
+
+
+def execute(args: argparse.Namespace) -> int:
+    """Runs, reports, and returns the exit code."""
+    from seatrial.cli import output
+    from seatrial.cli.progress import Bar
+    from seatrial.run.prepare import perform
+    from seatrial.store.run_store import RunStore
+
+    signal.signal(signal.SIGTERM, _interrupt)
+    store = RunStore.open(args.resume) if args.resume else _create(args)
+    with store:
+        output.talk(f"run directory: {store.path}")
+        with Bar(output.stderr_console()) as bar:
+            report = perform(store, bar)
+    return _show(args, store, report)
+
+
+def _interrupt(_number: int, _frame: object) -> None:
+    raise KeyboardInterrupt
+
+
+def _create(args: argparse.Namespace) -> RunStore:
+    from seatrial.cli import output
+    from seatrial.cli.available import parse_drivers, resolve
+    from seatrial.cli.plan import estimate_of
+    from seatrial.config.expand import expand
+    from seatrial.config.load import parse_experiment, read_source
+    from seatrial.drivers import registry
+    from seatrial.run.prepare import create_run
+    from seatrial.units import format_duration
+
+    source = read_source(args.experiment)
+    experiment = _changed(parse_experiment(source, known_drivers=registry.names()), args)
+    wanted = parse_drivers(args.drivers)
+    output.talk("looking for what works here ...")
+    available = resolve(experiment, wanted)
+    for name, why in available.skipped.items():
+        output.talk(f"left out: {name} ({why})")
+    plan = expand(experiment, available.drivers, estimate_ns=estimate_of(experiment))
+    output.talk(
+        f"{len(plan.trials)} trials on {', '.join(plan.drivers)}: "
+        f"about {format_duration(plan.estimated_ns)}"
+    )
+    return create_run(
+        args.out,
+        plan,
+        text=source.text,
+        source=str(args.experiment),
+        skipped=available.skipped,
+        allows_debug_core=args.allow_debug_core,
+    )
+
+
+def _changed(experiment: Experiment, args: argparse.Namespace) -> Experiment:
+    from seatrial.errors import ConfigError
+
+    for name, value, least in (("blocks", args.blocks, 1), ("seed", args.seed, 0)):
+        if value is not None and value < least:
+            raise ConfigError(f"--{name}: {value}; expected {least} or more")
+    return dataclasses.replace(
+        experiment,
+        blocks=experiment.blocks if args.blocks is None else args.blocks,
+        seed=experiment.seed if args.seed is None else args.seed,
+    )
+
+
+def _show(args: argparse.Namespace, store: RunStore, report: RunReport) -> int:
+    from seatrial.analysis.summarise import summarise
+    from seatrial.cli import output
+    from seatrial.errors import ExitCode
+    from seatrial.model.trial import TrialStatus
+
+    summary = summarise(store)
+    if args.json:
+        output.data_json(summary)
+    else:
+        from seatrial.report import terminal
+
+        for part in terminal.render(summary):
+            output.render(part)
+    if not args.no_page:
+        from seatrial.report import page
+
+        path = page.write(summary, store)
+        output.talk(f"page: {os.path.relpath(path)}")
+    if report.was_interrupted:
+        output.talk(f"stopped; go on with: seatrial run --resume {os.path.relpath(store.path)}")
+        return ExitCode.INTERRUPTED
+    failed = report.counts.get(TrialStatus.FAILED, 0)
+    return ExitCode.FINDING if failed else ExitCode.OK
