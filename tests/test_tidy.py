@@ -162,6 +162,20 @@ def test_nobody_sleeps_for_luck() -> None:
     assert found == set(SLEEPERS)
 
 
+def test_only_loadgen_talks_to_the_core() -> None:
+    """The boundary to Rust is crossed in one module, which documents and types it."""
+    found = {
+        path
+        for path in files_with(".py", under="python/seatrial")
+        if re.search(
+            r"^\s*(from seatrial\._core|from seatrial import .*_core|import seatrial\._core)",
+            text_of(path),
+            re.MULTILINE,
+        )
+    }
+    assert found == {"python/seatrial/loadgen.py"}
+
+
 def test_units() -> None:
     """Names end in the units used inside the program: ns, bytes, ratio, rps."""
     offenders = [
