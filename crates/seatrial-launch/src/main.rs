@@ -26,10 +26,14 @@ fn serve(control: i32, descriptors: i32) -> io::Result<()> {
 }
 
 fn parse(arguments: &[String]) -> Option<(i32, i32)> {
-    let [first, control, second, descriptors] = arguments else { return None };
+    let [first, control, second, descriptors] = arguments else {
+        return None;
+    };
     let is_known = first == "--control-fd" && second == "--descriptor-fd";
     let number = |text: &String| text.parse().ok().filter(|number| *number > 2);
-    is_known.then_some((number(control)?, number(descriptors)?)).filter(|(a, b)| a != b)
+    is_known
+        .then_some((number(control)?, number(descriptors)?))
+        .filter(|(a, b)| a != b)
 }
 
 fn complain(text: &str, code: u8) -> ExitCode {

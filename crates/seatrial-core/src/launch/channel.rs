@@ -16,7 +16,7 @@ use crate::control::{ControlError, Decoder, FRAME_BYTES_MAX, Frame, GuestFrame, 
 const LENGTH_FIELD_BYTES: usize = 4;
 
 /// Most bytes taken by one read.
-const READ_BYTES_MAX: usize = 64 << 10;
+const READ_BYTES_MAX: usize = 4 << 10;
 
 /// What a read of the channel brought.
 #[derive(Debug)]
@@ -25,8 +25,11 @@ pub enum Received {
     Frame(GuestFrame),
     /// Nothing more for now.
     Nothing,
-    /// The guest has closed its end.
-    Closed,
+    /// The guest has closed its end, this many bytes into a frame.
+    Closed {
+        /// Zero when it closed between two frames.
+        held_bytes: usize,
+    },
 }
 
 /// Why the channel is of no more use.
@@ -58,13 +61,19 @@ impl Channel {
     #[must_use]
     pub fn new(fd: OwnedFd) -> Self {
         let decoder = Decoder::new();
-        Self { fd, decoder, length: [0; LENGTH_FIELD_BYTES], held_bytes: 0, has_spoken: false }
+        Self {
+            fd,
+            decoder,
+            length: [0; LENGTH_FIELD_BYTES],
+            held_bytes: 0,
+            has_spoken: false,
+        }
     }
 
     /// The next frame, without waiting for it.
     ///
     /// # Errors
-    /// What came is not a frame of a guest, or the stream ended inside one.
+    /// What came is not a frame of a guest.
     pub fn receive(&mut self) -> Result<Received, ChannelError> {
         let mut buffer = [0; READ_BYTES_MAX];
         loop {
@@ -72,8 +81,9 @@ impl Channel {
             let part = match rustix::net::recv(&self.fd, &mut buffer[..wanted], RecvFlags::DONTWAIT)
             {
                 Ok((0, _)) | Err(Errno::CONNRESET) => {
-                    self.decoder.finish()?;
-                    return Ok(Received::Closed);
+                    return Ok(Received::Closed {
+                        held_bytes: self.held_bytes,
+                    });
                 }
                 Ok((length, _)) => &buffer[..length],
                 Err(Errno::AGAIN) => return Ok(Received::Nothing),
@@ -111,7 +121,9 @@ impl Channel {
         }
         // A length out of bounds was refused by the decoder as soon as it was complete.
         let length = usize::try_from(u32::from_le_bytes(self.length)).unwrap_or(FRAME_BYTES_MAX);
-        (LENGTH_FIELD_BYTES + length).saturating_sub(self.held_bytes).max(1)
+        (LENGTH_FIELD_BYTES + length)
+            .saturating_sub(self.held_bytes)
+            .max(1)
     }
 
     fn note(&mut self, part: &[u8]) {

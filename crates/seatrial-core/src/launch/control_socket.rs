@@ -29,7 +29,11 @@ impl ControlSocket {
     /// Takes a connected stream socket.
     #[must_use]
     pub const fn new(fd: OwnedFd) -> Self {
-        Self { fd, received: Vec::new(), unsent: Vec::new() }
+        Self {
+            fd,
+            received: Vec::new(),
+            unsent: Vec::new(),
+        }
     }
 
     /// Takes in what has come; `false` when the peer has gone.

@@ -19,11 +19,17 @@ const ROUND_NS: i64 = 50_000_000;
 
 /// The children of a process, by all of its threads; empty when it has gone.
 fn children_of(pid: i32) -> Vec<i32> {
-    let Ok(tasks) = fs::read_dir(format!("/proc/{pid}/task")) else { return Vec::new() };
+    let Ok(tasks) = fs::read_dir(format!("/proc/{pid}/task")) else {
+        return Vec::new();
+    };
     tasks
         .flatten()
         .filter_map(|task| fs::read_to_string(task.path().join("children")).ok())
-        .flat_map(|list| list.split_whitespace().map(str::to_owned).collect::<Vec<_>>())
+        .flat_map(|list| {
+            list.split_whitespace()
+                .map(str::to_owned)
+                .collect::<Vec<_>>()
+        })
         .filter_map(|number| number.parse().ok())
         .collect()
 }
@@ -62,7 +68,9 @@ pub fn kill_all(deaths: &OwnedFd) -> usize {
 /// Kills one process through a descriptor, so that a number that is reused meanwhile is no risk:
 /// it is looked up as our descendant again after the descriptor is open.
 fn kill(pid: i32) {
-    let Some(number) = Pid::from_raw(pid) else { return };
+    let Some(number) = Pid::from_raw(pid) else {
+        return;
+    };
     if let Ok(pidfd) = pidfd_open(number, PidfdFlags::empty()) {
         let _ = pidfd_send_signal(pidfd, Signal::KILL);
     }
@@ -81,7 +89,10 @@ fn reap_all() -> io::Result<()> {
 
 fn wait_for_news(deaths: &OwnedFd) {
     let mut watched = [PollFd::new(deaths, PollFlags::IN)];
-    let timeout = Timespec { tv_sec: 0, tv_nsec: ROUND_NS };
+    let timeout = Timespec {
+        tv_sec: 0,
+        tv_nsec: ROUND_NS,
+    };
     let _ = poll(&mut watched, Some(&timeout));
     while sys::read_signal(deaths).is_some() {}
 }

@@ -28,7 +28,11 @@ pub fn clone_flags(isolation: &Isolation) -> i32 {
         Namespace::User => libc::CLONE_NEWUSER,
         Namespace::Cgroup => 0,
     };
-    isolation.namespaces.iter().map(flag).fold(0, |all, one| all | one)
+    isolation
+        .namespaces
+        .iter()
+        .map(flag)
+        .fold(0, |all, one| all | one)
 }
 
 /// Says what is wrong with an isolation recipe.
@@ -43,9 +47,17 @@ pub fn validate(isolation: &Isolation) -> Result<(), PlanError> {
         || !isolation.binds.is_empty()
         || !isolation.tmpfs.is_empty();
     let needs = [
-        (mounts, Namespace::Mount, "root, binds, proc, tmpfs and read_only_root"),
+        (
+            mounts,
+            Namespace::Mount,
+            "root, binds, proc, tmpfs and read_only_root",
+        ),
         (isolation.hostname.is_some(), Namespace::Uts, "hostname"),
-        (isolation.uid_map.is_some() || isolation.gid_map.is_some(), Namespace::User, "uid_map"),
+        (
+            isolation.uid_map.is_some() || isolation.gid_map.is_some(),
+            Namespace::User,
+            "uid_map",
+        ),
     ];
     for (is_used, namespace, what) in needs {
         if is_used && !has(namespace) {
@@ -58,7 +70,10 @@ pub fn validate(isolation: &Isolation) -> Result<(), PlanError> {
         return Err(PlanError::invalid("isolation: read_only_root needs a root"));
     }
     let paths = isolation.root.iter().chain(&isolation.tmpfs);
-    let bound = isolation.binds.iter().flat_map(|bind| [&bind.source, &bind.target]);
+    let bound = isolation
+        .binds
+        .iter()
+        .flat_map(|bind| [&bind.source, &bind.target]);
     for path in paths.chain(bound) {
         absolute("isolation", path)?;
     }
@@ -89,7 +104,11 @@ pub fn steps(isolation: &Isolation) -> Result<Vec<Step>, PlanError> {
 fn user_maps(isolation: &Isolation, steps: &mut Vec<Step>) -> Result<(), PlanError> {
     let mut write = |what, path, text: &str| {
         let path = c_string(path)?;
-        steps.push(Step::Write { what, path, bytes: text.as_bytes().to_vec() });
+        steps.push(Step::Write {
+            what,
+            path,
+            bytes: text.as_bytes().to_vec(),
+        });
         Ok::<(), PlanError>(())
     };
     if let Some(map) = &isolation.uid_map {
@@ -107,28 +126,50 @@ fn mounts(isolation: &Isolation, steps: &mut Vec<Step>) -> Result<(), PlanError>
     let inside = |path: &str| c_string(&format!("{root}{path}"));
     if isolation.root.is_some() {
         // pivot_root wants a mount point.
-        steps.push(Step::Bind { source: c_string(root)?, target: c_string(root)? });
+        steps.push(Step::Bind {
+            source: c_string(root)?,
+            target: c_string(root)?,
+        });
         devices(root, steps)?;
     }
     if isolation.proc {
         let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
         let target = inside("/proc")?;
-        steps.push(Step::Mount { kind: c"proc", target, flags, data: c"" });
+        steps.push(Step::Mount {
+            kind: c"proc",
+            target,
+            flags,
+            data: c"",
+        });
     }
     for path in &isolation.tmpfs {
         let flags = MountFlags::NOSUID | MountFlags::NODEV;
         let target = inside(path)?;
-        steps.push(Step::Mount { kind: c"tmpfs", target, flags, data: c"mode=1777" });
+        steps.push(Step::Mount {
+            kind: c"tmpfs",
+            target,
+            flags,
+            data: c"mode=1777",
+        });
     }
     for bind in &isolation.binds {
         let target = inside(&bind.target)?;
-        steps.push(Step::Bind { source: c_string(&bind.source)?, target: target.clone() });
+        steps.push(Step::Bind {
+            source: c_string(&bind.source)?,
+            target: target.clone(),
+        });
         if bind.read_only {
-            steps.push(Step::ReadOnly { target, is_recursive: true });
+            steps.push(Step::ReadOnly {
+                target,
+                is_recursive: true,
+            });
         }
     }
     if isolation.read_only_root {
-        steps.push(Step::ReadOnly { target: c_string(root)?, is_recursive: false });
+        steps.push(Step::ReadOnly {
+            target: c_string(root)?,
+            is_recursive: false,
+        });
     }
     if isolation.root.is_some() {
         steps.push(Step::PivotRoot(c_string(root)?));
@@ -140,7 +181,10 @@ fn devices(root: &str, steps: &mut Vec<Step>) -> Result<(), PlanError> {
     for device in DEVICES {
         let target: CString = c_string(&format!("{root}/dev/{device}"))?;
         if Path::new(&format!("{root}/dev/{device}")).exists() {
-            steps.push(Step::Bind { source: c_string(&format!("/dev/{device}"))?, target });
+            steps.push(Step::Bind {
+                source: c_string(&format!("/dev/{device}"))?,
+                target,
+            });
         }
     }
     Ok(())

@@ -29,13 +29,21 @@ impl Gate {
     /// A closed gate for a number of threads.
     #[must_use]
     pub const fn new(expected: u32) -> Self {
-        Self { expected, arrived: AtomicU32::new(0), is_open: AtomicU32::new(0) }
+        Self {
+            expected,
+            arrived: AtomicU32::new(0),
+            is_open: AtomicU32::new(0),
+        }
     }
 
     /// A gate that keeps nobody.
     #[must_use]
     pub const fn opened() -> Self {
-        Self { expected: 0, arrived: AtomicU32::new(0), is_open: AtomicU32::new(1) }
+        Self {
+            expected: 0,
+            arrived: AtomicU32::new(0),
+            is_open: AtomicU32::new(1),
+        }
     }
 
     /// Waits until all that are expected have come.
@@ -53,7 +61,11 @@ impl Gate {
     /// Lets everybody through.
     pub fn open(&self) {
         self.is_open.store(1, Ordering::SeqCst);
-        let _ = futex::wake(&self.is_open, futex::Flags::PRIVATE, i32::MAX.unsigned_abs());
+        let _ = futex::wake(
+            &self.is_open,
+            futex::Flags::PRIVATE,
+            i32::MAX.unsigned_abs(),
+        );
     }
 
     /// Waits before the gate until it opens.
@@ -117,7 +129,13 @@ impl Pool {
     #[must_use]
     pub fn new(wake: Arc<OwnedFd>) -> Self {
         let (sender, receiver) = channel();
-        Self { workers: Vec::new(), idle: Vec::new(), sender, receiver, wake }
+        Self {
+            workers: Vec::new(),
+            idle: Vec::new(),
+            sender,
+            receiver,
+            wake,
+        }
     }
 
     /// Whether any thread exists.
@@ -147,7 +165,9 @@ impl Pool {
 
     /// Gives a job to a thread; `false` when none is free.
     pub fn submit(&mut self, job: Job) -> bool {
-        let Some(worker) = self.idle.pop() else { return false };
+        let Some(worker) = self.idle.pop() else {
+            return false;
+        };
         self.workers[worker].send(job).is_ok()
     }
 
@@ -168,18 +188,36 @@ struct SpawnerParts {
 
 impl SpawnerParts {
     fn new(worker: usize, reports: &Sender<Report>, wake: &Arc<OwnedFd>) -> Self {
-        Self { worker, reports: reports.clone(), wake: Arc::clone(wake) }
+        Self {
+            worker,
+            reports: reports.clone(),
+            wake: Arc::clone(wake),
+        }
     }
 
     fn run(&mut self, jobs: &Receiver<Job>) {
-        let mut spawner = Spawner::new();
-        while let Ok(Job { key, part, program, slot, gate }) = jobs.recv() {
+        let mut own_spawner = Spawner::new();
+        while let Ok(Job {
+            key,
+            part,
+            program,
+            slot,
+            gate,
+        }) = jobs.recv()
+        {
             gate.pass();
-            let spawned = match &mut spawner {
-                Ok(spawner) => spawner.spawn(program, &slot),
+            let spawned = match &mut own_spawner {
+                Ok(spawner) => spawner.spawn(&program, &slot),
                 Err(error) => Spawned::failed(&format!("stack for the child: {error}")),
             };
-            let report = Report { key, part, spawned, worker: self.worker };
+            // Closes our copies of what the child was given, so that its end becomes visible.
+            drop(program);
+            let report = Report {
+                key,
+                part,
+                spawned,
+                worker: self.worker,
+            };
             if self.reports.send(report).is_err() {
                 return;
             }

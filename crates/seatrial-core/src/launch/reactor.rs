@@ -102,7 +102,13 @@ impl Reactor {
             TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK,
         )?;
         let events = Vec::with_capacity(EVENTS_MAX);
-        let reactor = Self { epoll, timer, alarms: BinaryHeap::new(), armed_at_ns: None, events };
+        let reactor = Self {
+            epoll,
+            timer,
+            alarms: BinaryHeap::new(),
+            armed_at_ns: None,
+            events,
+        };
         reactor.watch(&reactor.timer, Source::Timer)?;
         Ok(reactor)
     }
@@ -112,7 +118,12 @@ impl Reactor {
     /// # Errors
     /// The system refused.
     pub fn watch(&self, fd: impl AsFd, source: Source) -> io::Result<()> {
-        epoll::add(&self.epoll, fd, EventData::new_u64(source.encode()), EventFlags::IN)?;
+        epoll::add(
+            &self.epoll,
+            fd,
+            EventData::new_u64(source.encode()),
+            EventFlags::IN,
+        )?;
         Ok(())
     }
 
@@ -121,7 +132,11 @@ impl Reactor {
     /// # Errors
     /// The system refused.
     pub fn watch_writing(&self, fd: impl AsFd, source: Source, is_wanted: bool) -> io::Result<()> {
-        let flags = if is_wanted { EventFlags::IN | EventFlags::OUT } else { EventFlags::IN };
+        let flags = if is_wanted {
+            EventFlags::IN | EventFlags::OUT
+        } else {
+            EventFlags::IN
+        };
         epoll::modify(&self.epoll, fd, EventData::new_u64(source.encode()), flags)?;
         Ok(())
     }
@@ -167,11 +182,19 @@ impl Reactor {
     /// The system refused.
     pub fn wait(&mut self, sources: &mut Vec<Source>) -> io::Result<u64> {
         self.events.clear();
-        let woken = epoll::wait(&self.epoll, rustix::buffer::spare_capacity(&mut self.events), None);
+        let woken = epoll::wait(
+            &self.epoll,
+            rustix::buffer::spare_capacity(&mut self.events),
+            None,
+        );
         let now_ns = now_ns();
         sources.clear();
         match woken {
-            Ok(_) => sources.extend(self.events.iter().map(|event| Source::decode(event.data.u64()))),
+            Ok(_) => sources.extend(
+                self.events
+                    .iter()
+                    .map(|event| Source::decode(event.data.u64())),
+            ),
             Err(rustix::io::Errno::INTR) => {}
             Err(errno) => return Err(errno.into()),
         }
@@ -196,10 +219,18 @@ impl Reactor {
     /// Sets the timer to an absolute instant; zero disarms it. Either makes it unreadable.
     fn set_timer(&self, at_ns: u64) -> io::Result<()> {
         let part = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
-        let it_value =
-            Timespec { tv_sec: part(at_ns / 1_000_000_000), tv_nsec: part(at_ns % 1_000_000_000) };
-        let it_interval = Timespec { tv_sec: 0, tv_nsec: 0 };
-        let setting = Itimerspec { it_interval, it_value };
+        let it_value = Timespec {
+            tv_sec: part(at_ns / 1_000_000_000),
+            tv_nsec: part(at_ns % 1_000_000_000),
+        };
+        let it_interval = Timespec {
+            tv_sec: 0,
+            tv_nsec: 0,
+        };
+        let setting = Itimerspec {
+            it_interval,
+            it_value,
+        };
         timerfd_settime(&self.timer, TimerfdTimerFlags::ABSTIME, &setting)?;
         Ok(())
     }

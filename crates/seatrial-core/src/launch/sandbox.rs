@@ -1,22 +1,20 @@
 //! One sandbox from its plan to its end: a state machine that is told what happened and when.
 
+mod talk;
+
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
 use rustix::process::{Pid, Signal};
 
-use super::channel::{Channel, ChannelError, Received};
+use super::channel::Channel;
 use super::plan::{
     CLEAN_UP_NS, Outcome, REAP_NS, Readiness, STDERR_TAIL_BYTES_MAX, StartPlan, StartResult,
     StopHow, StopResult, WaitFor,
 };
 use super::reactor::{Alarm, Reactor, Source};
 use super::sys::{self, Ended, PidfdSlot, Spawned};
-use crate::control::{GuestFrame, HostFrame};
-
-/// What a `PING` carries: as much as a small remote call.
-const PING_PAYLOAD: [u8; 64] = *b"seatrial ping: these sixty-four bytes come back as they were....";
 
 /// Where a direct child is in its life.
 #[derive(Debug)]
@@ -40,6 +38,28 @@ enum CleanUp {
     Starting,
     /// It runs.
     Running { pid: i32, pidfd: OwnedFd },
+}
+
+/// What is decided about a start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Verdict {
+    /// Nothing yet.
+    Open,
+    /// The goal was reached.
+    Reached,
+    /// It was not and will not be.
+    Failed,
+}
+
+/// Whether and how a sandbox is being brought to its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ending {
+    /// It is not.
+    None,
+    /// It was asked.
+    Requested,
+    /// It was killed.
+    Killed,
 }
 
 /// How the batch treats its sandboxes.
@@ -67,11 +87,8 @@ pub struct Sandbox {
     slot: Arc<PidfdSlot>,
     process: Process,
     clean_up: CleanUp,
-    is_goal_reached: bool,
-    is_failed: bool,
-    is_stopping: bool,
-    is_killed: bool,
-    has_greeted: bool,
+    verdict: Verdict,
+    ending: Ending,
     /// Whether the plan asked for a channel; ours may be closed by now.
     has_channel: bool,
     /// Everything known about the start.
@@ -109,12 +126,12 @@ impl Sandbox {
             slot: Arc::new(PidfdSlot::new()),
             process: Process::Starting,
             clean_up: CleanUp::None,
-            is_goal_reached: false,
-            is_failed: false,
-            is_stopping: false,
-            is_killed: false,
-            has_greeted: false,
-            result: StartResult { id: plan.id, ..StartResult::default() },
+            verdict: Verdict::Open,
+            ending: Ending::None,
+            result: StartResult {
+                id: plan.id,
+                ..StartResult::default()
+            },
         })
     }
 
@@ -130,7 +147,9 @@ impl Sandbox {
         match self.process {
             Process::Starting => false,
             Process::Running { .. } => {
-                self.terms.is_held && self.is_goal_reached && !self.is_stopping && !self.is_killed
+                self.terms.is_held
+                    && self.verdict == Verdict::Reached
+                    && self.ending == Ending::None
             }
             Process::Gone => matches!(self.clean_up, CleanUp::None),
         }
@@ -145,14 +164,21 @@ impl Sandbox {
     /// Whether nothing is left to be stopped, asked for or reported.
     #[must_use]
     pub fn is_over(&self) -> bool {
-        !self.terms.is_held || self.is_failed
+        !self.terms.is_held || self.verdict == Verdict::Failed
     }
 
     /// The processes that only this sandbox may reap.
     pub fn pids(&self) -> impl Iterator<Item = i32> {
-        let own = if let Process::Running { pid, .. } = self.process { Some(pid) } else { None };
-        let clean_up =
-            if let CleanUp::Running { pid, .. } = self.clean_up { Some(pid) } else { None };
+        let own = if let Process::Running { pid, .. } = self.process {
+            Some(pid)
+        } else {
+            None
+        };
+        let clean_up = if let CleanUp::Running { pid, .. } = self.clean_up {
+            Some(pid)
+        } else {
+            None
+        };
         own.into_iter().chain(clean_up)
     }
 
@@ -165,7 +191,10 @@ impl Sandbox {
 
     /// The command that cleans up and its environment, once it is time to run it.
     pub fn take_clean_up(&mut self) -> Option<(Vec<String>, Vec<String>)> {
-        if !matches!((&self.process, &self.clean_up), (Process::Gone, CleanUp::Wanted)) {
+        if !matches!(
+            (&self.process, &self.clean_up),
+            (Process::Gone, CleanUp::Wanted)
+        ) {
             return None;
         }
         self.clean_up = CleanUp::Starting;
@@ -173,7 +202,7 @@ impl Sandbox {
     }
 
     /// The plan could not be prepared.
-    pub fn on_refused(&mut self, why: String) {
+    pub fn on_refused(&mut self, why: &str) {
         self.fail(Outcome::SpawnFailed, why);
         self.process = Process::Gone;
     }
@@ -190,7 +219,7 @@ impl Sandbox {
                 self.result.pid = failure.pid;
                 self.result.exit_code = failure.pid.map(|_| 127);
                 self.result.accepted_at_ns = None;
-                self.fail(Outcome::SpawnFailed, failure.text);
+                self.fail(Outcome::SpawnFailed, &failure.text);
                 self.process = Process::Gone;
                 self.clean_up = CleanUp::None;
                 self.close();
@@ -198,52 +227,23 @@ impl Sandbox {
             Ok((pid, pidfd)) => {
                 self.result.pid = Some(pid);
                 reactor.watch(&pidfd, Source::Exit(self.key))?;
-                if self.is_killed {
+                if self.ending == Ending::Killed {
                     kill_group(pid, &pidfd);
                 }
                 self.process = Process::Running { pid, pidfd };
                 if !self.has_channel && self.terms.is_held {
-                    self.is_goal_reached = true;
+                    self.verdict = Verdict::Reached;
                 }
             }
         }
         Ok(())
     }
 
-    /// The channel can be read: takes one frame. What came behind it wakes the loop again and
-    /// gets an instant of its own, which therefore is never before that of its cause.
-    ///
-    /// # Errors
-    /// The system refused to set a timer.
-    pub fn on_channel(&mut self, now_ns: u64, reactor: &mut Reactor) -> io::Result<()> {
-        self.receive(now_ns, reactor).map(drop)
-    }
-
-    /// Takes one frame from the channel; `false` when there is nothing more to be taken.
-    fn receive(&mut self, now_ns: u64, reactor: &mut Reactor) -> io::Result<bool> {
-        if self.is_goal_reached || self.is_failed {
-            return Ok(false);
-        }
-        let Some(channel) = &mut self.channel else { return Ok(false) };
-        let received = channel.receive();
-        if channel.has_spoken {
-            self.result.first_byte_at_ns.get_or_insert(now_ns);
-        }
-        match received {
-            Ok(Received::Frame(frame)) => self.on_frame(frame, now_ns, reactor)?,
-            Ok(Received::Nothing) => return Ok(false),
-            Ok(Received::Closed) => {
-                reactor.forget(&*channel);
-                return Ok(false);
-            }
-            Err(error) => self.on_nonsense(&error.to_string(), now_ns, reactor)?,
-        }
-        Ok(true)
-    }
-
     /// Output was captured.
     pub fn on_output(&mut self) {
-        let (Some(fd), Some(tail)) = (&self.output, &mut self.tail) else { return };
+        let (Some(fd), Some(tail)) = (&self.output, &mut self.tail) else {
+            return;
+        };
         let mut buffer = [0; 16 << 10];
         // Bounded by what fits into a pipe, so that a chatterer cannot keep us here.
         for _ in 0..8 {
@@ -267,8 +267,12 @@ impl Sandbox {
     /// # Errors
     /// The system refused to set a timer.
     pub fn on_exit(&mut self, now_ns: u64, reactor: &mut Reactor) -> io::Result<()> {
-        let Process::Running { pid, .. } = self.process else { return Ok(()) };
-        let Some(ended) = sys::reap(pid).unwrap_or(Some(Ended::UNKNOWN)) else { return Ok(()) };
+        let Process::Running { pid, .. } = self.process else {
+            return Ok(());
+        };
+        let Some(ended) = sys::reap(pid).unwrap_or(Some(Ended::UNKNOWN)) else {
+            return Ok(());
+        };
         self.process = Process::Gone;
         // What it had said before its end counts.
         while self.receive(now_ns, reactor)? {}
@@ -279,12 +283,15 @@ impl Sandbox {
         self.result.user_ns = ended.usage.map(|usage| usage.user_ns);
         self.result.system_ns = ended.usage.map(|usage| usage.system_ns);
         self.result.max_rss_bytes = ended.usage.map(|usage| usage.max_rss_bytes);
-        if !self.has_channel && !self.is_failed && ended.exit_code == Some(0) {
-            self.is_goal_reached = true;
+        if !self.has_channel && self.verdict != Verdict::Failed && ended.exit_code == Some(0) {
+            self.verdict = Verdict::Reached;
         }
-        if !self.is_goal_reached {
+        if self.verdict != Verdict::Reached {
             let how = describe_end(ended);
-            self.fail(Outcome::ExitedEarly, format!("{how} before {}", self.goal()));
+            self.fail(
+                Outcome::ExitedEarly,
+                &format!("{how} before {}", self.goal()),
+            );
         }
         self.close();
         Ok(())
@@ -296,14 +303,14 @@ impl Sandbox {
     /// The system refused to set the next one.
     pub fn on_alarm(&mut self, alarm: Alarm, now_ns: u64, reactor: &mut Reactor) -> io::Result<()> {
         match alarm {
-            Alarm::Deadline if self.is_alive() && !self.is_goal_reached && !self.is_failed => {
+            Alarm::Deadline if self.is_alive() && self.verdict == Verdict::Open => {
                 self.result.censored = true;
                 let waited_ns = now_ns.saturating_sub(self.result.due_at_ns);
                 let why = format!("no {} within {waited_ns} ns", self.goal());
-                self.fail(Outcome::TimedOut, why);
+                self.fail(Outcome::TimedOut, &why);
                 self.kill(now_ns, reactor)
             }
-            Alarm::Grace if self.is_alive() && !self.is_killed => {
+            Alarm::Grace if self.is_alive() && self.ending != Ending::Killed => {
                 self.note_error("did not obey STOP in time and was killed");
                 self.kill(now_ns, reactor)
             }
@@ -327,12 +334,7 @@ impl Sandbox {
     ///
     /// # Errors
     /// The system refused to set a timer.
-    pub fn stop(
-        &mut self,
-        how: StopHow,
-        grace_ns: u64,
-        reactor: &mut Reactor,
-    ) -> io::Result<()> {
+    pub fn stop(&mut self, how: StopHow, grace_ns: u64, reactor: &mut Reactor) -> io::Result<()> {
         self.terms.is_held = false;
         self.terms.stop_grace_ns = grace_ns;
         self.result.error = None;
@@ -377,7 +379,9 @@ impl Sandbox {
 
     /// The `kill_argv` has ended.
     pub fn on_clean_up_exit(&mut self) {
-        let CleanUp::Running { pid, .. } = self.clean_up else { return };
+        let CleanUp::Running { pid, .. } = self.clean_up else {
+            return;
+        };
         match sys::reap(pid) {
             Ok(None) => return,
             Ok(Some(ended)) if ended.exit_code != Some(0) => {
@@ -424,97 +428,8 @@ impl Sandbox {
         }
     }
 
-    fn on_frame(
-        &mut self,
-        frame: GuestFrame,
-        now_ns: u64,
-        reactor: &mut Reactor,
-    ) -> io::Result<()> {
-        match frame {
-            GuestFrame::Hello(hello) if !self.has_greeted => {
-                self.has_greeted = true;
-                self.result.guest_first_instruction_mono_ns = Some(hello.first_instruction_mono_ns);
-                self.result.guest_hello_mono_ns = Some(hello.hello_mono_ns);
-                match (self.terms.wait_for, self.ready) {
-                    (WaitFor::Hello, _) => self.reach_goal(reactor),
-                    (WaitFor::Reply, Readiness::Hello) => self.ping(),
-                    _ => Ok(()),
-                }
-            }
-            GuestFrame::Ready(ready) if self.has_greeted && self.result.ready_at_ns.is_none() => {
-                self.result.ready_at_ns = Some(now_ns);
-                self.result.guest_ready_mono_ns = Some(ready.ready_mono_ns);
-                match (self.terms.wait_for, self.ready) {
-                    (WaitFor::Ready, _) => self.reach_goal(reactor),
-                    (WaitFor::Reply, Readiness::Ready) => self.ping(),
-                    _ => Ok(()),
-                }
-            }
-            GuestFrame::Pong(payload) if self.result.ping_sent_at_ns.is_some() => {
-                if payload != PING_PAYLOAD {
-                    let why = "PONG with another payload than the PING";
-                    return self.on_nonsense(why, now_ns, reactor);
-                }
-                self.result.first_reply_at_ns = Some(now_ns);
-                self.reach_goal(reactor)
-            }
-            GuestFrame::Error(report) => {
-                // It ends now; its exit, or the deadline, decides what this start was.
-                self.note_error(&format!("guest: {}: {}", report.code, report.message));
-                Ok(())
-            }
-            other => {
-                let why = format!("{} frame out of turn", name_of(&other));
-                self.on_nonsense(&why, now_ns, reactor)
-            }
-        }
-    }
-
-    fn on_nonsense(&mut self, why: &str, now_ns: u64, reactor: &mut Reactor) -> io::Result<()> {
-        self.fail(Outcome::ProtocolError, why.to_owned());
-        self.kill(now_ns, reactor)
-    }
-
-    fn ping(&mut self) -> io::Result<()> {
-        let frame = HostFrame::Ping(PING_PAYLOAD.to_vec());
-        let Some(channel) = &self.channel else { return Ok(()) };
-        let now_ns = sys::now_ns();
-        match channel.send(&frame) {
-            Ok(()) => self.result.ping_sent_at_ns = Some(now_ns),
-            // Its exit follows, or else the deadline.
-            Err(error) => self.note_error(&format!("PING could not be sent: {error}")),
-        }
-        Ok(())
-    }
-
-    fn reach_goal(&mut self, reactor: &mut Reactor) -> io::Result<()> {
-        self.is_goal_reached = true;
-        if let Some(channel) = &self.channel {
-            reactor.forget(channel);
-        }
-        if self.terms.is_held { Ok(()) } else { self.request_stop(reactor) }
-    }
-
-    fn request_stop(&mut self, reactor: &mut Reactor) -> io::Result<()> {
-        self.is_stopping = true;
-        let now_ns = sys::now_ns();
-        let sent = match (&self.channel, &self.process) {
-            (Some(channel), _) => channel.send(&HostFrame::Stop),
-            (None, Process::Running { pidfd, .. }) => {
-                rustix::process::pidfd_send_signal(pidfd, Signal::TERM)
-                    .map_err(|errno| ChannelError::System(errno.into()))
-            }
-            _ => Ok(()),
-        };
-        // When it cannot be sent, the guest is ending by itself.
-        if sent.is_ok() {
-            self.result.stop_requested_at_ns = Some(now_ns);
-        }
-        reactor.set_alarm(now_ns.saturating_add(self.terms.stop_grace_ns), self.key, Alarm::Grace)
-    }
-
     fn kill(&mut self, now_ns: u64, reactor: &mut Reactor) -> io::Result<()> {
-        self.is_killed = true;
+        self.ending = Ending::Killed;
         if self.kill_argv.is_some() {
             self.clean_up = CleanUp::Wanted;
         }
@@ -527,11 +442,11 @@ impl Sandbox {
         self.channel = None;
     }
 
-    fn fail(&mut self, outcome: Outcome, why: String) {
-        if !self.is_failed && !self.is_goal_reached {
-            self.is_failed = true;
+    fn fail(&mut self, outcome: Outcome, why: &str) {
+        if self.verdict == Verdict::Open {
+            self.verdict = Verdict::Failed;
             self.result.outcome = outcome;
-            self.note_error(&why);
+            self.note_error(why);
         }
     }
 
@@ -555,7 +470,9 @@ impl Sandbox {
     }
 
     fn tail_text(&self) -> Option<String> {
-        self.tail.as_ref().map(|bytes| String::from_utf8_lossy(bytes).into_owned())
+        self.tail
+            .as_ref()
+            .map(|bytes| String::from_utf8_lossy(bytes).into_owned())
     }
 }
 
@@ -574,15 +491,5 @@ fn describe_end(ended: Ended) -> String {
         (Some(code), _) => format!("exited with status {code}"),
         (None, Some(signal)) => format!("was ended by signal {signal}"),
         (None, None) => "ended in a way that is not known".to_owned(),
-    }
-}
-
-const fn name_of(frame: &GuestFrame) -> &'static str {
-    match frame {
-        GuestFrame::Hello(_) => "HELLO",
-        GuestFrame::Ready(_) => "READY",
-        GuestFrame::Pong(_) => "PONG",
-        GuestFrame::Result(_) => "RESULT",
-        GuestFrame::Error(_) => "ERROR",
     }
 }

@@ -1,0 +1,200 @@
+//! The launcher's side of a start: `clone`, and what became of it.
+
+use std::ffi::{c_int, c_void};
+use std::io;
+use std::os::fd::{BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::ptr;
+use std::sync::atomic::{AtomicI32, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+use rustix::process::Signal;
+
+use super::now_ns;
+use super::program::{AT_CLONE, Program, child_main, encode_failure};
+use super::signal::block_all_signals;
+use super::wait::wait4;
+
+/// Enough for the deepest path of the child below: it calls nothing that needs more than a page.
+const CHILD_STACK_BYTES: usize = 64 << 10;
+
+/// Why a child did not come to run its program.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SpawnFailure {
+    /// The failed step and the system's reason: `pivot_root: Invalid argument (22)`.
+    pub text: String,
+    /// The child's number, if it came to life.
+    pub pid: Option<i32>,
+}
+
+/// Where the kernel puts the descriptor of a child that is being started.
+///
+/// Another thread can kill the child through it, also while it hangs before `execve`.
+#[derive(Debug)]
+pub struct PidfdSlot {
+    /// The descriptor; negative while there is none, or none any more.
+    number: AtomicI32,
+    /// Held while the descriptor is used or given up.
+    guard: Mutex<()>,
+}
+
+impl PidfdSlot {
+    /// A slot for one start.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self {
+            number: AtomicI32::new(-1),
+            guard: Mutex::new(()),
+        }
+    }
+
+    /// Kills the child if it exists and its start is not concluded.
+    pub fn kill(&self) {
+        let _guard = self.guard.lock().unwrap_or_else(PoisonError::into_inner);
+        let number = self.number.load(Ordering::SeqCst);
+        if number >= 0 {
+            // SAFETY: the spawner closes the descriptor only after it has, under the same guard,
+            // taken it out of the slot.
+            let fd = unsafe { BorrowedFd::borrow_raw(number) };
+            // It may have ended by itself.
+            let _ = rustix::process::pidfd_send_signal(fd, Signal::KILL);
+        }
+    }
+
+    fn take(&self) -> RawFd {
+        let _guard = self.guard.lock().unwrap_or_else(PoisonError::into_inner);
+        self.number.swap(-1, Ordering::SeqCst)
+    }
+}
+
+impl Default for PidfdSlot {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// What [`Spawner::spawn`] saw.
+#[derive(Debug)]
+pub struct Spawned {
+    /// Immediately before `clone`.
+    pub invoked_at_ns: u64,
+    /// Immediately after it returned.
+    pub accepted_at_ns: u64,
+    /// The child and a descriptor for it, or why there is none.
+    pub child: Result<(i32, OwnedFd), SpawnFailure>,
+}
+
+impl Spawned {
+    /// A start that did not come as far as `clone`.
+    #[must_use]
+    pub fn failed(text: &str) -> Self {
+        let now_ns = now_ns();
+        let failure = SpawnFailure {
+            text: text.to_owned(),
+            pid: None,
+        };
+        Self {
+            invoked_at_ns: now_ns,
+            accepted_at_ns: now_ns,
+            child: Err(failure),
+        }
+    }
+}
+
+/// Makes children from the thread that created it.
+///
+/// The thread must live as long as its children: they are killed when it ends, which is what
+/// makes them die with the launcher.
+#[derive(Debug)]
+pub struct Spawner {
+    stack: *mut c_void,
+}
+
+impl Spawner {
+    /// Blocks all signals in this thread and maps a stack for its children.
+    ///
+    /// # Errors
+    /// There is no memory for the stack.
+    pub fn new() -> io::Result<Self> {
+        block_all_signals()?;
+        // SAFETY: a new anonymous mapping touches nothing that exists.
+        let stack = unsafe {
+            libc::mmap(
+                ptr::null_mut(),
+                CHILD_STACK_BYTES,
+                libc::PROT_READ | libc::PROT_WRITE,
+                libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_STACK,
+                -1,
+                0,
+            )
+        };
+        if stack == libc::MAP_FAILED {
+            return Err(io::Error::last_os_error());
+        }
+        Ok(Self { stack })
+    }
+
+    /// Starts a program.
+    #[must_use]
+    pub fn spawn(&mut self, program: &Program, slot: &PidfdSlot) -> Spawned {
+        let flags = libc::CLONE_VM
+            | libc::CLONE_VFORK
+            | libc::CLONE_PIDFD
+            | libc::CLONE_FILES
+            | libc::SIGCHLD
+            | program.clone_flags;
+        let argument = ptr::from_ref(program).cast_mut().cast::<c_void>();
+        // SAFETY: the result is one past the mapping, page-aligned.
+        let stack_top = unsafe { self.stack.byte_add(CHILD_STACK_BYTES) };
+        let invoked_at_ns = now_ns();
+        // SAFETY: CLONE_VFORK keeps this thread, and with it the borrows of `program` and the slot,
+        // in place until the child has left this memory by `execve` or `_exit`; all signals are
+        // blocked, so no handler runs on the child's stack.
+        let pid =
+            unsafe { libc::clone(child_main, stack_top, flags, argument, slot.number.as_ptr()) };
+        let accepted_at_ns = now_ns();
+        let child = conclude(program, pid, slot);
+        Spawned {
+            invoked_at_ns,
+            accepted_at_ns,
+            child,
+        }
+    }
+}
+
+/// Finds out what became of a `clone`.
+fn conclude(
+    program: &Program,
+    pid: c_int,
+    slot: &PidfdSlot,
+) -> Result<(i32, OwnedFd), SpawnFailure> {
+    if pid < 0 {
+        let errno = io::Error::last_os_error().raw_os_error().unwrap_or(0);
+        let text = program.describe_failure(encode_failure(AT_CLONE, errno));
+        return Err(SpawnFailure { text, pid: None });
+    }
+    // SAFETY: the kernel made this descriptor for us in the `clone` that succeeded, and nobody
+    // uses it any more now that it is out of the slot.
+    let pidfd = unsafe { OwnedFd::from_raw_fd(slot.take()) };
+    let failure = program.failure.load(Ordering::SeqCst);
+    if failure != 0 {
+        // It has left with EXIT_SPAWN_FAILED or is about to: reap it, nobody else will.
+        let _ = wait4(pid, 0);
+        return Err(SpawnFailure {
+            text: program.describe_failure(failure),
+            pid: Some(pid),
+        });
+    }
+    // A number in the upper range is not copied into later children; the lower one is as good
+    // when there is no room.
+    Ok((
+        pid,
+        rustix::io::fcntl_dupfd_cloexec(&pidfd, program.high_fd_base).unwrap_or(pidfd),
+    ))
+}
+
+impl Drop for Spawner {
+    fn drop(&mut self) {
+        // SAFETY: the mapping is ours and no child runs on it: `spawn` has returned.
+        unsafe { libc::munmap(self.stack, CHILD_STACK_BYTES) };
+    }
+}
