@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import signal
 import sys
@@ -226,6 +227,20 @@ def test_plan_tells_what_it_was_made_of() -> None:
     plan = fake_request(seed=2**64 - 1).to_plan()
     assert (plan.target, plan.seed, plan.rate_rps) == ("fake://", 2**64 - 1, 100.0)
     assert (plan.demand, plan.measure_ns, plan.arrival) == ("constant:1ms", SECOND_NS, "fixed")
+
+
+def test_settings_are_named_and_complete() -> None:
+    """The core's own constructor takes the documented names only, and all of them."""
+    settings = dataclasses.asdict(fake_request(wait="block"))
+    kind = type(fake_request().to_plan())
+    assert kind(**settings).wait == "block"
+    with pytest.raises(TypeError, match="unexpected keyword argument 'speed'"):
+        kind(**settings, speed=1)
+    del settings["seed"]
+    with pytest.raises(TypeError, match="missing required keyword argument 'seed'"):
+        kind(**settings)
+    with pytest.raises(TypeError):
+        kind(**settings, seed="one")
 
 
 def test_injected_service_time_is_recovered() -> None:

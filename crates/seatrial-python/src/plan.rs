@@ -1,6 +1,8 @@
 //! `LoadPlan`: the settings of a load, as Python values, checked when it is made.
 
+use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
+use pyo3::types::PyDict;
 use seatrial_core::arrival::{ArrivalLaw, ArrivalSequence, DemandLaw};
 use seatrial_core::engine::LoadPlan;
 use seatrial_core::engine::plan::{Loop, ProtocolKind, parse_operation};
@@ -11,21 +13,85 @@ use seatrial_core::units::{Nanos, RatePerSecond};
 
 use crate::error::to_python;
 
+/// The settings as Python gives them; whole numbers wide enough that the core sees what is wrong.
+#[derive(FromPyObject)]
+#[pyo3(from_item_all)]
+struct Settings {
+    target: String,
+    protocol: String,
+    operation: String,
+    payload_bytes: i128,
+    demand: String,
+    arrival: String,
+    #[pyo3(default)]
+    rate_rps: Option<f64>,
+    connections: i128,
+    threads: i128,
+    depth: i128,
+    warm_up_ns: i128,
+    measure_ns: i128,
+    drain_ns: i128,
+    request_timeout_ns: i128,
+    requests_max: i128,
+    records_max: i128,
+    seed: i128,
+    wait: String,
+}
+
+/// Names of the settings, and whether each has to be given.
+const NAMES: [(&str, bool); 18] = [
+    ("target", true),
+    ("protocol", true),
+    ("operation", true),
+    ("payload_bytes", true),
+    ("demand", true),
+    ("arrival", true),
+    ("rate_rps", false),
+    ("connections", true),
+    ("threads", true),
+    ("depth", true),
+    ("warm_up_ns", true),
+    ("measure_ns", true),
+    ("drain_ns", true),
+    ("request_timeout_ns", true),
+    ("requests_max", true),
+    ("records_max", true),
+    ("seed", true),
+    ("wait", true),
+];
+
+impl Settings {
+    fn to_core(&self) -> Result<LoadPlan, CoreError> {
+        let plan = LoadPlan {
+            target: Target::parse(&self.target)?,
+            target_text: self.target.clone(),
+            protocol: ProtocolKind::parse(&self.protocol)?,
+            operation: parse_operation(&self.operation)?,
+            payload_bytes: whole("payload_bytes", self.payload_bytes)?,
+            demand: DemandLaw::parse(&self.demand)?,
+            arrival: Loop::parse(&self.arrival, self.rate_rps)?,
+            connections: whole("connections", self.connections)?,
+            threads: whole("threads", self.threads)?,
+            depth: whole("depth", self.depth)?,
+            warm_up: Nanos::new(whole("warm_up_ns", self.warm_up_ns)?),
+            measure: Nanos::new(whole("measure_ns", self.measure_ns)?),
+            drain: Nanos::new(whole("drain_ns", self.drain_ns)?),
+            request_timeout: Nanos::new(whole("request_timeout_ns", self.request_timeout_ns)?),
+            requests_max: whole("requests_max", self.requests_max)?,
+            records_max: whole("records_max", self.records_max)?,
+            seed: whole("seed", self.seed)?,
+            wait: WaitMode::parse(&self.wait)?,
+        };
+        plan.validate()?;
+        Ok(plan)
+    }
+}
+
 /// One load: where, what, how much, how long, and the bounds.
 #[pyclass(frozen, name = "LoadPlan", module = "seatrial._core")]
 pub struct PyLoadPlan {
     core: LoadPlan,
-    written: Written,
-}
-
-/// What the user wrote where the core keeps something else.
-struct Written {
-    protocol: String,
-    operation: String,
-    demand: String,
-    arrival: String,
-    rate_rps: Option<f64>,
-    wait: String,
+    written: Settings,
 }
 
 impl PyLoadPlan {
@@ -38,64 +104,18 @@ impl PyLoadPlan {
 #[pymethods]
 impl PyLoadPlan {
     #[new]
-    #[pyo3(signature = (*, target, protocol, operation, payload_bytes, demand, arrival,
-        rate_rps=None, connections, threads, depth, warm_up_ns, measure_ns, drain_ns,
-        request_timeout_ns, requests_max, records_max, seed, wait))]
-    #[allow(clippy::too_many_arguments)] // keyword-only in Python, one for each setting
-    #[allow(clippy::similar_names)] // requests_max and records_max are the names of the contract
-    fn new(
-        target: &str,
-        protocol: String,
-        operation: String,
-        payload_bytes: i128,
-        demand: String,
-        arrival: String,
-        rate_rps: Option<f64>,
-        connections: i128,
-        threads: i128,
-        depth: i128,
-        warm_up_ns: i128,
-        measure_ns: i128,
-        drain_ns: i128,
-        request_timeout_ns: i128,
-        requests_max: i128,
-        records_max: i128,
-        seed: i128,
-        wait: String,
-    ) -> PyResult<Self> {
-        let build = || -> Result<LoadPlan, CoreError> {
-            let plan = LoadPlan {
-                target: Target::parse(target)?,
-                target_text: target.to_owned(),
-                protocol: ProtocolKind::parse(&protocol)?,
-                operation: parse_operation(&operation)?,
-                payload_bytes: whole("payload_bytes", payload_bytes)?,
-                demand: DemandLaw::parse(&demand)?,
-                arrival: Loop::parse(&arrival, rate_rps)?,
-                connections: whole("connections", connections)?,
-                threads: whole("threads", threads)?,
-                depth: whole("depth", depth)?,
-                warm_up: Nanos::new(whole("warm_up_ns", warm_up_ns)?),
-                measure: Nanos::new(whole("measure_ns", measure_ns)?),
-                drain: Nanos::new(whole("drain_ns", drain_ns)?),
-                request_timeout: Nanos::new(whole("request_timeout_ns", request_timeout_ns)?),
-                requests_max: whole("requests_max", requests_max)?,
-                records_max: whole("records_max", records_max)?,
-                seed: whole("seed", seed)?,
-                wait: WaitMode::parse(&wait)?,
-            };
-            plan.validate()?;
-            Ok(plan)
-        };
-        let core = build().map_err(to_python)?;
-        let written = Written {
-            protocol,
-            operation,
-            demand,
-            arrival,
-            rate_rps,
-            wait,
-        };
+    #[pyo3(
+        signature = (**settings),
+        text_signature = "(*, target, protocol, operation, payload_bytes, demand, arrival, \
+            rate_rps=None, connections, threads, depth, warm_up_ns, measure_ns, drain_ns, \
+            request_timeout_ns, requests_max, records_max, seed, wait)"
+    )]
+    fn new(py: Python<'_>, settings: Option<&Bound<'_, PyDict>>) -> PyResult<Self> {
+        let empty = PyDict::new(py);
+        let settings = settings.unwrap_or(&empty);
+        check_names(settings)?;
+        let written: Settings = settings.extract()?;
+        let core = written.to_core().map_err(to_python)?;
         Ok(Self { core, written })
     }
 
@@ -195,6 +215,24 @@ impl PyLoadPlan {
             self.core.target_text, self.written.arrival, self.core.connections
         )
     }
+}
+
+/// Fails like Python does for a keyword argument that is missing or not known.
+fn check_names(settings: &Bound<'_, PyDict>) -> PyResult<()> {
+    for key in settings.keys() {
+        let key: String = key.extract()?;
+        if !NAMES.iter().any(|(name, _)| *name == key) {
+            let message = format!("LoadPlan() got an unexpected keyword argument '{key}'");
+            return Err(PyTypeError::new_err(message));
+        }
+    }
+    for (name, is_needed) in NAMES {
+        if is_needed && !settings.contains(name)? {
+            let message = format!("LoadPlan() missing required keyword argument '{name}'");
+            return Err(PyTypeError::new_err(message));
+        }
+    }
+    Ok(())
 }
 
 /// A setting as the type that the core wants.

@@ -52,10 +52,30 @@ pub fn run_load(plan: &LoadPlan, stop: &Arc<StopSignal>) -> Result<LoadResult, C
     LoadResult::merge(members, plan.warm_up).ok_or(CoreError::ThreadPanicked)
 }
 
+/// One thread's part of a run.
+#[derive(Clone, Copy)]
+struct Job<'a> {
+    plan: &'a LoadPlan,
+    share: Share,
+    line: &'a StartLine,
+    stop: &'a Arc<StopSignal>,
+}
+
+impl Job<'_> {
+    fn connections(&self) -> usize {
+        usize::try_from(self.share.portion_of(self.plan.connections.into())).unwrap_or(usize::MAX)
+    }
+
+    fn records_max(&self) -> usize {
+        let total = self.plan.records_max.min(self.plan.requests_max);
+        usize::try_from(self.share.portion_of(total)).unwrap_or(usize::MAX)
+    }
+}
+
 fn run_fake(
     plan: &LoadPlan,
     model: &FakeModel,
-    stop: &StopSignal,
+    stop: &Arc<StopSignal>,
 ) -> Result<Vec<MemberResult>, CoreError> {
     let clock = VirtualClock::default();
     let connections = plan.connections as usize;
@@ -65,8 +85,13 @@ fn run_fake(
         members: 1,
     };
     let line = StartLine::new(1, Nanos::ZERO);
-    let result = run_member(plan, share, transport, clock, &line, stop)?;
-    Ok(result.into_iter().collect())
+    let job = Job {
+        plan,
+        share,
+        line: &line,
+        stop,
+    };
+    Ok(run_member(job, transport, clock)?.into_iter().collect())
 }
 
 fn run_threads(
@@ -82,8 +107,13 @@ fn run_threads(
                     member,
                     members: plan.threads,
                 };
-                let line = &line;
-                scope.spawn(move || run_thread(plan, target, share, line, stop))
+                let job = Job {
+                    plan,
+                    share,
+                    line: &line,
+                    stop,
+                };
+                scope.spawn(move || run_thread(job, target))
             })
             .collect();
         threads
@@ -95,93 +125,65 @@ fn run_threads(
     Ok(results?.into_iter().flatten().collect())
 }
 
-fn run_thread(
-    plan: &LoadPlan,
-    target: &SocketTarget,
-    share: Share,
-    line: &StartLine,
-    stop: &Arc<StopSignal>,
-) -> Result<Option<MemberResult>, CoreError> {
-    let _guard = line.guard();
+fn run_thread(job: Job<'_>, target: &SocketTarget) -> Result<Option<MemberResult>, CoreError> {
+    let _guard = job.line.guard();
     Pacer::sharpen_thread_timers()?;
-    let payload_bytes = plan.payload_bytes as usize;
-    match plan.protocol {
-        ProtocolKind::Echo => run_socket(plan, target, Echo::new(payload_bytes), share, line, stop),
-        ProtocolKind::Rpc => {
-            let rpc = Rpc::new(plan.operation, payload_bytes);
-            run_socket(plan, target, rpc, share, line, stop)
-        }
+    let payload_bytes = job.plan.payload_bytes as usize;
+    match job.plan.protocol {
+        ProtocolKind::Echo => run_socket(job, target, Echo::new(payload_bytes)),
+        ProtocolKind::Rpc => run_socket(job, target, Rpc::new(job.plan.operation, payload_bytes)),
     }
 }
 
 fn run_socket<P: Protocol>(
-    plan: &LoadPlan,
+    job: Job<'_>,
     target: &SocketTarget,
     protocol: P,
-    share: Share,
-    line: &StartLine,
-    stop: &Arc<StopSignal>,
 ) -> Result<Option<MemberResult>, CoreError> {
-    let connections = connections_of(plan, share);
-    let transport = SocketTransport::new(
-        target.clone(),
-        protocol,
-        MonotonicClock,
-        connections,
-        Arc::clone(stop),
-    )?;
-    run_member(plan, share, transport, MonotonicClock, line, stop)
+    let (clock, stop) = (MonotonicClock, Arc::clone(job.stop));
+    let transport = SocketTransport::new(target.clone(), protocol, clock, job.connections(), stop)?;
+    run_member(job, transport, clock)
 }
 
 /// Connects, waits for the others, and runs; `None` when another thread failed before the start.
 fn run_member<T: Transport, C: Clock>(
-    plan: &LoadPlan,
-    share: Share,
+    job: Job<'_>,
     mut transport: T,
     clock: C,
-    line: &StartLine,
-    stop: &StopSignal,
 ) -> Result<Option<MemberResult>, CoreError> {
-    connect_all(plan, share, &mut transport, &clock, stop)?;
-    let Some(start) = line.arrive(&clock) else {
+    connect_all(&job, &mut transport, &clock)?;
+    let Some(start) = job.line.arrive(&clock) else {
         return Ok(None);
     };
+    let plan = job.plan;
     let demands = Demands {
-        share,
+        share: job.share,
         law: plan.demand,
         seed: plan.seed,
         requests_max: plan.requests_max,
     };
-    match plan.arrival {
-        Loop::Closed => {
-            let arrival = ClosedLoop::new(&demands);
-            member(plan, share, arrival, transport, clock, start, stop)
-                .run()
-                .map(Some)
-        }
+    let result = match plan.arrival {
+        Loop::Closed => member(job, ClosedLoop::new(&demands), transport, clock, start).run(),
         Loop::Open(law, rate) => {
             let arrivals = ArrivalSequence::new(law, rate, plan.seed);
             let arrival = OpenLoop::new(start, arrivals, &demands);
-            member(plan, share, arrival, transport, clock, start, stop)
-                .run()
-                .map(Some)
+            member(job, arrival, transport, clock, start).run()
         }
-    }
+    };
+    result.map(Some)
 }
 
-fn member<'a, A: Arrival, T: Transport, C: Clock>(
-    plan: &LoadPlan,
-    share: Share,
+fn member<A: Arrival, T: Transport, C: Clock>(
+    job: Job<'_>,
     arrival: A,
     transport: T,
     clock: C,
     start: Nanos,
-    stop: &'a StopSignal,
-) -> Member<'a, A, T, C> {
+) -> Member<'_, A, T, C> {
+    let Job { plan, share, .. } = job;
     let measure_start = start.later_by(plan.warm_up);
     let offer_end = measure_start.later_by(plan.measure);
-    let connections = connections_of(plan, share);
-    let records_max = share.portion_of(plan.records_max.min(plan.requests_max));
+    let drain_end = offer_end.later_by(plan.drain);
     Member {
         arrival,
         transport,
@@ -190,23 +192,19 @@ fn member<'a, A: Arrival, T: Transport, C: Clock>(
             start,
             measure_start,
             offer_end,
-            drain_end: offer_end.later_by(plan.drain),
+            drain_end,
         },
-        table: ConnectionTable::new(connections, plan.depth, plan.request_timeout),
-        ledger: Ledger::new(usize::try_from(records_max).unwrap_or(usize::MAX)),
+        table: ConnectionTable::new(job.connections(), plan.depth, plan.request_timeout),
+        ledger: Ledger::new(job.records_max()),
         pacer: Pacer::new(plan.wait),
         numbering: Numbering {
             first: share.member,
             step: share.members,
         },
         request_timeout: plan.request_timeout,
-        stop,
+        stop: job.stop,
         was_interrupted: false,
         last_cause: None,
         events: Vec::with_capacity(1024),
     }
-}
-
-fn connections_of(plan: &LoadPlan, share: Share) -> usize {
-    usize::try_from(share.portion_of(plan.connections.into())).unwrap_or(usize::MAX)
 }

@@ -4,12 +4,9 @@ use std::sync::{Condvar, Mutex, PoisonError};
 
 use rustix::io::Errno;
 
-use crate::arrival::Share;
 use crate::clock::Clock;
-use crate::engine::connections_of;
-use crate::engine::plan::LoadPlan;
+use crate::engine::Job;
 use crate::error::CoreError;
-use crate::stop::StopSignal;
 use crate::transport::{CloseCause, Event, Transport};
 use crate::units::Nanos;
 
@@ -84,13 +81,14 @@ impl Drop for LineGuard<'_> {
 
 /// Makes the connections of one thread, a few at once; ends early when told to stop.
 pub(super) fn connect_all(
-    plan: &LoadPlan,
-    share: Share,
+    job: &Job<'_>,
     transport: &mut impl Transport,
     clock: &impl Clock,
-    stop: &StopSignal,
 ) -> Result<(), CoreError> {
-    let total = connections_of(plan, share);
+    let Job {
+        plan, share, stop, ..
+    } = *job;
+    let total = job.connections();
     let deadline = clock.now().later_by(CONNECT_TIMEOUT);
     let failed = |connection: usize, source| CoreError::Connect {
         target: plan.target_text.clone(),
