@@ -226,6 +226,7 @@ class DensityTrial:
         charges = [session.cgroups(plan_id).read_memory() for plan_id in self._ids]
         known = [charge for charge in charges if charge is not None]
         host = read_host_memory()
+        is_readable = processes.process_count > 0
         self.tables.add(
             "memory",
             {
@@ -233,10 +234,10 @@ class DensityTrial:
                 "is_settled": is_settled,
                 "is_final": is_final,
                 "since_last_start_ns": time.monotonic_ns() - started_ns,
-                "processes_count": len(pids),
-                "pss_bytes": processes.pss_bytes,
-                "uss_bytes": processes.uss_bytes,
-                "rss_bytes": processes.rss_bytes,
+                "processes_count": processes.process_count,
+                "pss_bytes": processes.pss_bytes if is_readable else None,
+                "uss_bytes": processes.uss_bytes if is_readable else None,
+                "rss_bytes": processes.rss_bytes if is_readable else None,
                 "cgroup_bytes": sum(c.usage_bytes for c in known)
                 if len(known) == len(charges)
                 else None,
@@ -258,12 +259,12 @@ def derive_density(tables: Mapping[str, pl.DataFrame], point: Point) -> tuple[Sa
     row = final.row(0, named=True)
     count = int(point.values["count"])
     values: dict[str, float | None] = {
-        "memory_pss_bytes": row["pss_bytes"] / count,
-        "memory_uss_bytes": row["uss_bytes"] / count,
-        "memory_available_drop_bytes": row["mem_available_drop_bytes"] / count,
+        "memory_pss_bytes": _share(row["pss_bytes"], count),
+        "memory_uss_bytes": _share(row["uss_bytes"], count),
+        "memory_available_drop_bytes": _share(row["mem_available_drop_bytes"], count),
         "memory_pss_total_bytes": row["pss_bytes"],
         "memory_cgroup_total_bytes": row["cgroup_bytes"],
-        "memory_cgroup_bytes": None if row["cgroup_bytes"] is None else row["cgroup_bytes"] / count,
+        "memory_cgroup_bytes": _share(row["cgroup_bytes"], count),
     }
     settling = memory.filter(~memory["is_final"])
     if settling.height > 0 and row["is_settled"]:
@@ -277,6 +278,10 @@ def derive_density(tables: Mapping[str, pl.DataFrame], point: Point) -> tuple[Sa
         for name, value in values.items()
         if value is not None
     )
+
+
+def _share(total: int | None, count: int) -> float | None:
+    return None if total is None else total / count
 
 
 def judge_density(tables: Mapping[str, pl.DataFrame], point: Point) -> tuple[Finding, ...]:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from seatrial.store.run_store import RunStore
 
 DEFAULT_ROOT = "runs"
+PAGE = "report.html"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -34,10 +35,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--drivers", metavar="A,B", help="run on these instead of the experiment's own"
     )
     parser.add_argument("--blocks", metavar="N", type=int, help="repeat every point N times")
-    parser.add_argument(
-        "--seed", metavar="N", type=int, help="another order, other arrivals"
-    )
-    parser.add_argument("--no-page", action="store_true", help="do not make the HTML page")
+    parser.add_argument("--seed", metavar="N", type=int, help="another order, other arrivals")
+    parser.add_argument("--no-html", action="store_true", help="do not make the HTML page")
     parser.add_argument("--json", action="store_true", help="print the summary as JSON")
     parser.add_argument(
         "--allow-debug-core", action="store_true", help="run although the core is a debug build"
@@ -112,6 +111,7 @@ def _changed(experiment: Experiment, args: argparse.Namespace) -> Experiment:
 def _show(args: argparse.Namespace, store: RunStore, report: RunReport) -> int:
     from seatrial.analysis.summarise import summarise
     from seatrial.cli import output
+    from seatrial.cli.report import show, write_page
     from seatrial.errors import ExitCode
     from seatrial.model.trial import TrialStatus
 
@@ -119,14 +119,9 @@ def _show(args: argparse.Namespace, store: RunStore, report: RunReport) -> int:
     if args.json:
         output.data_json(summary)
     else:
-        from seatrial.report import terminal
-
-        for part in terminal.render(summary):
-            output.render(part)
-    if not args.no_page:
-        from seatrial.report import page
-
-        path = page.write(summary, store)
+        show(summary, "table")
+    if not args.no_html:
+        path = write_page(summary, store.path / PAGE)
         output.talk(f"page: {os.path.relpath(path)}")
     if report.was_interrupted:
         output.talk(f"stopped; go on with: seatrial run --resume {os.path.relpath(store.path)}")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
-from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -98,9 +97,17 @@ def create_run(
 
 def _flags(name: str, run_id: str, plan: Plan) -> Mapping[str, str]:
     """Opens a session for a moment: only it knows what will be inside the clock."""
-    context = DriverContext.for_run(run_id, network=plan.experiment.network)
+    context = driver_context(run_id, plan, name)
     with registry.get(name).open(context) as session:
         return dict(session.flags)
+
+
+def driver_context(run_id: str, plan: Plan, name: str) -> DriverContext:
+    """Returns for whom and with which of the experiment's options a session of a driver works."""
+    experiment = plan.experiment
+    return DriverContext.for_run(
+        run_id, network=experiment.network, options=experiment.driver_options.get(name)
+    )
 
 
 def perform(store: RunStore, progress: Progress) -> RunReport:
@@ -128,11 +135,10 @@ def _run_state(
     manifest: Manifest,
 ) -> Iterator[tuple[Callable[[str], DriverSession], Callable[[], int | None]]]:
     """Yields how to open a session, and the CPU books of everything the run started."""
-    context = DriverContext.for_run(manifest.run_id, network=manifest.plan.experiment.network)
     group = CgroupHost.detect().group(manifest.run_id)
 
     def open_session(name: str) -> DriverSession:
-        return registry.get(name).open(replace(context))
+        return registry.get(name).open(driver_context(manifest.run_id, manifest.plan, name))
 
     def run_cgroup_cpu_ns() -> int | None:
         reading = group.read_cpu()
