@@ -33,7 +33,7 @@ lint: build ## check style, types, layers and the extension's stub
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/python -m mypy.stubtest seatrial._core --mypy-config-file pyproject.toml
-	$(BIN)/lint-imports
+	$(BIN)/lint-imports --no-logo
 	$(CARGO) fmt --check
 	$(CARGO) clippy --locked --quiet --workspace --all-targets -- -D warnings
 

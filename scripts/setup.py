@@ -108,7 +108,7 @@ def install_python() -> None:
         raise StepError(message, hint="run make with PYTHON=python3.11 or another newer one")
     python = VENV / "bin" / "python"
     locks = [ROOT / "requirements" / "uv.txt", ROOT / "requirements" / "dev.txt"]
-    stamp, value = VENV / ".seatrial-stamp", digest(locks, sys.version, str(ROOT))
+    stamp, value = VENV / ".seatrial-stamp", digest(locks, sys.version, str(ROOT), "compiled")
     if (
         is_fresh(stamp, value, python, VENV / "bin" / "uv")
         and output_of([python, "-c", ""]) is not None
@@ -122,7 +122,8 @@ def install_python() -> None:
             run([sys.executable, "-m", "venv", VENV], log="python", hint="install python3-venv")
         pip = [python, "-m", "pip", "install", "--quiet", "--require-hashes", "-r"]
         run([*pip, locks[0]], log="python", hint=hint)
-        uv_install(locks[1], log="python", hint=hint)
+        # Compiled now, or every later start would do it where the environment forbids .pyc files.
+        uv_install(locks[1], "--compile-bytecode", log="python", hint=hint)
     mark_fresh(stamp, value)
 
 

@@ -123,7 +123,7 @@ def test_missing_runtime_asked_for_by_name(seatrial: Seatrial) -> None:
     bare = seatrial.home / "bin"
     bare.mkdir()
     file = seatrial.experiment(GOOD.replace('["process"]', '["process", "crun"]'))
-    done = seatrial.call("run", "--no-page", file, environment={"PATH": str(bare)})
+    done = seatrial.call("run", "--no-html", file, environment={"PATH": str(bare)})
     check_refused(done, ENVIRONMENT, "crun")
     check_left_nothing(seatrial)
 
@@ -132,7 +132,7 @@ def test_missing_guest(seatrial: Seatrial) -> None:
     """Without our own binaries the message says how to build them."""
     file = seatrial.experiment(GOOD)
     environment = {"SEATRIAL_BIN_DIR": str(seatrial.home / "nowhere")}
-    done = seatrial.call("run", "--no-page", file, environment=environment)
+    done = seatrial.call("run", "--no-html", file, environment=environment)
     check_refused(done, ENVIRONMENT, "make build")
     check_left_nothing(seatrial)
 
@@ -222,7 +222,7 @@ def test_a_guest_that_misbehaves(
     needs_driver(driver)
     file = seatrial.experiment(GOOD.replace('"process"', f'"{driver}"'))
     done = seatrial.call(
-        "run", "--no-page", file, environment={"SEATRIAL_BIN_DIR": str(guests[mode])}
+        "run", "--no-html", file, environment={"SEATRIAL_BIN_DIR": str(guests[mode])}
     )
     assert done.code in {FINDING, ENVIRONMENT}, done.shown
     assert "Traceback" not in done.out + done.err, done.shown
