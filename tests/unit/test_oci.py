@@ -160,12 +160,6 @@ class TestCommandLines:
         assert words[-4:] == (GUEST_PATH, "--channel-fd", "3", "idle")
 
 
-def role(flavour: oci.Flavour, name: str, first_word: str, group: str) -> str:
-    """The role that a flavour's rules give to a process."""
-    process = SeenProcess(pid=1, name=name, first_word=first_word, group=group)
-    return next((rule.role for rule in flavour.roles if rule.fits(process)), "payload")
-
-
 @pytest.mark.parametrize(
     ("flavour", "name", "first_word", "group", "expected"),
     [
@@ -174,14 +168,17 @@ def role(flavour: oci.Flavour, name: str, first_word: str, group: str) -> str:
         (oci.RUNC, "seatrial-guest", "/seatrial-guest", "box", "payload"),
         (oci.CRUN, "crun", "/usr/bin/crun", "", "runtime"),
         (oci.RUNSC, "runsc", "/tools/runsc", "", "runtime"),
+        (oci.RUNSC, "runsc-2026", "/tools/runsc-2026", "", "runtime"),
         (oci.RUNSC, "exe", "runsc-gofer", "box", "gofer"),
         (oci.RUNSC, "exe", "runsc-sandbox", "box", "sentry"),
         (oci.RUNSC, "exe", "[exe]", "box", "payload"),
     ],
 )
 def test_roles(flavour: oci.Flavour, name: str, first_word: str, group: str, expected: str) -> None:
-    """Roles as seen on real process lists of each runtime."""
-    assert role(flavour, name, first_word, group) == expected
+    """Roles as seen on real process lists of each runtime; without cgroups there is no group."""
+    for place in {group, ""}:
+        process = SeenProcess(pid=1, name=name, first_word=first_word, group=place)
+        assert oci.role_of(flavour, process, binary="/tools/runsc-2026") == expected
 
 
 @pytest.mark.parametrize(

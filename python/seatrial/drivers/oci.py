@@ -47,24 +47,6 @@ TOOLS_SUBDIRECTORY: Final = "seatrial/tools"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RoleRule:
-    """A process is of a role when the first rule that fits says so; None fits everything."""
-
-    role: str
-    name: str | None = None
-    first_word: str | None = None
-    is_in_box: bool | None = None
-
-    def fits(self, process: SeenProcess) -> bool:
-        """Tell whether a process fits."""
-        return (
-            self.name in {None, process.name}
-            and self.first_word in {None, Path(process.first_word).name}
-            and self.is_in_box in {None, process.group != ""}
-        )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Flavour:
     """What makes one runtime different from another, as data.
 
@@ -80,11 +62,14 @@ class Flavour:
     global_arguments: tuple[str, ...] = ()
     rootless_arguments: tuple[str, ...] | None = None
     """None: the runtime needs root."""
+    maps_users_itself: bool = False
+    """Without root it enters a user namespace before it reads the bundle."""
     run_arguments: tuple[str, ...] = ()
     delete_arguments: tuple[str, ...] = ("delete", "--force", ID)
     network_words: Mapping[NetworkMode, str] | None = None
     """What ``{network}`` becomes in each mode."""
-    roles: tuple[RoleRule, ...] = ()
+    helper_roles: Mapping[str, str] | None = None
+    """Roles of the runtime's own helpers by the first word of their command lines."""
     litter_suffixes: tuple[str, ...] = ()
     """Endings of the names of files that the runtime is known to leave behind."""
     shared_entries: tuple[str, ...] = ()
@@ -96,17 +81,6 @@ class Flavour:
     flags: Mapping[str, str] | None = None
 
 
-_RUNC_ROLES: Final = (
-    RoleRule(role="payload", is_in_box=True, name="seatrial-guest"),
-    RoleRule(role="runtime", is_in_box=False),
-    RoleRule(role="runtime", first_word="runc"),
-)
-_RUNSC_ROLES: Final = (
-    RoleRule(role="gofer", first_word="runsc-gofer"),
-    RoleRule(role="sentry", first_word="runsc-sandbox"),
-    RoleRule(role="runtime", is_in_box=False),
-)
-
 RUNC: Final = Flavour(
     name="runc",
     program="runc",
@@ -115,7 +89,6 @@ RUNC: Final = Flavour(
     broken_hint="try 'runc --debug run' with a bundle of your own; see 'seatrial doctor'",
     rootless_arguments=("--rootless=true",),
     run_arguments=("run", "--preserve-fds", "1", "--bundle", BUNDLE, ID),
-    roles=_RUNC_ROLES,
 )
 CRUN: Final = Flavour(
     name="crun",
@@ -126,7 +99,6 @@ CRUN: Final = Flavour(
     global_arguments=("--cgroup-manager=cgroupfs",),
     rootless_arguments=(),
     run_arguments=("run", "--preserve-fds", "1", "--bundle", BUNDLE, ID),
-    roles=_RUNC_ROLES,
     hides_unified_mount=True,
 )
 
@@ -140,6 +112,7 @@ def _runsc(name: str, platform: str, *, device: str | None = None, broken_hint: 
         broken_hint=broken_hint,
         global_arguments=(f"--platform={platform}", f"--network={NETWORK}"),
         rootless_arguments=("--rootless", "--ignore-cgroups"),
+        maps_users_itself=True,
         run_arguments=("run", "-pass-fd", f"{CHANNEL_FD}:{CHANNEL_FD}", "-bundle", BUNDLE, ID),
         delete_arguments=("delete", "-force", ID),
         network_words={
@@ -147,7 +120,7 @@ def _runsc(name: str, platform: str, *, device: str | None = None, broken_hint: 
             NetworkMode.HOST: "host",
             NetworkMode.VETH: "sandbox",
         },
-        roles=_RUNSC_ROLES,
+        helper_roles={"runsc-gofer": "gofer", "runsc-sandbox": "sentry"},
         litter_suffixes=(".lock", ".sock"),
         shared_entries=("null-netns",),
         shares_host_clock=False,
@@ -213,7 +186,9 @@ class OciSession(LocalSession):
         """Prepare the runtime's own directory, the root file system and the launcher."""
         self._flavour = flavour
         self._binary = str(found.binary)
-        if flavour.hides_unified_mount and CgroupHost.detect().mode is CgroupMode.HYBRID:
+        is_hybrid = CgroupHost.detect().mode is CgroupMode.HYBRID
+        # Without root it cannot be hidden; the runtime then says for itself what is wrong.
+        if flavour.hides_unified_mount and is_hybrid and os.geteuid() == 0:
             self.unmounts = (UNIFIED_MOUNT,)
         super().__init__(
             context,
@@ -255,7 +230,7 @@ class OciSession(LocalSession):
                 f"{RUN_VARIABLE}={self.context.run_id}",
                 f"{SANDBOX_VARIABLE}={instance.id}",
             ),
-            rootless=_rootless(),
+            rootless=None if self._flavour.maps_users_itself else _rootless(),
         )
         bundle.write_bundle(instance.directory, config)
         return Command(
@@ -264,9 +239,8 @@ class OciSession(LocalSession):
         )
 
     def role_of(self, process: SeenProcess) -> str:
-        """Apply the flavour's rules."""
-        rules = self._flavour.roles
-        return next((rule.role for rule in rules if rule.fits(process)), "payload")
+        """Tell the runtime's command and helpers from the payload."""
+        return role_of(self._flavour, process, binary=self._binary)
 
     def runtime_entries(self) -> Iterable[Path]:
         """Give what stands in the runtime's own directory for its sandboxes."""
@@ -318,6 +292,18 @@ def build_argv(
         *arguments,
     )
     return tuple(_fill(word, values) for word in words)
+
+
+def role_of(flavour: Flavour, process: SeenProcess, *, binary: str) -> str:
+    """Give the role of a process, told by the first word of its command line; pure.
+
+    Whatever is neither the runtime's command nor one of its helpers runs the payload's code; with
+    gVisor that is the processes in which it lets the payload's instructions run.
+    """
+    word = Path(process.first_word).name
+    if word in {flavour.program, Path(binary).name}:
+        return "runtime"
+    return (flavour.helper_roles or {}).get(word, "payload")
 
 
 def runsc_candidates() -> tuple[Path, ...]:
