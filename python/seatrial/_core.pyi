@@ -184,7 +184,7 @@ class LoadPlan:
 
 @final
 class LoadResult:
-    """What became of a load. Histograms and counters are of the measure phase.
+    """What became of a load. Histograms are of the measure phase, counters of all phases.
 
     It is an Arrow stream of records (`polars.DataFrame(result)` copies nothing), one batch a
     thread, in order of the ends of the requests, warm-up included:
@@ -242,7 +242,7 @@ class LoadResult:
 
     @property
     def intended_count(self) -> int:
-        """Requests due in the measure phase: the sum of the outcomes below."""
+        """Requests that were due, warm-up included: the sum of the outcomes below."""
 
     @property
     def sent_count(self) -> int:
@@ -270,7 +270,7 @@ class LoadResult:
 
     @property
     def records_dropped_count(self) -> int:
-        """Records of all phases that did not fit into `records_max`."""
+        """Records that did not fit into `records_max`."""
 
     @property
     def generator_user_ns(self) -> int:

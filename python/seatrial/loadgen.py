@@ -43,7 +43,10 @@ RECORDS_MAX: Final = 4_000_000
 _ERRORS: Final[dict[str, tuple[type[SeatrialError], str | None]]] = {
     "invalid-plan": (ConfigError, None),
     "invalid-value": (ConfigError, None),
-    "connect-failed": (TrialFailed, "check that the server is still up and listens there"),
+    "connect-failed": (
+        TrialFailed,
+        "check that the server is up and listens there, and that 'ulimit -n' is high enough",
+    ),
     "system-call-failed": (EnvironmentTrouble, "the engine needs Linux 5.11 and free descriptors"),
     "bad-histogram": (StoreError, "the file was cut, damaged, or written by another version"),
     "thread-panicked": (SeatrialError, "please report it with the experiment file"),

@@ -243,6 +243,17 @@ def test_settings_are_named_and_complete() -> None:
         kind(**settings, seed="one")
 
 
+def test_counters_are_of_all_phases_and_histograms_of_the_measure_phase() -> None:
+    """Warm-up requests are recorded and counted, and are in no histogram."""
+    result = run_load(fake_request(warm_up_ns=SECOND_NS // 2))
+    frame = pl.DataFrame(result)
+    assert frame["phase"].to_list() == [0] * 50 + [1] * 100
+    assert result.intended_count == result.sent_count == result.ok_count == 150
+    assert result.response_histogram.count == result.send_lag_histogram.count == 100
+    assert result.measure_start_ns - result.started_at_ns == SECOND_NS // 2
+    assert result.measure_end_ns - result.measure_start_ns == SECOND_NS
+
+
 def test_injected_service_time_is_recovered() -> None:
     """What the modelled server takes is what the records and histograms say."""
     result: LoadResult = run_load(fake_request(demand="constant:3ms"))

@@ -14,7 +14,7 @@ use seatrial_core::units::Nanos;
 use crate::columns;
 use crate::histogram::PyHistogram;
 
-/// What a load found out; histograms and counters are of the measure phase.
+/// What a load found out; histograms are of the measure phase, counters of all phases.
 #[pyclass(frozen, name = "LoadResult", module = "seatrial._core")]
 pub struct PyLoadResult {
     schema: Arc<Schema>,

@@ -5,12 +5,12 @@ use crate::record::{Outcome, Phase, RecordColumns, RequestRecord};
 use crate::sys::CpuTime;
 use crate::units::Nanos;
 
-/// Requests of the measure phase, by how they ended.
+/// Requests of all phases, by how they ended.
 ///
 /// `intended_count` is the sum of all outcomes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counters {
-    /// Due in the measure phase.
+    /// Due, warm-up included.
     pub intended_count: u64,
     /// Handed to a connection.
     pub sent_count: u64,
@@ -75,10 +75,10 @@ impl Ledger {
     /// Keeps a request that has ended.
     pub fn keep(&mut self, record: &RequestRecord) {
         self.records.push(record);
+        self.counters.count(record);
         if record.phase != Phase::Measure {
             return;
         }
-        self.counters.count(record);
         if let Some(sent_at) = record.sent_at {
             self.send_lag.record(record.intended_at.until(sent_at));
         }
@@ -104,7 +104,7 @@ pub(super) struct MemberResult {
     pub was_interrupted: bool,
 }
 
-/// What a load found out. Histograms and counters are of the measure phase.
+/// What a load found out. Histograms are of the measure phase, counters of all phases.
 #[derive(Debug)]
 pub struct LoadResult {
     /// One block of records a thread, in order of their ends; warm-up included.
