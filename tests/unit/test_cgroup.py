@@ -104,6 +104,23 @@ class TestDetection:
         assert host.is_writable
 
 
+class TestNames:
+    @pytest.mark.parametrize("path", ["..", "run/..", "../..", "/", "run//1", ".", "run/."])
+    def test_a_name_never_leads_out(self, tmp_path: Path, path: str) -> None:
+        """A group is killed and removed by its name, so it must be ours."""
+        host = v2_host(tmp_path)
+        with pytest.raises(ValueError, match="no group below"):
+            host.group(path)
+        with pytest.raises(ValueError, match="no group below"):
+            host.create(path)
+        assert not (tmp_path / "seatrial").exists()
+
+    def test_all_runs_are_never_killed_at_once(self, tmp_path: Path) -> None:
+        """The top group holds live runs of other processes."""
+        with pytest.raises(ValueError, match="every run"):
+            v2_host(tmp_path).group("").kill()
+
+
 class TestV2:
     def test_create_hands_controllers_down_and_joins_a_leaf(self, tmp_path: Path) -> None:
         """A group with controllers for its children may hold no process, so a leaf is joined."""

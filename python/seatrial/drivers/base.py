@@ -103,6 +103,8 @@ class DriverContext:
     """None: the one that ``seatrial.guest.binary`` finds."""
     options: Mapping[str, Scalar] = field(default_factory=dict)
     """What the experiment's ``[driver.NAME]`` says; a driver refuses what it does not know."""
+    seed: int = 0
+    """Of the trial; a driver that draws at random draws differently in each."""
 
     @classmethod
     def for_run(
@@ -111,6 +113,7 @@ class DriverContext:
         *,
         network: NetworkMode = NetworkMode.NONE,
         options: Mapping[str, Scalar] | None = None,
+        seed: int = 0,
     ) -> Self:
         """Give the context of a run, with its state where ``sweep`` looks for it."""
         return cls(
@@ -118,6 +121,7 @@ class DriverContext:
             state_dir=state_root() / run_id,
             network=network,
             options=dict(options or {}),
+            seed=seed,
         )
 
 

@@ -313,7 +313,7 @@ class FakeSession:
         self.flags: Mapping[str, str] = MappingProxyType({"model": model.describe()})
         self._context = context
         self._model = model
-        self._draws = Draws(model)
+        self._draws = Draws(model, seed=context.seed)
         self._sandboxes: dict[str, _Sandbox] = {}
         self._leaked: list[str] = []
         self._launcher = FakeLauncher(self._sandboxes, model=model)

@@ -145,13 +145,13 @@ class Script:
 class Draws:
     """Scripts of a model, one after another; each kind of draw has a stream of its own."""
 
-    def __init__(self, model: FakeModel) -> None:
-        """Seed the streams."""
+    def __init__(self, model: FakeModel, *, seed: int = 0) -> None:
+        """Seed the streams, by the model and by the trial: no two trials draw the same."""
         self._model = model
         self._count = 0
         names = ("launch_lag", "start", "stop", "gone", "cpu", "fate", "leak")
         # One stream each, so that a higher failure rate leaves the latencies as they were.
-        self._streams = {name: random.Random(f"{model.seed}/{name}") for name in names}
+        self._streams = {name: random.Random(f"{model.seed}/{seed}/{name}") for name in names}
 
     def next(self) -> Script:
         """Draw the next sandbox's life."""

@@ -208,7 +208,7 @@ def sweep(root: Path | None = None) -> list[str]:
     alive = {short_id(one.run_id) for one in owners.values() if one is not None and one.is_alive}
     removed: list[str] = []
     for directory, owner in owners.items():
-        if owner is None or owner.is_alive or owner.run_id != directory.name:
+        if owner is None or owner.is_alive or not _is_own_directory(directory, owner):
             continue
         # Short kernel names hold four digits of the id only: never take a live run's by chance.
         keeps_names = short_id(owner.run_id) in alive
@@ -216,6 +216,10 @@ def sweep(root: Path | None = None) -> list[str]:
     with contextlib.suppress(OSError):
         base.rmdir()
     return removed
+
+
+def _is_own_directory(directory: Path, owner: Owner) -> bool:
+    return owner.run_id == directory.name and bool(RUN_ID_PATTERN.fullmatch(owner.run_id))
 
 
 def remove_run(owner: Owner, directory: Path, *, keep_short_names: bool = False) -> list[str]:

@@ -274,7 +274,15 @@ class Cgroup:
     """One group in all hierarchies at once; reading a vanished group gives None, never zero."""
 
     def __init__(self, host: CgroupHost, relative: str) -> None:
-        """Name the group; making it is ``CgroupHost.create``'s work."""
+        """Name the group; making it is ``CgroupHost.create``'s work.
+
+        Raises:
+            ValueError: the name leads out of our part of the hierarchy.
+        """
+        parts = relative.split("/")
+        if parts[0] != LABEL or not {"", ".", ".."}.isdisjoint(parts):
+            # What is killed and removed goes by this name: it must never be somebody else's.
+            raise ValueError(f"{relative!r} is no group below {LABEL!r}")
         self.host = host
         self.relative = relative
 
@@ -383,7 +391,13 @@ class Cgroup:
         return found
 
     def kill(self, *, timeout_ns: int = REMOVE_TIMEOUT_NS) -> tuple[int, ...]:
-        """Kill every member, new ones too, until none is left; give the pids that will not go."""
+        """Kill every member, new ones too, until none is left; give the pids that will not go.
+
+        Raises:
+            ValueError: this is the group of all runs.
+        """
+        if self.relative == LABEL:
+            raise ValueError(f"{LABEL!r} holds the sandboxes of every run, live ones too")
         deadline = time.monotonic_ns() + timeout_ns
         while members := self.members():
             for pid in members:

@@ -67,8 +67,9 @@ def _clean_machine() -> Iterator[None]:
     acquire = state.RunState.acquire
 
     def recording(run_id: str, directory: Path) -> state.RunState:
+        taken = acquire(run_id, directory)
         runs[run_id] = directory
-        return acquire(run_id, directory)
+        return taken
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(state.RunState, "acquire", recording)
