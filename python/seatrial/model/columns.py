@@ -188,6 +188,13 @@ LOADS: Final = Table(
         _maybe("generator_user_ns", "ns", "user CPU time of the engine"),
         _maybe("generator_system_ns", "ns", "system CPU time of the engine"),
         _maybe("sandbox_cpu_ns", "ns", "CPU time charged to the sandbox's cgroup meanwhile"),
+        _maybe(
+            "pacing_lag_ns_p50",
+            "ns",
+            "median of: due and a place free, to sent; the engine's own lateness",
+            type=ArrowType.FLOAT64,
+        ),
+        _maybe("pacing_lag_ns_p99", "ns", "its 99th percentile", type=ArrowType.FLOAT64),
         _maybe("offered_rps", "1/s", "the rate asked for; null: closed", type=ArrowType.FLOAT64),
     ),
 )

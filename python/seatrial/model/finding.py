@@ -46,7 +46,7 @@ class Finding:
     code: str
     severity: Severity
     message: str
-    # Numbers by name, with their unit in the name: {"send_lag_ns_p99": 41000}.
+    # Numbers by name, with their unit in the name: {"pacing_lag_ns_p99": 41000}.
     evidence: Mapping[str, Scalar] = field(default_factory=dict)
     trial_id: str | None = None
     driver: str | None = None

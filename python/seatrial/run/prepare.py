@@ -102,11 +102,14 @@ def _flags(name: str, run_id: str, plan: Plan) -> Mapping[str, str]:
         return dict(session.flags)
 
 
-def driver_context(run_id: str, plan: Plan, name: str) -> DriverContext:
+def driver_context(run_id: str, plan: Plan, name: str, *, seed: int = 0) -> DriverContext:
     """Returns for whom and with which of the experiment's options a session of a driver works."""
     experiment = plan.experiment
     return DriverContext.for_run(
-        run_id, network=experiment.network, options=experiment.driver_options.get(name)
+        run_id,
+        network=experiment.network,
+        options=experiment.driver_options.get(name),
+        seed=seed,
     )
 
 
@@ -133,12 +136,13 @@ def perform(store: RunStore, progress: Progress) -> RunReport:
 @contextmanager
 def _run_state(
     manifest: Manifest,
-) -> Iterator[tuple[Callable[[str], DriverSession], Callable[[], int | None]]]:
+) -> Iterator[tuple[Callable[[str, int], DriverSession], Callable[[], int | None]]]:
     """Yields how to open a session, and the CPU books of everything the run started."""
     group = CgroupHost.detect().group(manifest.run_id)
 
-    def open_session(name: str) -> DriverSession:
-        return registry.get(name).open(driver_context(manifest.run_id, manifest.plan, name))
+    def open_session(name: str, seed: int) -> DriverSession:
+        context = driver_context(manifest.run_id, manifest.plan, name, seed=seed)
+        return registry.get(name).open(context)
 
     def run_cgroup_cpu_ns() -> int | None:
         reading = group.read_cpu()

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 SCRATCH = "scratch"
 
-OpenSession = Callable[[str], "DriverSession"]
+OpenSession = Callable[[str, int], "DriverSession"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,8 +53,8 @@ class RunReport:
 class Runner:
     """Performs the trials of a plan that the store does not hold yet.
 
-    ``open_session`` opens a session of a driver by name; ``run_cgroup_cpu_ns`` reads the run's top
-    cgroup (None without cgroups).
+    ``open_session`` opens a session of a driver by its name and the trial's seed;
+    ``run_cgroup_cpu_ns`` reads the run's top cgroup (None without cgroups).
     """
 
     def __init__(
@@ -90,7 +90,7 @@ class Runner:
         kind = EventKind.RUN_RESUMED if finished else EventKind.RUN_STARTED
         self._store.append(Event(kind=kind))
         with ExitStack() as stack:
-            sentinel = Sentinel(self._session("null", stack)) if left else None
+            sentinel = Sentinel(self._session("null", 0, stack)) if left else None
             for spec in left:
                 outcome = self._one(spec, sentinel)
                 counts[outcome.status] = counts.get(outcome.status, 0) + 1
@@ -105,8 +105,8 @@ class Runner:
             elapsed_ns=time.monotonic_ns() - started_ns,
         )
 
-    def _session(self, driver: str, stack: ExitStack) -> DriverSession:
-        session = stack.enter_context(self._open_session(driver))
+    def _session(self, driver: str, seed: int, stack: ExitStack) -> DriverSession:
+        session = stack.enter_context(self._open_session(driver, seed))
         self._own_cpu.add_launcher(session.launcher.pid)
         stack.callback(self._own_cpu.remove_launcher, session.launcher.pid)
         return session
@@ -140,7 +140,7 @@ class Runner:
                 run_id=self._run_id,
                 spec=spec,
                 experiment=self._plan.experiment,
-                open_session=lambda name: self._audited_session(name, stack, audited),
+                open_session=lambda name: self._audited_session(name, spec, stack, audited),
                 window=monitor.window,
                 scratch_dir=scratch,
             )
@@ -166,9 +166,9 @@ class Runner:
         )
 
     def _audited_session(
-        self, driver: str, stack: ExitStack, audited: list[Finding]
+        self, driver: str, spec: TrialSpec, stack: ExitStack, audited: list[Finding]
     ) -> DriverSession:
-        session = self._session(driver, stack)
+        session = self._session(driver, spec.seed, stack)
 
         def audit() -> None:
             try:

@@ -15,10 +15,10 @@ if TYPE_CHECKING:
 
     from seatrial.stats.drift import ColdFirstRound, Drift
 
-#: A p99 send lag beyond this share of the median response time is visible in every quantile.
-SEND_LAG_SHARE_MAX = 0.10
+#: A p99 pacing lag beyond this share of the median response time is visible in every quantile.
+PACING_LAG_SHARE_MAX = 0.10
 #: ... unless it is below what a timer on a general-purpose kernel can do anyway.
-SEND_LAG_FLOOR_NS = 20_000
+PACING_LAG_FLOOR_NS = 20_000
 #: A target that answers less than this share of what it was offered is past its capacity; three
 #: per cent is what the random count of a Poisson second allows for.
 ACHIEVED_SHARE_MIN = 0.97
@@ -33,22 +33,22 @@ NOISY_WINDOWS_SHARE_MAX = 0.10
 
 def check_generator(
     *,
-    send_lag_ns_p99: float,
+    pacing_lag_ns_p99: float,
     response_time_ns_p50: float,
     trial_id: str | None = None,
     driver: str | None = None,
 ) -> Finding | None:
     """Generator-bound: the engine sent so late that the response times are partly its own."""
-    limit_ns = max(SEND_LAG_FLOOR_NS, SEND_LAG_SHARE_MAX * response_time_ns_p50)
-    if send_lag_ns_p99 <= limit_ns:
+    limit_ns = max(PACING_LAG_FLOOR_NS, PACING_LAG_SHARE_MAX * response_time_ns_p50)
+    if pacing_lag_ns_p99 <= limit_ns:
         return None
     return Finding(
         code="generator-bound",
         severity=Severity.WARNING,
-        message=f"the p99 send lag is {send_lag_ns_p99 / response_time_ns_p50:.0%} of the median "
-        f"response time (limit {SEND_LAG_SHARE_MAX:.0%}): part of the delay is our own",
+        message=f"the p99 pacing lag is {pacing_lag_ns_p99 / response_time_ns_p50:.0%} of the "
+        f"median response time (limit {PACING_LAG_SHARE_MAX:.0%}): part of the delay is our own",
         evidence={
-            "send_lag_ns_p99": send_lag_ns_p99,
+            "pacing_lag_ns_p99": pacing_lag_ns_p99,
             "response_time_ns_p50": response_time_ns_p50,
             "limit_ns": limit_ns,
         },
