@@ -202,8 +202,8 @@ class LoadTrial:
 
 
 def _quantile(result: LoadResult, q: float) -> float | None:
-    histogram = result.pacing_lag_histogram
-    return None if histogram.count == 0 else float(histogram.quantile(q))
+    value_ns = result.pacing_lag_histogram.quantile(q)
+    return None if value_ns is None else float(value_ns)
 
 
 def _measured(tables: Mapping[str, pl.DataFrame]) -> pl.DataFrame | None:
@@ -286,7 +286,7 @@ def _failed(measured: pl.DataFrame, correct: pl.DataFrame) -> Finding:
 
 
 def _open_loop_verdict(
-    measured: pl.DataFrame, correct: pl.DataFrame, load: Mapping[str, float]
+    measured: pl.DataFrame, correct: pl.DataFrame, load: Mapping[str, float | None]
 ) -> list[Finding]:
     """Judges generator and service of an open loop apart.
 
@@ -300,7 +300,7 @@ def _open_loop_verdict(
         findings.append(saturated)
     response_p50 = (correct["done_at_ns"] - correct["intended_at_ns"]).median()
     lag_p99 = load["pacing_lag_ns_p99"]
-    if lag_p99 is not None and isinstance(response_p50, float | int):
+    if lag_p99 is not None and isinstance(response_p50, float):
         late = check_generator(pacing_lag_ns_p99=lag_p99, response_time_ns_p50=float(response_p50))
         findings += [] if late is None else [late]
     return findings
