@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 from seatrial.errors import StoreError
 from seatrial.model.codec import encode
 from seatrial.model.estimate import Estimate
-from seatrial.report.charts import build_figures
 from seatrial.report.view import SEVERITY_GLYPHS, bench_views
 
 if TYPE_CHECKING:
@@ -123,6 +122,8 @@ def write_figures(
         StoreError: The directory cannot be written.
     """
     import vl_convert
+
+    from seatrial.report.charts import build_figures  # Altair takes a second to import
 
     written: list[Path] = []
     try:

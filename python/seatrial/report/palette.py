@@ -1,7 +1,7 @@
 """One fixed colour and sign a driver, the same in every figure of every run.
 
 The hues are Okabe and Ito's (jfly.uni-koeln.de/color), moved in lightness so that each keeps a
-contrast of at least 3:1 against the light and the dark paper alike. Points also differ by shape,
+contrast of at least 2.5:1 against the light and the dark paper alike. Points also differ by shape,
 so a figure can be read without colour.
 """
 
@@ -31,7 +31,7 @@ INKS: dict[str, Ink] = {
     "runsc-ptrace": Ink(colour="#c46a9a", shape="triangle-right"),
     "runsc-kvm": Ink(colour="#8f78d8", shape="triangle-left"),
     "fake": Ink(colour="#9a8f5a", shape="stroke"),
-    FLOOR: Ink(colour="#9aa4af", shape="stroke", dash=(3, 3)),
+    FLOOR: Ink(colour="#929ca7", shape="stroke", dash=(3, 3)),
 }
 #: For drivers that are not ours, in the order of their names within a run.
 SPARE = (

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy import stats
 
 from seatrial.stats.dependence import student_quantile
 
@@ -94,6 +93,8 @@ def cold_first_round(first: Sequence[float], rest: Sequence[float]) -> ColdFirst
     bottom = float(np.median(rest))
     if bottom <= 0:
         return None
+    from scipy import stats  # takes longer to import than everything else of a report
+
     result = stats.mannwhitneyu(first, rest, alternative="greater")
     return ColdFirstRound(
         ratio=float(np.median(first)) / bottom,

@@ -93,13 +93,15 @@ def quantile_interval(
     ordered = np.sort(np.asarray(values, dtype=np.float64))
     n = int(ordered.size)
     _check_finite(ordered)
-    worth = n if effective is None else max(1, min(n, math.floor(effective)))
-    ranks = order_statistic_ranks(worth, q, confidence=confidence) if n else None
-    if ranks is None:
-        needed = needed_count(q, confidence=confidence)
-        if n and worth < n / NOTABLE_DESIGN_EFFECT:
-            needed = math.ceil(needed * n / worth)
+    needed = needed_count(q, confidence=confidence)
+    if n < needed:
         return NotAvailable(reason=f"n/a (need >= {needed})", n=n, n_needed=needed)
+    # Dependence widens an interval up to the whole range of the sample, which the method then
+    # tells; it does not take the number away.
+    worth = n if effective is None else max(needed, min(n, math.floor(effective)))
+    ranks = order_statistic_ranks(worth, q, confidence=confidence)
+    if ranks is None:
+        raise AssertionError(f"no ranks for q {q} of {worth} values, which were enough")
     low, high = _ranks_in_sample(ranks, worth=worth, n=n)
     method = f"order statistics {low} and {high} of {n}"
     if worth < n / NOTABLE_DESIGN_EFFECT:
@@ -125,8 +127,9 @@ def block_quantile_interval(
     """Quantile of a sample that was taken in blocks, corrected for dependence.
 
     The ranks come from the number of independent values that the sample is worth
-    (`seatrial.stats.dependence.effective_size` of the indicators ``value <= quantile``). With
-    fewer than five blocks a strong difference between blocks is covered less often than asked:
+    (`seatrial.stats.dependence.effective_size` of the indicators ``value <= quantile``), but never
+    from fewer than an interval takes: then it is as wide as the sample allows. With fewer than
+    five blocks a strong difference between blocks is covered less often than asked:
     about 0.85 for 0.95 with three blocks; one block cannot show it at all.
     """
     arrays = [np.asarray(block, dtype=np.float64) for block in blocks]

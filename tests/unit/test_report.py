@@ -1,0 +1,190 @@
+"""The report shows the summary's numbers, escapes every text and computes nothing."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+import vl_convert
+from rich.console import Console
+
+from seatrial.model.estimate import Estimate
+from seatrial.model.metric import Direction, Metric
+from seatrial.model.summary import FLOOR, Verdict
+from seatrial.report.charts import build_figures, log_ticks
+from seatrial.report.export import to_csv, to_json, to_markdown, write_figures
+from seatrial.report.page import render_page
+from seatrial.report.palette import INKS, SPARE, inks_of
+from seatrial.report.text import render_text
+from seatrial.report.view import format_interval, verdict_word
+from tests.support.runs import small_run, summary_of
+from tests.support.synthetic import COSTS
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from seatrial.model.summary import RunSummary
+
+
+@pytest.fixture(scope="module")
+def summary(tmp_path_factory: pytest.TempPathFactory) -> RunSummary:
+    """A small scripted run, analysed."""
+    return summary_of(small_run(tmp_path_factory.mktemp("run")))
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _javascript() -> None:
+    """Starts the runtime that draws figures; it keeps threads and descriptors for good."""
+    vl_convert.vegalite_to_svg({"mark": "point", "data": {"values": [{}]}})
+    vl_convert.vegalite_to_png({"mark": "point", "data": {"values": [{}]}})
+
+
+def _interval(point: float, low: float, high: float) -> Estimate:
+    return Estimate(point=point, low=low, high=high, confidence=0.95, n=9, method="test", unit="ns")
+
+
+@pytest.mark.parametrize(
+    ("point", "low", "high", "shown"),
+    [
+        (13.1e6, 12.8e6, 13.5e6, "[12.8, 13.5]"),
+        (1.02e6, 0.98e6, 1.1e6, "[980 µs, 1.10 ms]"),
+        (500.0, 0.0, 600.0, "[0, 600]"),
+    ],
+)
+def test_interval_shares_the_unit_where_it_can(
+    point: float, low: float, high: float, shown: str
+) -> None:
+    """The unit is repeated only where an end needs another one."""
+    assert format_interval(_interval(point, low, high), "ns") == shown
+
+
+@pytest.mark.parametrize(
+    ("verdict", "unit", "direction", "word"),
+    [
+        (Verdict.FASTER, "ns", Direction.LOWER, "faster"),
+        (Verdict.SLOWER, "bytes", Direction.LOWER, "more"),
+        (Verdict.FASTER, "bytes", Direction.LOWER, "less"),
+        (Verdict.SLOWER, "ratio", Direction.HIGHER, "less"),
+        (Verdict.INDISTINGUISHABLE, "bytes", Direction.LOWER, "indistinguishable"),
+        (Verdict.NOT_JUDGED, "ns", Direction.NONE, ""),
+    ],
+)
+def test_verdicts_speak_the_language_of_their_metric(
+    verdict: Verdict, unit: str, direction: Direction, word: str
+) -> None:
+    """Memory is not slower: there is more of it."""
+    metric = Metric(name=f"thing_{unit}", unit=unit, direction=direction, meaning="m", method="f")
+    assert verdict_word(verdict, metric) == word
+
+
+def test_terminal_tells_findings_versions_and_verdicts_without_colour(
+    summary: RunSummary,
+) -> None:
+    """A pipe without colour carries everything: sign and word, and the version in every table."""
+    console = Console(width=160, file=io.StringIO(), color_system=None)
+    with console.capture() as captured:
+        console.print(render_text(summary))
+    text = captured.get()
+    assert text.index("unsupported") < text.index("start: How fast")
+    assert "▼" in text
+    assert "slower" in text
+    assert "baseline" in text
+    assert text.count(COSTS["runsc"].version) >= 4
+    assert "floor" in text
+    assert "\x1b" not in text
+
+
+def test_json_carries_numbers_without_loss(summary: RunSummary) -> None:
+    """What is read back is what was estimated."""
+    read = json.loads(to_json(summary))
+    assert len(read["cells"]) == len(summary.cells)
+    for stored, cell in zip(read["cells"], summary.cells, strict=True):
+        if isinstance(cell.estimate, Estimate):
+            assert stored["estimate"]["point"] == cell.estimate.point
+
+
+def test_csv_has_a_line_a_cell_and_no_number_where_there_is_none(summary: RunSummary) -> None:
+    """Unknown is empty with a reason beside it, never zero."""
+    rows = list(csv.DictReader(io.StringIO(to_csv(summary))))
+    assert len(rows) == len(summary.cells)
+    missing = [row for row in rows if row["not_available"]]
+    assert missing
+    assert all(row["point_value"] == "" for row in missing)
+
+
+def test_markdown_escapes_what_would_be_markup(summary: RunSummary) -> None:
+    """Texts of the run cannot become markup."""
+    text = to_markdown(summary)
+    assert "<b>" not in text
+    assert "&#60;b&#62;not&#60;/b&#62;" in text
+    assert "| **bwrap** bubblewrap 0.8.0 |" in text
+
+
+def test_page_escapes_texts_and_holds_everything(summary: RunSummary) -> None:
+    """No text becomes an element, no address is loaded, the request is there as written."""
+    page = render_page(summary)
+    assert "<b>not</b>" not in page
+    assert "memory limits &lt;b&gt;not&lt;/b&gt; applied: cgroup v1 &amp; hybrid" in page
+    assert "&lt;every&gt; number is known &amp; &#34;quoted&#34;" in page
+    head, _, body = page.partition('<script type="application/json" id="specs">')
+    specs, _, _ = body.partition("</script>")
+    assert "<" not in specs
+    assert 'src="' not in head
+    assert "<link" not in head.replace('<link rel="icon" href="data:,">', "")
+    figures = {figure.name: figure.spec for figure in build_figures(summary)}
+    assert json.loads(specs) == figures
+
+
+def test_every_figure_answers_its_question(summary: RunSummary) -> None:
+    """Each bench has its figures, and the run has one of all ratios."""
+    names = [figure.name for figure in build_figures(summary)]
+    assert len(names) == len(set(names))
+    wanted = {"glance", "start-makespan", "density-memory", "load-latency-1", "inside-syscall-ns"}
+    assert wanted <= set(names)
+    assert {"start-latency-1", "start-latency-2"} <= set(names)
+
+
+def test_figures_are_written_as_svg_and_png(summary: RunSummary, tmp_path: Path) -> None:
+    """Both formats of a figure, readable by anybody."""
+    figures = [one for one in build_figures(summary) if one.name == "start-makespan"]
+    svg, png = write_figures(summary, tmp_path / "figures", figures=figures)
+    assert svg.read_text().startswith("<svg")
+    assert png.read_bytes().startswith(b"\x89PNG")
+
+
+def test_colours_are_fixed_and_distinct() -> None:
+    """A driver looks the same in every run; strangers get colours nobody else has."""
+    alone = inks_of(("runsc",))
+    together = inks_of(("process", "runsc", "zz-custom", FLOOR))
+    assert alone["runsc"] == together["runsc"]
+    colours = [ink.colour for ink in (*INKS.values(), *SPARE)]
+    assert len(colours) == len(set(colours))
+
+
+@pytest.mark.parametrize("colour", sorted(ink.colour for ink in (*INKS.values(), *SPARE)))
+def test_colours_stand_out_on_both_papers(colour: str) -> None:
+    """At least 2.5 to 1 against the light and the dark paper (shape and legend help as well)."""
+    for paper in ("#fcfcfa", "#11161b"):
+        assert _contrast(colour, paper) >= 2.5
+
+
+def test_log_ticks_cover_the_values() -> None:
+    """Few round numbers; narrower ranges get more of them."""
+    assert log_ticks([1, 100]) == pytest.approx([1, 2, 5, 10, 20, 50, 100])
+    assert log_ticks([0.5, 500]) == pytest.approx([1, 3, 10, 30, 100, 300])
+    assert log_ticks([0.0]) == []
+
+
+def _contrast(first: str, second: str) -> float:
+    """Contrast ratio of two colours as WCAG 2 defines it."""
+    light, dark = sorted((_luminance(first), _luminance(second)), reverse=True)
+    return (light + 0.05) / (dark + 0.05)
+
+
+def _luminance(colour: str) -> float:
+    parts = [int(colour[start : start + 2], 16) / 255 for start in (1, 3, 5)]
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in parts]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
