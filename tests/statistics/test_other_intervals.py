@@ -52,6 +52,13 @@ def test_mean_interval_covers(n: int) -> None:
     assert isinstance(mean_interval([1.0]), NotAvailable)
 
 
+def test_mean_of_positive_values_has_positive_bounds() -> None:
+    """Two throughputs far apart say little, but not that throughput may be negative."""
+    found = mean_interval([1_000.0, 30_000.0])
+    assert isinstance(found, Estimate)
+    assert 0 < found.low < found.point == 15_500 < found.high
+
+
 def test_line_covers_increment_and_fixed_part() -> None:
     """Both intervals of a fit cover: what one more costs and what all share."""
     rng = np.random.default_rng(9)

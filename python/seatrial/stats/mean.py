@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 #: One value has no spread.
 VALUES_MIN_COUNT = 2
+#: Keeps the bounds of a hopelessly wide interval finite.
+LOG_HALF_WIDTH_MAX = 50.0
 
 
 def mean_interval(
@@ -23,7 +25,9 @@ def mean_interval(
     """Mean with Student's interval, for one value a trial.
 
     A median of so few values has no order-statistic interval (it takes six), and the values are
-    themselves means or sums over a trial, for which the normal law is a fair approximation.
+    themselves means or sums over a trial, for which the normal law is a fair approximation. When
+    all values are positive the interval is made on the logarithm of the mean (delta method), so
+    that a rate or a size never gets a negative bound.
     """
     sample = np.asarray(values, dtype=np.float64)
     n = int(sample.size)
@@ -32,10 +36,14 @@ def mean_interval(
         return NotAvailable(reason=reason, n=n, n_needed=VALUES_MIN_COUNT)
     point = float(sample.mean())
     half = student_quantile(confidence, degrees=n - 1) * float(sample.std(ddof=1)) / math.sqrt(n)
+    low, high = point - half, point + half
+    if sample.min() > 0:
+        factor = math.exp(min(half / point, LOG_HALF_WIDTH_MAX))
+        low, high = point / factor, point * factor
     return Estimate(
         point=point,
-        low=point - half,
-        high=point + half,
+        low=low,
+        high=high,
         confidence=confidence,
         n=n,
         method=f"mean of {n} trials, Student t",
