@@ -92,8 +92,8 @@ class Launcher:
     ) -> StartBatch:
         """Release all plans by one barrier and wait until each has reached its goal or failed.
 
-        With ``hold`` those that have reached it stay until ``stop``; without, they are stopped. What
-        goes wrong with a single sandbox is in its result.
+        With ``hold`` those that have reached it stay until ``stop``; without, they are stopped.
+        What goes wrong with a single sandbox is in its result.
 
         Raises:
             DriverError: the launcher refused the batch as a whole, or died.
@@ -146,8 +146,8 @@ class Launcher:
     ) -> tuple[StopResult, ...]:
         """Stop held sandboxes (None: all), wait for their ends, and forget them.
 
-        ``request`` asks the guest and kills it after ``grace_ns``; ``kill`` kills at once, and runs the
-        plan's ``kill_argv``.
+        ``request`` asks the guest and kills it after ``grace_ns``; ``kill`` kills at once. The
+        ``kill_argv`` of a plan that was killed is run in either case.
 
         Raises:
             DriverError: one of the ids is not held; then nothing was stopped.
@@ -227,7 +227,7 @@ class Launcher:
         if isinstance(error, TimeoutError):
             return DriverError(
                 f"the launcher (pid {self.pid}) did not answer {operation!r} in time",
-                hint="the machine may be overloaded or a process may hang in the kernel: see 'dmesg'",
+                hint="the machine is overloaded or a process hangs in the kernel: see 'dmesg'",
                 code="launcher-silent",
             )
         exit_code = self._process.wait(timeout_s=1.0)

@@ -16,7 +16,7 @@ Namespace: TypeAlias = Literal["mount", "pid", "uts", "ipc", "net", "user", "cgr
 WaitFor: TypeAlias = Literal["hello", "ready", "reply"]
 StopHow: TypeAlias = Literal["request", "kill"]
 
-_Record = TypeVar("_Record", "StartResult", "StopResult")
+_Record = TypeVar("_Record", bound="StartResult | StopResult")
 
 
 class Outcome(StrEnum):
@@ -46,8 +46,8 @@ class Bind:
 class Isolation:
     """The recipe of the ``lean`` sandbox: what the child does to itself before it runs its program.
 
-    The root is bound on itself and becomes ``/``; targets of binds, ``tmpfs`` and ``proc`` must exist
-    in it. The usual five harmless devices are bound where ``/dev`` of the root has files for them.
+    The root is bound on itself and becomes ``/``; targets of binds, ``tmpfs`` and ``proc`` must
+    exist in it. Five harmless devices are bound where ``/dev`` of the root has files for them.
     """
 
     namespaces: tuple[Namespace, ...]
@@ -79,8 +79,8 @@ class Isolation:
 class StartPlan:
     """One sandbox to be started, complete: the launcher looks nothing up in the timed path.
 
-    ``cgroup_procs`` are files that the child writes ``0`` to first of all. ``deadline_ns`` counts from
-    the release of the batch. ``kill_argv`` cleans up after a sandbox that had to be killed.
+    ``cgroup_procs`` are files that the child writes ``0`` to first of all. ``deadline_ns`` counts
+    from the release of the batch. ``kill_argv`` cleans up after a sandbox that had to be killed.
     """
 
     id: str
@@ -118,9 +118,9 @@ class StartPlan:
 class StartResult:
     """The timeline and the end of one start.
 
-    ``censored``: the deadline passed first, so every duration is only known to be longer than that.
-    The CPU times are those of the direct child and of what it waited for. ``max_rss_bytes`` is never
-    below the launcher's own size, because a child shares its memory until it runs its program.
+    ``censored``: the deadline passed first, so every duration is only known to be longer. The CPU
+    times are those of the direct child and of what it waited for. ``max_rss_bytes`` is never below
+    the launcher's own size, because a child shares its memory until it runs its program.
     """
 
     id: str

@@ -25,11 +25,8 @@ pub enum Received {
     Frame(GuestFrame),
     /// Nothing more for now.
     Nothing,
-    /// The guest has closed its end, this many bytes into a frame.
-    Closed {
-        /// Zero when it closed between two frames.
-        held_bytes: usize,
-    },
+    /// The guest has closed its end, perhaps within a frame ([`Channel::held_bytes`]).
+    Closed,
 }
 
 /// Why the channel is of no more use.
@@ -81,9 +78,7 @@ impl Channel {
             let part = match rustix::net::recv(&self.fd, &mut buffer[..wanted], RecvFlags::DONTWAIT)
             {
                 Ok((0, _)) | Err(Errno::CONNRESET) => {
-                    return Ok(Received::Closed {
-                        held_bytes: self.held_bytes,
-                    });
+                    return Ok(Received::Closed);
                 }
                 Ok((length, _)) => &buffer[..length],
                 Err(Errno::AGAIN) => return Ok(Received::Nothing),
@@ -114,6 +109,12 @@ impl Channel {
         Ok(())
     }
 
+    /// Bytes of an unfinished frame that have come.
+    #[must_use]
+    pub const fn held_bytes(&self) -> usize {
+        self.held_bytes
+    }
+
     /// Bytes until the end of the length field or of the frame; at least one.
     fn missing_bytes(&self) -> usize {
         if self.held_bytes < LENGTH_FIELD_BYTES {
@@ -137,5 +138,102 @@ impl Channel {
 impl AsFd for Channel {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
+
+    use super::*;
+    use crate::control::{Hello, PING_BYTES_MAX};
+
+    fn pair() -> (Channel, OwnedFd) {
+        let (ours, theirs) = socketpair(
+            AddressFamily::UNIX,
+            SocketType::STREAM,
+            SocketFlags::CLOEXEC,
+            None,
+        )
+        .unwrap();
+        (Channel::new(ours), theirs)
+    }
+
+    fn hello() -> GuestFrame {
+        GuestFrame::Hello(Hello {
+            first_instruction_mono_ns: 1,
+            hello_mono_ns: 2,
+            pid: 3,
+            build: "guest".to_owned(),
+        })
+    }
+
+    #[test]
+    fn a_frame_may_come_in_pieces_and_is_never_read_past() {
+        let (mut channel, guest) = pair();
+        let frames = [hello(), GuestFrame::Pong(vec![7; 9000])];
+        let bytes: Vec<u8> = frames
+            .iter()
+            .flat_map(|frame| frame.encode().unwrap())
+            .collect();
+        for (index, byte) in bytes[..frames[0].encode().unwrap().len()]
+            .iter()
+            .enumerate()
+        {
+            assert!(
+                matches!(channel.receive(), Ok(Received::Nothing)),
+                "at byte {index}"
+            );
+            rustix::io::write(&guest, &[*byte]).unwrap();
+        }
+        let rest = &bytes[frames[0].encode().unwrap().len()..];
+        assert_eq!(rustix::io::write(&guest, rest).unwrap(), rest.len());
+        assert!(matches!(
+            channel.receive(),
+            Ok(Received::Frame(GuestFrame::Hello(_)))
+        ));
+        // The second frame is untouched in the socket, for whoever takes the channel over.
+        let mut taken = vec![0; rest.len() + 1];
+        let (length, _) = rustix::net::recv(&channel, &mut taken[..], RecvFlags::DONTWAIT).unwrap();
+        assert_eq!(&taken[..length], rest);
+    }
+
+    #[test]
+    fn the_end_of_the_stream_says_where_it_came() {
+        let (mut channel, guest) = pair();
+        rustix::io::write(&guest, &hello().encode().unwrap()[..7]).unwrap();
+        drop(guest);
+        assert!(matches!(channel.receive(), Ok(Received::Closed)));
+        assert_eq!(channel.held_bytes(), 7);
+        assert!(channel.has_spoken);
+    }
+
+    #[test]
+    fn sending_to_nobody_or_to_a_full_peer_does_not_block() {
+        let (channel, guest) = pair();
+        let ping = HostFrame::Ping(vec![0; PING_BYTES_MAX]);
+        // Bounded by what a socket buffer can hold.
+        assert!((0..1000).any(|_| channel.send(&ping).is_err()));
+        drop(guest);
+        assert!(channel.send(&HostFrame::Stop).is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn garbage_is_refused_or_waited_for(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
+            let (mut channel, guest) = pair();
+            rustix::io::write(&guest, &bytes).unwrap();
+            drop(guest);
+            // Ends after as many frames as can be in there.
+            for _ in 0..=bytes.len() {
+                match channel.receive() {
+                    Ok(Received::Frame(_)) => {}
+                    Ok(Received::Nothing) => prop_assert!(false, "the peer has closed"),
+                    Ok(Received::Closed) | Err(_) => return Ok(()),
+                }
+            }
+            prop_assert!(false, "more frames than bytes");
+        }
     }
 }

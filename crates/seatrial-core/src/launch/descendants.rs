@@ -4,6 +4,7 @@
 use std::fs;
 use std::io;
 use std::os::fd::OwnedFd;
+use std::path::Path;
 
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
@@ -13,6 +14,9 @@ use super::sys;
 
 /// Most rounds of looking and killing: each round leaves at most what was born during it.
 const ROUNDS_MAX: usize = 200;
+
+/// Deepest family that is looked at; real ones have a handful of generations.
+const DEPTH_MAX: usize = 1024;
 
 /// How long a round waits for the news of a death before it looks again.
 const ROUND_NS: i64 = 50_000_000;
@@ -34,9 +38,45 @@ fn children_of(pid: i32) -> Vec<i32> {
         .collect()
 }
 
+/// The parent of a process; `None` when it has gone.
+fn parent_of(pid: i32) -> Option<i32> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    status
+        .lines()
+        .find_map(|line| line.strip_prefix("PPid:"))?
+        .trim()
+        .parse()
+        .ok()
+}
+
+/// Whether a process descends from another.
+fn is_descendant(pid: i32, ancestor: i32) -> bool {
+    std::iter::successors(parent_of(pid), |&parent| parent_of(parent))
+        .take(DEPTH_MAX)
+        .any(|parent| parent == ancestor)
+}
+
+/// Every process of the system, where the kernel keeps no lists of children
+/// (`CONFIG_PROC_CHILDREN`); those that are no descendants are left out later.
+fn everybody() -> Vec<i32> {
+    let Ok(entries) = fs::read_dir("/proc") else {
+        return Vec::new();
+    };
+    entries
+        .flatten()
+        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+        .collect()
+}
+
 /// Every living process below a process, parents before children.
 #[must_use]
 pub fn descendants_of(pid: i32) -> Vec<i32> {
+    if !Path::new(&format!("/proc/{pid}/task/{pid}/children")).exists() {
+        return everybody()
+            .into_iter()
+            .filter(|&one| is_descendant(one, pid))
+            .collect();
+    }
     let mut found = children_of(pid);
     let mut next = 0;
     while next < found.len() {
@@ -55,7 +95,7 @@ pub fn kill_all(deaths: &OwnedFd) -> usize {
     for _ in 0..ROUNDS_MAX {
         let found = descendants_of(own);
         for &pid in &found {
-            kill(pid);
+            kill(pid, own);
         }
         match reap_all() {
             Err(_) => return 0,
@@ -65,13 +105,15 @@ pub fn kill_all(deaths: &OwnedFd) -> usize {
     descendants_of(own).len()
 }
 
-/// Kills one process through a descriptor, so that a number that is reused meanwhile is no risk:
-/// it is looked up as our descendant again after the descriptor is open.
-fn kill(pid: i32) {
+/// Kills a descendant through a descriptor: a number that was reused between the look-up and the
+/// opening is recognised, and one that is reused later does not matter.
+fn kill(pid: i32, ancestor: i32) {
     let Some(number) = Pid::from_raw(pid) else {
         return;
     };
-    if let Ok(pidfd) = pidfd_open(number, PidfdFlags::empty()) {
+    if let Ok(pidfd) = pidfd_open(number, PidfdFlags::empty())
+        && is_descendant(pid, ancestor)
+    {
         let _ = pidfd_send_signal(pidfd, Signal::KILL);
     }
 }
@@ -95,4 +137,33 @@ fn wait_for_news(deaths: &OwnedFd) {
     };
     let _ = poll(&mut watched, Some(&timeout));
     while sys::read_signal(deaths).is_some() {}
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use super::*;
+
+    #[test]
+    fn grandchildren_are_found_either_way() {
+        let line = "sleep 1000 & echo; wait";
+        let mut shell = Command::new("/bin/sh")
+            .args(["-c", line])
+            .stdout(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        // The line break comes when the grandchild exists.
+        io::Read::read_exact(shell.stdout.as_mut().unwrap(), &mut [0]).unwrap();
+        let own = i32::try_from(std::process::id()).unwrap();
+        let child = i32::try_from(shell.id()).unwrap();
+        let found = descendants_of(own);
+        let grandchild = descendants_of(child)[0];
+        assert!(found.contains(&child) && found.contains(&grandchild));
+        assert!(is_descendant(grandchild, own) && !is_descendant(own, grandchild));
+        assert!(everybody().contains(&grandchild));
+        kill(grandchild, own);
+        shell.wait().unwrap();
+        assert!(descendants_of(child).is_empty());
+    }
 }

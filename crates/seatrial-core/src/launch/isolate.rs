@@ -189,3 +189,86 @@ fn devices(root: &str, steps: &mut Vec<Step>) -> Result<(), PlanError> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::launch::plan::Bind;
+
+    fn full() -> Isolation {
+        Isolation {
+            namespaces: vec![
+                Namespace::Mount,
+                Namespace::User,
+                Namespace::Cgroup,
+                Namespace::Uts,
+            ],
+            root: Some("/srv/root".to_owned()),
+            binds: vec![Bind {
+                source: "/srv/data".to_owned(),
+                target: "/data".to_owned(),
+                read_only: true,
+            }],
+            proc: true,
+            tmpfs: vec!["/tmp".to_owned()],
+            hostname: Some("hull".to_owned()),
+            uid_map: Some("0 1 1".to_owned()),
+            gid_map: Some("0 1 1".to_owned()),
+            read_only_root: true,
+        }
+    }
+
+    #[test]
+    fn steps_come_in_the_order_in_which_each_is_allowed() {
+        let described: Vec<_> = steps(&full()).unwrap().iter().map(Step::describe).collect();
+        assert_eq!(
+            described,
+            [
+                "write of the user map /proc/self/uid_map",
+                "write of the group policy /proc/self/setgroups",
+                "write of the group map /proc/self/gid_map",
+                "unshare of the cgroup name space",
+                "sethostname",
+                "making mounts private",
+                "bind of /srv/root on /srv/root",
+                "mount of proc on /srv/root/proc",
+                "mount of tmpfs on /srv/root/tmp",
+                "bind of /srv/data on /srv/root/data",
+                "making /srv/root/data read-only",
+                "making /srv/root read-only",
+                "pivot_root",
+            ]
+        );
+    }
+
+    #[test]
+    fn the_cgroup_name_space_is_not_made_by_clone() {
+        let expected = libc::CLONE_NEWNS | libc::CLONE_NEWUSER | libc::CLONE_NEWUTS;
+        assert_eq!(clone_flags(&full()), expected);
+    }
+
+    #[test]
+    fn nothing_asked_for_is_nothing_done() {
+        let mut nothing = full();
+        nothing.namespaces.clear();
+        nothing.binds.clear();
+        nothing.tmpfs.clear();
+        (
+            nothing.root,
+            nothing.hostname,
+            nothing.uid_map,
+            nothing.gid_map,
+        ) = Default::default();
+        (nothing.proc, nothing.read_only_root) = (false, false);
+        validate(&nothing).unwrap();
+        assert_eq!(clone_flags(&nothing), 0);
+        assert!(steps(&nothing).unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_null_byte_is_refused() {
+        let mut bad = full();
+        bad.tmpfs = vec!["/tm\0p".to_owned()];
+        assert!(steps(&bad).unwrap_err().to_string().contains("null byte"));
+    }
+}

@@ -403,3 +403,69 @@ impl Reply {
 const fn default_grace() -> u64 {
     STOP_GRACE_NS
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_least_request_is_complete() {
+        let text = r#"{"op":"start","wait_for":"reply","timeout_ns":9,
+            "plans":[{"id":"a","argv":["/bin/true"],"deadline_ns":5}]}"#;
+        let Request::Start(request) = serde_json::from_str(text).unwrap() else {
+            panic!()
+        };
+        assert_eq!(
+            (request.hold, request.stop_grace_ns),
+            (false, STOP_GRACE_NS)
+        );
+        let plan = &request.plans[0];
+        assert_eq!(
+            (plan.channel_fd, plan.stdio, plan.ready),
+            (None, Stdio::Null, Readiness::Hello)
+        );
+    }
+
+    #[test]
+    fn a_misspelt_field_is_an_error() {
+        for text in [
+            r#"{"op":"start","wait_for":"hello","timeout_ns":1,"plans":[],"holt":true}"#,
+            r#"{"op":"stop","how":"request","idz":[]}"#,
+            r#"{"op":"stop","how":"gently"}"#,
+            r#"{"op":"start","wait_for":"hello","timeout_ns":1,
+                "plans":[{"id":"a","argv":[],"deadline_ns":1,"isolation":{"namespaces":["moon"]}}]}"#,
+        ] {
+            assert!(serde_json::from_str::<Request>(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn replies_are_marked() {
+        let json = |reply: Reply| String::from_utf8(reply.to_json().unwrap()).unwrap();
+        assert_eq!(json(Reply::Done {}), r#"{"ok":true}"#);
+        let failure = Reply::Failure {
+            code: "a".to_owned(),
+            message: "b".to_owned(),
+        };
+        assert_eq!(json(failure), r#"{"ok":false,"code":"a","message":"b"}"#);
+        let stop = Reply::Stop(StopReply {
+            results: Vec::new(),
+        });
+        assert_eq!(json(stop), r#"{"ok":true,"results":[]}"#);
+        let start = Reply::Start(StartReply {
+            released_at_ns: 1,
+            results: vec![StartResult {
+                outcome: Outcome::TimedOut,
+                ..StartResult::default()
+            }],
+            launcher: LauncherUsage::default(),
+        });
+        let text = json(start);
+        assert!(text.contains(r#""outcome":"timed-out""#), "{text}");
+        assert!(text.contains(r#""first_byte_at_ns":null"#), "{text}");
+        assert!(
+            text.contains(r#""launcher":{"user_ns":0,"system_ns":0}"#),
+            "{text}"
+        );
+    }
+}

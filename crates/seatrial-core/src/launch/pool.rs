@@ -68,6 +68,11 @@ impl Gate {
         );
     }
 
+    /// Does not expect one of them any more.
+    pub fn excuse(&self) {
+        self.arrived.fetch_add(1, Ordering::SeqCst);
+    }
+
     /// Waits before the gate until it opens.
     pub fn pass(&self) {
         if self.arrived.fetch_add(1, Ordering::SeqCst) + 1 == self.expected {
@@ -224,5 +229,34 @@ impl SpawnerParts {
             // The counter cannot overflow, and a full one would wake the reader all the same.
             let _ = rustix::io::write(&self.wake, &1_u64.to_ne_bytes());
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_gate_holds_everybody_until_it_opens() {
+        let gate = Arc::new(Gate::new(5));
+        let passed = Arc::new(AtomicU32::new(0));
+        let threads: Vec<_> = (0..4)
+            .map(|_| {
+                let (gate, passed) = (Arc::clone(&gate), Arc::clone(&passed));
+                thread::spawn(move || {
+                    gate.pass();
+                    passed.fetch_add(1, Ordering::SeqCst);
+                })
+            })
+            .collect();
+        gate.excuse();
+        gate.wait_for_all();
+        assert_eq!(passed.load(Ordering::SeqCst), 0);
+        gate.open();
+        for thread in threads {
+            thread.join().unwrap();
+        }
+        assert_eq!(passed.load(Ordering::SeqCst), 4);
+        Gate::opened().pass();
     }
 }

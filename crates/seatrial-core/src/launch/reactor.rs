@@ -156,6 +156,16 @@ impl Reactor {
         self.arm()
     }
 
+    /// Drops all alarms: nothing is waited for any more.
+    ///
+    /// # Errors
+    /// The system refused.
+    pub fn clear_alarms(&mut self) -> io::Result<()> {
+        self.alarms.clear();
+        self.armed_at_ns = None;
+        self.set_timer(0)
+    }
+
     /// Takes the next alarm that has gone off by `now_ns`.
     ///
     /// # Errors
@@ -233,5 +243,64 @@ impl Reactor {
         };
         timerfd_settime(&self.timer, TimerfdTimerFlags::ABSTIME, &setting)?;
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sources_survive_the_kernel_and_sort_by_precedence() {
+        let key = u64::MAX >> 3;
+        let sorted = [
+            Source::Report,
+            Source::Channel(7),
+            Source::Channel(key),
+            Source::Output(7),
+            Source::Exit(0),
+            Source::CleanUpExit(key),
+            Source::Signal,
+            Source::Timer,
+            Source::Control,
+        ];
+        assert!(sorted.is_sorted());
+        for source in sorted {
+            assert_eq!(Source::decode(source.encode()), source);
+        }
+    }
+
+    #[test]
+    fn alarms_go_off_in_order_and_once() {
+        let mut reactor = Reactor::new().unwrap();
+        let start_ns = now_ns();
+        for (key, delay_ns) in [(1, 3_000_000), (2, 1_000_000), (3, 2_000_000)] {
+            reactor
+                .set_alarm(start_ns + delay_ns, key, Alarm::Deadline)
+                .unwrap();
+        }
+        let mut sources = Vec::new();
+        let mut gone_off = Vec::new();
+        while gone_off.len() < 3 {
+            let now_ns = reactor.wait(&mut sources).unwrap();
+            assert_eq!(sources, [Source::Timer]);
+            while let Some((key, _)) = reactor.next_alarm(now_ns).unwrap() {
+                gone_off.push(key);
+            }
+        }
+        assert_eq!(gone_off, [2, 3, 1]);
+        assert_eq!(reactor.next_alarm(u64::MAX).unwrap(), None);
+    }
+
+    #[test]
+    fn cleared_alarms_do_not_go_off() {
+        let mut reactor = Reactor::new().unwrap();
+        reactor.set_alarm(1, 1, Alarm::Grace).unwrap();
+        reactor.clear_alarms().unwrap();
+        reactor
+            .set_alarm(now_ns() + 1_000_000, 2, Alarm::Grace)
+            .unwrap();
+        let now_ns = reactor.wait(&mut Vec::new()).unwrap();
+        assert_eq!(reactor.next_alarm(now_ns).unwrap(), Some((2, Alarm::Grace)));
     }
 }

@@ -276,6 +276,8 @@ impl Sandbox {
         self.process = Process::Gone;
         // What it had said before its end counts.
         while self.receive(now_ns, reactor)? {}
+        // Another child may hold a copy of its end for a moment, so its closing may not show yet.
+        self.finish_channel();
         self.on_output();
         self.result.exit_seen_at_ns = Some(now_ns);
         self.result.exit_code = ended.exit_code;
@@ -293,7 +295,6 @@ impl Sandbox {
                 &format!("{how} before {}", self.goal()),
             );
         }
-        self.close();
         Ok(())
     }
 

@@ -136,7 +136,7 @@ impl Server {
                     return Ok(());
                 }
             }
-            self.reap_orphans(now_ns)?;
+            self.reap_orphans();
             self.conclude()?;
             while matches!(self.operation, Operation::None) {
                 let Some(request) = self.control.next_request()? else {
@@ -221,33 +221,31 @@ impl Server {
 
     /// Reaps children that no sandbox knows: what runtimes have left to their subreaper.
     ///
-    /// While starts are in hand an unknown child may be one whose number is not reported yet.
-    fn reap_orphans(&mut self, now_ns: u64) -> io::Result<()> {
+    /// While starts are in hand an unknown child may be one whose number is not reported yet. A
+    /// known one has its own event, with an instant of its own; orphans behind it wait for that.
+    fn reap_orphans(&mut self) {
         if !self.has_dead_children || self.starting_count > 0 {
-            return Ok(());
+            return;
         }
         while let Ok(Some(pid)) = sys::peek_ended_child() {
-            let owner = self
+            if self
                 .sandboxes
-                .iter()
-                .find(|(_, sandbox)| sandbox.pids().any(|p| p == pid));
-            match owner.map(|(&key, _)| key) {
-                None => drop(sys::reap(pid)),
-                Some(key) => self.with(key, |sandbox, reactor| {
-                    sandbox.on_clean_up_exit();
-                    sandbox.on_exit(now_ns, reactor)
-                })?,
+                .values()
+                .any(|sandbox| sandbox.pids().any(|own| own == pid))
+            {
+                return;
             }
+            // Nobody asks how an orphan ended.
+            let _ = sys::reap(pid);
         }
         self.has_dead_children = false;
-        Ok(())
     }
 
     /// Goes through the sandboxes to which something has happened, and replies when all that the
     /// operation waits for has.
     fn conclude(&mut self) -> io::Result<()> {
         for key in std::mem::take(&mut self.touched) {
-            self.clean_up(key)?;
+            self.clean_up(key);
             let is_settled = self.sandboxes.get(&key).is_none_or(Sandbox::is_settled);
             match &mut self.operation {
                 Operation::Start { pending, .. } | Operation::Stop { pending, .. }
@@ -268,6 +266,8 @@ impl Server {
     }
 
     fn finish(&mut self) -> io::Result<()> {
+        // Between operations nothing is due, and a stale alarm would wake us into a later one.
+        self.reactor.clear_alarms()?;
         let reply = match std::mem::replace(&mut self.operation, Operation::None) {
             Operation::None => return Ok(()),
             Operation::Start {
@@ -311,29 +311,29 @@ impl Server {
     }
 
     /// Runs the `kill_argv` of a sandbox that was killed, when its time has come.
-    fn clean_up(&mut self, key: u64) -> io::Result<()> {
+    fn clean_up(&mut self, key: u64) {
         let Some(sandbox) = self.sandboxes.get_mut(&key) else {
-            return Ok(());
+            return;
         };
         let Some((argv, env)) = sandbox.take_clean_up() else {
-            return Ok(());
+            return;
         };
-        match prepare::prepare_command(&argv, &env, &self.host) {
-            Err(error) => sandbox.on_clean_up_refused(&error.to_string()),
-            Ok(program) => {
-                self.pool.reserve(1)?;
-                let slot = Arc::default();
-                let gate = Arc::new(Gate::opened());
-                self.starting_count += 1;
-                self.pool.submit(Job {
-                    key,
-                    part: Part::CleanUp,
-                    program,
-                    slot,
-                    gate,
-                });
-            }
+        let program = match prepare::prepare_command(&argv, &env, &self.host) {
+            Err(error) => return sandbox.on_clean_up_refused(&error.to_string()),
+            Ok(program) => program,
+        };
+        let (slot, gate) = (Arc::default(), Arc::new(Gate::opened()));
+        let job = Job {
+            key,
+            part: Part::CleanUp,
+            program,
+            slot,
+            gate,
+        };
+        if self.pool.reserve(1).is_ok() && self.pool.submit(job) {
+            self.starting_count += 1;
+        } else {
+            sandbox.on_clean_up_refused("no thread to start it");
         }
-        Ok(())
     }
 }

@@ -39,18 +39,26 @@ impl Sandbox {
         match received {
             Ok(Received::Frame(frame)) => self.on_frame(frame, now_ns, reactor)?,
             Ok(Received::Nothing) => return Ok(false),
-            Ok(Received::Closed { held_bytes }) => {
+            Ok(Received::Closed) => {
                 // It is ending; its exit, or the deadline, decides what this start was.
                 reactor.forget(&*channel);
-                self.channel = None;
-                if held_bytes > 0 {
-                    self.note_error(&format!("closed {held_bytes} bytes into a frame"));
-                }
+                self.finish_channel();
                 return Ok(false);
             }
             Err(error) => self.on_nonsense(&error.to_string(), now_ns, reactor)?,
         }
         Ok(true)
+    }
+
+    /// Nothing more will come: closes our end and says so if that is within a frame.
+    pub(super) fn finish_channel(&mut self) {
+        let held_bytes = self
+            .channel
+            .take()
+            .map_or(0, |channel| channel.held_bytes());
+        if held_bytes > 0 && self.verdict == Verdict::Open {
+            self.note_error(&format!("closed {held_bytes} bytes into a frame"));
+        }
     }
 
     fn on_frame(

@@ -38,6 +38,26 @@ impl From<PlanError> for Refusal {
     }
 }
 
+/// Why a batch does not go ahead.
+enum Trouble {
+    /// The request cannot be carried out; nothing was started.
+    Refused(Refusal),
+    /// The launcher cannot go on.
+    Fatal(io::Error),
+}
+
+impl From<Refusal> for Trouble {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(refusal)
+    }
+}
+
+impl From<io::Error> for Trouble {
+    fn from(error: io::Error) -> Self {
+        Self::Fatal(error)
+    }
+}
+
 impl Server {
     pub(super) fn accept(&mut self, request: &[u8]) -> io::Result<Flow> {
         let request = match serde_json::from_slice::<Request>(request) {
@@ -56,7 +76,11 @@ impl Server {
             })),
             Request::Context { unmount } => self.context(&unmount).map(|()| Some(Reply::Done {})),
             Request::Channel { id } => self.lend(&id).map(|()| Some(Reply::Done {})),
-            Request::Start(request) => self.start(request).map(|()| None),
+            Request::Start(request) => match self.start(request) {
+                Ok(()) => Ok(None),
+                Err(Trouble::Refused(refusal)) => Err(refusal),
+                Err(Trouble::Fatal(error)) => return Err(error),
+            },
             Request::Stop(request) => self.stop(request).map(|()| None),
             Request::Shutdown => {
                 self.reply(&Reply::Done {})?;
@@ -140,7 +164,8 @@ impl Server {
         Ok(())
     }
 
-    fn start(&mut self, request: StartRequest) -> Result<(), Refusal> {
+    /// Prepares a batch and releases it; what fails after that is fatal to the launcher.
+    fn start(&mut self, request: StartRequest) -> Result<(), Trouble> {
         let StartRequest {
             plans,
             wait_for,
@@ -156,38 +181,32 @@ impl Server {
             is_held: hold,
             stop_grace_ns,
         };
+        let delays: Vec<_> = plans
+            .iter()
+            .map(|plan| plan.deadline_ns.min(timeout_ns))
+            .collect();
         let mut keys = Vec::with_capacity(plans.len());
-        let mut deadlines = Vec::with_capacity(plans.len());
         let mut programs = Vec::with_capacity(plans.len());
         for plan in plans {
-            let key = self.next_key;
-            self.next_key += 1;
-            keys.push(key);
-            deadlines.push(plan.deadline_ns.min(timeout_ns));
-            self.names.insert(plan.id.clone(), key);
-            let (ends, program) = match prepare::prepare(&plan, &self.host) {
-                Ok(prepared) => ((prepared.channel, prepared.output), Ok(prepared.program)),
-                Err(error) => ((None, None), Err(error.to_string())),
-            };
-            let mut sandbox =
-                Sandbox::new(key, plan, terms, ends, &self.reactor).map_err(environment)?;
-            match program {
-                Ok(program) => programs.push((key, program, sandbox.slot())),
-                Err(why) => sandbox.on_refused(&why),
+            match self.admit(plan, terms) {
+                Ok((key, program)) => {
+                    keys.push(key);
+                    programs.extend(program.map(|program| (key, program)));
+                }
+                Err(error) => {
+                    self.forget_all(keys.into_iter(), |_| true);
+                    return Err(environment(error).into());
+                }
             }
-            self.touched.push(key);
-            self.sandboxes.insert(key, sandbox);
         }
         let used = sys::own_usage();
         let released_at_ns = self.release(programs);
-        for (&key, deadline_ns) in keys.iter().zip(deadlines) {
+        for (&key, delay_ns) in keys.iter().zip(delays) {
             if let Some(sandbox) = self.sandboxes.get_mut(&key) {
                 sandbox.result.due_at_ns = released_at_ns;
             }
-            let at_ns = released_at_ns.saturating_add(deadline_ns);
-            self.reactor
-                .set_alarm(at_ns, key, Alarm::Deadline)
-                .map_err(environment)?;
+            let at_ns = released_at_ns.saturating_add(delay_ns);
+            self.reactor.set_alarm(at_ns, key, Alarm::Deadline)?;
         }
         let pending = keys.iter().copied().collect();
         let used_before = LauncherUsage {
@@ -203,19 +222,47 @@ impl Server {
         Ok(())
     }
 
+    /// Makes a sandbox of a plan, and its program unless the system refuses what it needs.
+    fn admit(&mut self, plan: StartPlan, terms: Terms) -> io::Result<(u64, Option<sys::Program>)> {
+        let key = self.next_key;
+        self.next_key += 1;
+        let (ends, program) = match prepare::prepare(&plan, &self.host) {
+            Ok(prepared) => ((prepared.channel, prepared.output), Ok(prepared.program)),
+            Err(error) => ((None, None), Err(error.to_string())),
+        };
+        let id = plan.id.clone();
+        let mut sandbox = Sandbox::new(key, plan, terms, ends, &self.reactor)?;
+        if let Err(why) = &program {
+            sandbox.on_refused(why);
+        }
+        self.names.insert(id, key);
+        self.sandboxes.insert(key, sandbox);
+        self.touched.push(key);
+        Ok((key, program.ok()))
+    }
+
     /// Brings a thread before the gate for each program, then opens it.
-    fn release(&mut self, programs: Vec<(u64, sys::Program, Arc<sys::PidfdSlot>)>) -> u64 {
+    fn release(&mut self, programs: Vec<(u64, sys::Program)>) -> u64 {
         let gate = Arc::new(Gate::new(u32::try_from(programs.len()).unwrap_or(u32::MAX)));
-        for (key, program, slot) in programs {
-            self.starting_count += 1;
-            let gate = Arc::clone(&gate);
-            self.pool.submit(Job {
+        for (key, program) in programs {
+            let Some(sandbox) = self.sandboxes.get_mut(&key) else {
+                continue;
+            };
+            let (slot, their_gate) = (sandbox.slot(), Arc::clone(&gate));
+            let job = Job {
                 key,
                 part: Part::Sandbox,
                 program,
                 slot,
-                gate,
-            });
+                gate: their_gate,
+            };
+            if self.pool.submit(job) {
+                self.starting_count += 1;
+            } else {
+                // Threads were reserved, so this one has died; the others must not wait for it.
+                sandbox.on_refused("no thread to start it");
+                gate.excuse();
+            }
         }
         gate.wait_for_all();
         let released_at_ns = sys::now_ns();

@@ -61,7 +61,7 @@ pub enum Step {
 
 impl Step {
     /// The step as it stands in an error text.
-    pub(super) fn describe(&self) -> String {
+    pub(in crate::launch) fn describe(&self) -> String {
         let text = |path: &CStr| path.to_string_lossy().into_owned();
         match self {
             Self::Write { what, path, .. } => format!("{what} {}", text(path)),
