@@ -38,7 +38,7 @@ lint: build ## check style, types, layers and the extension's stub
 	$(CARGO) clippy --locked --quiet --workspace --all-targets -- -D warnings
 
 bench: build ## measure Seatrial itself against minimal programs (needs a quiet machine)
-	@for program in benchmarks/*.py; do echo "== $$program"; $(BIN)/python "$$program" || exit $$?; done
+	$(BIN)/python -m benchmarks
 
 fmt: ## format the sources
 	$(BIN)/ruff check --fix --quiet
