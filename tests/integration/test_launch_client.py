@@ -18,7 +18,7 @@ import pytest
 
 from seatrial.errors import DriverError, EnvironmentTrouble
 from seatrial.guest.binary import guest_binary
-from seatrial.launch import Isolation, Launcher, Outcome, StartPlan
+from seatrial.launch import Isolation, Launcher, Outcome, StartPlan, client
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -177,6 +177,22 @@ def test_a_launcher_that_dies_is_reported() -> None:
             assert caught.value.code == "launcher-gone"
             with pytest.raises(DriverError, match="it has ended"):
                 launcher.stop()
+
+
+def test_a_launcher_that_does_not_answer_is_given_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A launcher that hangs is an error after the request's own bounds, and is killed."""
+    monkeypatch.setattr(client, "REPLY_MARGIN_NS", 0)
+    monkeypatch.setattr(client, "CLOSE_TIMEOUT_S", 0.1)
+    hanging = tmp_path / "hanging"
+    hanging.write_text("#!/bin/sh\nexec sleep 1000\n")
+    hanging.chmod(0o755)
+    with Launcher(binary=hanging) as launcher, end_of(launcher.pid):
+        with pytest.raises(DriverError, match="did not answer 'stop'") as caught:
+            launcher.stop(grace_ns=50_000_000)
+        assert caught.value.code == "launcher-silent"
+        launcher.close()
 
 
 def test_nothing_survives_a_killed_client() -> None:

@@ -203,7 +203,7 @@ mod tests {
                 Namespace::Cgroup,
                 Namespace::Uts,
             ],
-            root: Some("/srv/root".to_owned()),
+            root: Some("/srv/hull".to_owned()),
             binds: vec![Bind {
                 source: "/srv/data".to_owned(),
                 target: "/data".to_owned(),
@@ -230,12 +230,12 @@ mod tests {
                 "unshare of the cgroup name space",
                 "sethostname",
                 "making mounts private",
-                "bind of /srv/root on /srv/root",
-                "mount of proc on /srv/root/proc",
-                "mount of tmpfs on /srv/root/tmp",
-                "bind of /srv/data on /srv/root/data",
-                "making /srv/root/data read-only",
-                "making /srv/root read-only",
+                "bind of /srv/hull on /srv/hull",
+                "mount of proc on /srv/hull/proc",
+                "mount of tmpfs on /srv/hull/tmp",
+                "bind of /srv/data on /srv/hull/data",
+                "making /srv/hull/data read-only",
+                "making /srv/hull read-only",
                 "pivot_root",
             ]
         );

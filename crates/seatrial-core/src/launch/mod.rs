@@ -27,10 +27,8 @@ mod prepare;
 mod reactor;
 mod sandbox;
 mod server;
-#[allow(
-    unsafe_code,
-    reason = "clone, execve, wait4 and signalfd have no safe form"
-)]
+// clone, execve, wait4 and signalfd have no safe form.
+#[allow(unsafe_code)]
 mod sys;
 
 pub use descendants::descendants_of;

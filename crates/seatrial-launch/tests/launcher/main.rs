@@ -4,6 +4,7 @@
     reason = "a test fails by panicking, in its helpers too"
 )]
 
+mod endings;
 mod guest;
 mod isolation;
 mod starts;
