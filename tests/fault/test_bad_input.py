@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 import pytest
 
 from seatrial.guest.binary import launch_binary
-from tests.support.command import Done, Seatrial
 from tests.support.needs import needs_driver, needs_root
 from tests.support.remains import remains_of
 from tests.support.source import ROOT
@@ -17,6 +16,8 @@ from tests.support.source import ROOT
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+    from tests.support.command import Done, Seatrial
 
 pytestmark = [pytest.mark.fault, pytest.mark.timeout(300)]
 
@@ -33,12 +34,6 @@ concurrency = [2]
 rounds = 2
 deadline = "1s"
 """
-
-
-@pytest.fixture
-def seatrial(tmp_path: Path) -> Seatrial:
-    """The command line in a directory of its own."""
-    return Seatrial(home=tmp_path)
 
 
 def check_refused(done: Done, code: int, *words: str) -> None:
@@ -204,19 +199,22 @@ def guests(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 @pytest.mark.driver
-@pytest.mark.parametrize("driver", ["process", "lean", "bwrap", "runc"])
 @pytest.mark.parametrize(
-    ("mode", "word"),
+    ("driver", "mode", "word"),
     [
-        ("SILENT", "timed-out"),
-        ("HELLO_THEN_SILENT", "timed-out"),
-        ("DIES", "exited-early"),
-        ("HELLO_THEN_DIES", "exited-early"),
-        ("GARBAGE", "protocol"),
+        ("process", "SILENT", "timed-out"),
+        ("process", "HELLO_THEN_SILENT", "timed-out"),
+        ("process", "DIES", "exited-early"),
+        ("process", "HELLO_THEN_DIES", "exited-early"),
+        ("process", "GARBAGE", "protocol"),
+        ("lean", "SILENT", "timed-out"),
+        ("lean", "DIES", "exited-early"),
+        ("bwrap", "SILENT", "timed-out"),
+        ("runc", "SILENT", "timed-out"),
     ],
 )
 def test_a_guest_that_misbehaves(
-    seatrial: Seatrial, guests: dict[str, Path], mode: str, word: str, driver: str
+    seatrial: Seatrial, guests: dict[str, Path], *, driver: str, mode: str, word: str
 ) -> None:
     """The run goes on to its end, says what was wrong with the starts, and kills them."""
     needs_driver(driver)

@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING
 import pytest
 
 from seatrial.model.trial import TrialStatus
-from seatrial.store import RunStore
-from tests.support.command import Done, Seatrial
+from seatrial.store.run_store import RunStore
 from tests.support.needs import needs_driver
 from tests.support.remains import processes_of, remains_of
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from tests.support.command import Done, Seatrial
 
 pytestmark = [pytest.mark.fault, pytest.mark.driver, pytest.mark.timeout(300)]
 
@@ -42,28 +43,26 @@ duration = "100ms"
 warm_up = "10ms"
 drain = "10ms"
 """
-POINTS = (
-    "phase:setup",
-    "phase:warm-up",
-    "phase:measure",
-    "phase:drain",
-    "phase:teardown",
-    "batch",
-    "store:before",
-    "store:after",
+PHASES = ("setup", "warm-up", "measure", "drain", "teardown")
+#: Every point with the baseline; with the others those at which sandboxes are alive.
+KILLS = (
+    *(("process", f"phase:{phase}") for phase in PHASES),
+    ("process", "batch"),
+    ("process", "store:before"),
+    ("process", "store:after"),
+    ("lean", "phase:measure"),
+    ("lean", "batch"),
+    ("bwrap", "batch"),
+    ("runc", "phase:measure"),
+    ("runc", "batch"),
+    ("runsc", "phase:measure"),
 )
-
-
-@pytest.fixture
-def seatrial(tmp_path: Path) -> Seatrial:
-    """The command line in a directory of its own."""
-    return Seatrial(home=tmp_path)
 
 
 def killed(seatrial: Seatrial, point: str, *, driver: str) -> Path:
     """Begins a run that dies at a point, and gives its directory."""
     file = seatrial.experiment(EXPERIMENT.format(driver=driver) + HELD)
-    words = [sys.executable, "-m", "tests.support.killed_run", point, "run", file]
+    words = [sys.executable, "-m", "tests.support.killed_run", point, "run", "--no-html", file]
     done = seatrial.execute(words)
     assert done.code == -signal.SIGKILL, done.shown
     (run_dir,) = seatrial.runs()
@@ -89,8 +88,7 @@ def check_is_complete(run_dir: Path, done: Done) -> None:
     assert not failed, done.shown
 
 
-@pytest.mark.parametrize("point", POINTS)
-@pytest.mark.parametrize("driver", ["process", "lean", "runc"])
+@pytest.mark.parametrize(("driver", "point"), KILLS)
 def test_a_killed_run_is_resumed(seatrial: Seatrial, driver: str, point: str) -> None:
     """Finished trials stay as they were, the others are done by `--resume`, and nothing is left."""
     needs_driver(driver)
@@ -99,7 +97,7 @@ def test_a_killed_run_is_resumed(seatrial: Seatrial, driver: str, point: str) ->
     assert kept, "the first trial had been finished"
     before = contents(run_dir, kept)
 
-    done = seatrial.call("run", "--resume", run_dir)
+    done = seatrial.call("run", "--no-html", "--resume", run_dir)
 
     assert done.code in {0, 1}, done.shown  # 1: on a busy machine a finding is no surprise
     check_is_complete(run_dir, done)
@@ -107,8 +105,8 @@ def test_a_killed_run_is_resumed(seatrial: Seatrial, driver: str, point: str) ->
     assert remains_of(run_dir.name, state_root=seatrial.state_root) == []
 
 
-@pytest.mark.parametrize("point", ["phase:measure", "phase:teardown", "batch"])
-@pytest.mark.parametrize("driver", ["process", "lean", "runc", "runsc"])
+@pytest.mark.parametrize("point", ["phase:measure", "batch"])
+@pytest.mark.parametrize("driver", ["process", "lean", "bwrap", "runc", "runsc"])
 def test_clean_after_a_kill_leaves_nothing(seatrial: Seatrial, driver: str, point: str) -> None:
     """`seatrial clean` removes what a killed run left; the results stay readable."""
     needs_driver(driver)
@@ -147,13 +145,13 @@ def test_resuming_a_finished_run_repeats_nothing(seatrial: Seatrial) -> None:
     """`--resume` of a run that is complete changes no result."""
     needs_driver("process")
     file = seatrial.experiment(EXPERIMENT.format(driver="process"))
-    first = seatrial.call("run", file)
+    first = seatrial.call("run", "--no-html", file)
     (run_dir,) = seatrial.runs()
     check_is_complete(run_dir, first)
     finished = RunStore.open(run_dir).finished_trials()
     before = contents(run_dir, finished)
 
-    done = seatrial.call("run", "--resume", run_dir)
+    done = seatrial.call("run", "--no-html", "--resume", run_dir)
 
     assert done.code in {0, 1}, done.shown
     assert contents(run_dir, finished) == before
@@ -164,7 +162,7 @@ def test_clean_leaves_a_live_run_alone(seatrial: Seatrial) -> None:
     """`seatrial clean` beside a run that still goes on removes nothing of it."""
     needs_driver("process")
     file = seatrial.experiment(EXPERIMENT.format(driver="process") + HELD)
-    words = [sys.executable, "-m", "tests.support.cleaned_run", "run", file]
+    words = [sys.executable, "-m", "tests.support.cleaned_run", "run", "--no-html", file]
     done = seatrial.execute(words)
     assert done.code in {0, 1}, done.shown
     assert "clean removed nothing" in done.err, done.shown

@@ -38,12 +38,14 @@ class Seatrial:
     """The command line in a directory of its own."""
 
     home: Path
+    state: Path
+    """Stands for XDG_RUNTIME_DIR; its path must be short, since sockets lie below it."""
     environment: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def state_root(self) -> Path:
         """Where runs keep what they make on the machine."""
-        return self.home / "state" / "seatrial"
+        return self.state / "seatrial"
 
     def call(self, *words: str | Path, environment: Mapping[str, str] | None = None) -> Done:
         """Runs `seatrial WORDS` to its end."""
@@ -53,10 +55,9 @@ class Seatrial:
         self, words: Sequence[str | Path], environment: Mapping[str, str] | None = None
     ) -> Done:
         """Runs a program in our directory; one that does not end is killed with its group."""
-        (self.home / "state").mkdir(exist_ok=True, mode=0o700)
         settings = {
             **os.environ,
-            "XDG_RUNTIME_DIR": str(self.home / "state"),
+            "XDG_RUNTIME_DIR": str(self.state),
             "TMPDIR": str(self.home),
             "NO_COLOR": "1",
             "COLUMNS": "100",
@@ -64,6 +65,7 @@ class Seatrial:
             **self.environment,
             **(environment or {}),
         }
+        settings.pop("PYTHONDONTWRITEBYTECODE", None)  # compiling anew at each call takes seconds
         with subprocess.Popen(
             [str(word) for word in words],
             cwd=self.home,
