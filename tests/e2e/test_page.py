@@ -207,7 +207,7 @@ def test_page_reads_without_scripts(browser: Browser, report: Report) -> None:
     context.close()
 
 
-def test_every_format_comes_from_the_command_line(report: Report, tmp_path: Path) -> None:
+def test_every_format_comes_from_the_command_line(report: Report) -> None:
     """Each format is printed alone on standard output; figures are written on request."""
     done = _seatrial("report", str(report.run), "--json", "--no-html")
     assert done.returncode == 0, done.stderr
@@ -215,9 +215,9 @@ def test_every_format_comes_from_the_command_line(report: Report, tmp_path: Path
     for form, begin in (("csv", "run_id,bench"), ("markdown", "# scripted")):
         done = _seatrial("report", str(report.run), "--format", form, "--no-html")
         assert done.stdout.startswith(begin), done.stderr
-    target = tmp_path / "figures"
-    done = _seatrial("report", str(report.run), "--no-html", "--figures", str(target))
+    done = _seatrial("report", str(report.run), "--no-html", "--figures")
     assert done.returncode == 0, done.stderr
+    target = report.run / "figures"
     figures = build_figures(report.summary)
     assert {path.name for path in target.iterdir()} == {
         f"{figure.name}.{suffix}" for figure in figures for suffix in ("svg", "png")

@@ -14,10 +14,11 @@ from rich.console import Console
 from seatrial.model.estimate import Estimate
 from seatrial.model.metric import Direction, Metric
 from seatrial.model.summary import FLOOR, Verdict
-from seatrial.report.charts import build_figures, log_ticks
+from seatrial.report.charts import build_figures
 from seatrial.report.export import to_csv, to_json, to_markdown, write_figures
 from seatrial.report.page import render_page
 from seatrial.report.palette import INKS, SPARE, inks_of
+from seatrial.report.parts import log_ticks
 from seatrial.report.text import render_text
 from seatrial.report.view import format_interval, verdict_word
 from tests.support.runs import small_run, summary_of

@@ -10,12 +10,15 @@ from seatrial.analysis.evidence import TrialEvidence, gather_series, reduce_tria
 from seatrial.analysis.figures import build_distributions, build_trends
 from seatrial.analysis.judge import judge_run
 from seatrial.analysis.method import method_notes
+from seatrial.model.columns import TABLES
 from seatrial.model.finding import Finding, Severity
 from seatrial.model.metric import metric
 from seatrial.model.summary import FLOOR, BenchSummary, DriverSummary, RunSummary
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+
+    import polars as pl
 
     from seatrial.analysis.evidence import Series, SeriesKey
     from seatrial.benches.base import Bench
@@ -99,7 +102,8 @@ def read_trials(store: RunStore, *, bench_of: BenchOf | None = None) -> tuple[Tr
                 reason=outcome.reason,
                 findings=outcome.findings,
                 tables={
-                    name: store.read_table(trial_id, name) for name in store.table_names(trial_id)
+                    name: _completed(name, store.read_table(trial_id, name))
+                    for name in store.table_names(trial_id)
                 },
                 bench=find(spec.point.bench),
             )
@@ -123,6 +127,14 @@ def _in_order(
         ),
     )
     return {key: series[key] for key in ordered}
+
+
+def _completed(name: str, table: pl.DataFrame) -> pl.DataFrame:
+    """The table with the columns that a run of an older version does not have yet, all unknown."""
+    import polars as pl
+
+    missing = [column for column in TABLES[name].names if column not in table.columns]
+    return table.with_columns(pl.lit(None).alias(column) for column in missing)
 
 
 def _registered(name: str) -> Bench:

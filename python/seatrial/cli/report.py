@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 FORMATS = ("table", "json", "csv", "markdown")
 PAGE = "report.html"
+FIGURES = Path("figures")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -34,17 +35,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--json", action="store_const", const="json", dest="format", help="same as --format json"
     )
     parser.add_argument(
-        "--figures", type=Path, metavar="DIR", help="also write the figures as SVG and PNG here"
+        "--figures",
+        type=Path,
+        nargs="?",
+        const=FIGURES,
+        metavar="DIR",
+        help=f"also write the figures as SVG and PNG (default: {FIGURES} in the run's directory)",
     )
     parser.add_argument("--no-html", action="store_true", help="print only; write no page")
 
 
 def execute(args: argparse.Namespace) -> int:
     """Prints each run and writes its page; returns 0."""
-    if len(args.runs) > 1 and (args.html or args.figures):
+    has_one_place = args.html or args.figures not in {None, FIGURES}
+    if len(args.runs) > 1 and has_one_place:
         raise ConfigError(
             f"{len(args.runs)} runs and one place for their pages or figures",
-            hint="give one run with --html or --figures; without them each run keeps its own",
+            hint="give one run with --html PATH or --figures DIR; else each keeps its own",
         )
     for path in args.runs:
         _report(path, args)
@@ -98,5 +105,6 @@ def _report(path: Path, args: argparse.Namespace) -> None:
         page = write_page(summary, args.html or path / PAGE)
         output.talk(f"page: {page}")
     if args.figures:
-        written = write_figures(summary, args.figures)
-        output.talk(f"figures: {len(written)} files in {args.figures}")
+        directory = path / FIGURES if args.figures == FIGURES else args.figures
+        written = write_figures(summary, directory)
+        output.talk(f"figures: {len(written)} files in {directory}")

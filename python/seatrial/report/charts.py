@@ -1,39 +1,39 @@
 """Figures as Vega-Lite specifications, from the summary's own points and curves.
 
-A specification carries no theme: the page gives it the colours of its paper, and an exported file
-gets the light ones. Everything drawn was computed by the analysis; scales are all that is decided
-here.
+Everything drawn was computed by the analysis; scales are all that is decided here.
 """
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import altair as alt
 
 from seatrial.model.estimate import Estimate
 from seatrial.model.metric import Direction
-from seatrial.model.summary import FLOOR, Statistic
+from seatrial.model.summary import Statistic
+from seatrial.report.curves import response_distributions, start_distributions
 from seatrial.report.layout import GLANCE
-from seatrial.report.palette import inks_of
+from seatrial.report.parts import (
+    NS_PER_MS,
+    Figure,
+    Values,
+    colour,
+    driver_names,
+    finish,
+    highlight,
+    legend,
+    log_ticks,
+    shape,
+)
 from seatrial.report.view import format_estimate, format_factor, point_title, verdict_word
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from seatrial.model.summary import Cell, RunSummary, Trend
 
-    from seatrial.model.summary import Cell, Distribution, RunSummary, Trend
-
-NS_PER_MS = 1_000_000
 BYTES_PER_MIB = 1 << 20
-#: Vega-Lite specifications are JSON objects of any depth.
-Spec = dict[str, Any]
-Values = list[dict[str, object]]
-
-#: From how many powers of ten on an axis names fewer numbers.
-WIDE_DECADES = 2.2
-VAST_DECADES = 4
+#: A few blocks give intervals over ten decades, which would leave nothing to see of the points.
+FRAME_FACTOR = 3
 #: Units of axes; the table has the units that fit each number.
 AXIS_UNITS = {
     "ns": (NS_PER_MS, "ms"),
@@ -43,20 +43,6 @@ AXIS_UNITS = {
     "bytes/s": (BYTES_PER_MIB, "MiB/s"),
     "bytes_per_s": (BYTES_PER_MIB, "MiB/s"),
 }
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Figure:
-    """One figure of a report."""
-
-    name: str
-    """Fit for a file name and an element id."""
-    bench: str
-    """Which section it belongs to; empty for the run as a whole."""
-    title: str
-    caption: str
-    spec: Spec
-    is_wide: bool = False
 
 
 def build_figures(summary: RunSummary) -> tuple[Figure, ...]:
@@ -98,35 +84,14 @@ def build_figures(summary: RunSummary) -> tuple[Figure, ...]:
 
 def glance(summary: RunSummary) -> Figure | None:
     """All ratios to the baseline with their intervals."""
-    values: Values = []
-    for column in GLANCE:
-        for cell in summary.cells:
-            is_wanted = cell.metric == column.metric and cell.statistic in column.statistics
-            if not (is_wanted and column.fits(cell.point) and isinstance(cell.ratio, Estimate)):
-                continue
-            metric = summary.metrics[cell.metric]
-            values.append(
-                {
-                    "what": column.heading,
-                    "point": point_title(cell.point),
-                    "row": _glance_row(column.heading, cell),
-                    "driver": cell.driver,
-                    "ratio": cell.ratio.point,
-                    "low": cell.ratio.low,
-                    "high": cell.ratio.high,
-                    "verdict": verdict_word(cell.verdict, metric),
-                    "interval": f"{format_factor(cell.ratio.low)} to "
-                    f"{format_factor(cell.ratio.high)}",
-                    "value": format_estimate(cell.estimate, metric.unit),
-                }
-            )
+    values = _glance_values(summary)
     if not values:
         return None
     rows = list(dict.fromkeys(str(value["row"]) for value in values))
     base = alt.Chart(alt.InlineData(values=values)).encode(
         y=alt.Y("row:N", sort=rows, title=None, axis=alt.Axis(labelLimit=340, ticks=False)),
-        yOffset=alt.YOffset("driver:N", sort=_names(summary)),
-        color=_colour(summary, values),
+        yOffset=alt.YOffset("driver:N", sort=driver_names(summary)),
+        color=colour(summary, values),
         tooltip=[
             alt.Tooltip("driver:N"),
             alt.Tooltip("row:N", title="number"),
@@ -135,10 +100,11 @@ def glance(summary: RunSummary) -> Figure | None:
             alt.Tooltip("interval:N"),
             alt.Tooltip("verdict:N"),
         ],
-        opacity=_highlight(),
+        opacity=highlight(),
     )
-    scale = alt.Scale(type="log", nice=False, padding=12)
-    ticks = log_ticks(value[end] for value in values for end in ("low", "high"))
+    low, high = _frame(values)
+    scale = alt.Scale(type="log", nice=False, domain=[low, high], clamp=True)
+    ticks = log_ticks([low, high])
     x = alt.X(
         "ratio:Q",
         scale=scale,
@@ -154,44 +120,21 @@ def glance(summary: RunSummary) -> Figure | None:
         one,
         base.mark_rule(strokeWidth=2).encode(x=alt.X("low:Q", scale=scale, title=""), x2="high:Q"),
         base.mark_point(filled=True, size=64)
-        .encode(x=x, shape=_shape(summary, values))
-        .add_params(_legend()),
+        .encode(x=x, shape=shape(summary, values))
+        .add_params(legend()),
     )
-    height = sum(8 + 13 * _count(values, "row", row) for row in rows)
+    height = sum(8 + 13 * [value["row"] for value in values].count(row) for row in rows)
     return Figure(
         name="glance",
         bench="",
         title=f"Everything against {summary.baseline}, at a glance",
         caption=f"Ratio of each headline number to that of {summary.baseline} with its "
         f"{summary.confidence:.0%} interval; the dashed line is no difference. For rates more is "
-        "better, for everything else less. Select a driver in the legend to follow it.",
-        spec=_finish(chart, height=height),
+        "better, for everything else less. Intervals that touch the frame go on beyond it. Select "
+        "a driver in the legend to follow it.",
+        spec=finish(chart, height=height),
         is_wide=True,
     )
-
-
-def start_distributions(summary: RunSummary) -> list[Figure]:
-    """Latency of the first byte, one figure a concurrency."""
-    return [
-        _ecdf(summary, group, name=f"start-latency-{number}")
-        for number, group in enumerate(_by_point(summary, "start_first_byte_ns"), start=1)
-    ]
-
-
-def response_distributions(summary: RunSummary) -> list[Figure]:
-    """Response time of open loops and service time of closed ones, over a log quantile axis."""
-    groups = [
-        *_by_point(summary, "response_time_ns"),
-        *(
-            group
-            for group in _by_point(summary, "service_time_ns")
-            if group[0].point.values.get("mode") == "closed"
-        ),
-    ]
-    return [
-        _log_quantiles(summary, group, name=f"load-latency-{number}")
-        for number, group in enumerate(groups, start=1)
-    ]
 
 
 def trend_figure(
@@ -218,8 +161,8 @@ def trend_figure(
     )
     base = alt.Chart(alt.InlineData(values=marks)).encode(
         x=x,
-        color=_colour(summary, marks),
-        opacity=_highlight(),
+        color=colour(summary, marks),
+        opacity=highlight(),
         tooltip=[
             alt.Tooltip("driver:N"),
             alt.Tooltip("x:Q", title=axis),
@@ -230,8 +173,8 @@ def trend_figure(
     layers = [
         base.mark_rule(strokeWidth=1.5).encode(y=alt.Y("low:Q", scale=scale, title=""), y2="high"),
         base.mark_point(filled=True, size=60)
-        .encode(y=y, shape=_shape(summary, marks))
-        .add_params(_legend()),
+        .encode(y=y, shape=shape(summary, marks))
+        .add_params(legend()),
     ]
     if has_line:
         ends: Values = [end for trend in trends for end in _line_ends(trend, divisor)]
@@ -243,7 +186,7 @@ def trend_figure(
         bench=trends[0].bench,
         title=title,
         caption=caption,
-        spec=_finish(alt.layer(*layers), height=280),
+        spec=finish(alt.layer(*layers), height=280),
     )
 
 
@@ -258,6 +201,39 @@ def inside_costs(summary: RunSummary) -> list[Figure]:
     return [figure for figure in figures if figure is not None]
 
 
+def _glance_values(summary: RunSummary) -> Values:
+    """Every headline ratio that has an interval."""
+    values: Values = []
+    for column in GLANCE:
+        for cell in summary.cells:
+            is_wanted = cell.metric == column.metric and cell.statistic in column.statistics
+            if not (is_wanted and column.fits(cell.point) and isinstance(cell.ratio, Estimate)):
+                continue
+            metric = summary.metrics[cell.metric]
+            values.append(
+                {
+                    "what": column.heading,
+                    "point": point_title(cell.point),
+                    "row": _glance_row(column.heading, cell),
+                    "driver": cell.driver,
+                    "ratio": cell.ratio.point,
+                    "low": cell.ratio.low,
+                    "high": cell.ratio.high,
+                    "verdict": verdict_word(cell.verdict, metric),
+                    "interval": f"{format_factor(cell.ratio.low)} to "
+                    f"{format_factor(cell.ratio.high)}",
+                    "value": format_estimate(cell.estimate, metric.unit),
+                }
+            )
+    return values
+
+
+def _frame(values: Values) -> tuple[float, float]:
+    """Ends of the ratio axis: all points with room around them, whatever their intervals do."""
+    points = [value["ratio"] for value in values if isinstance(value["ratio"], float)]
+    return min(1.0, *points) / FRAME_FACTOR, max(1.0, *points) * FRAME_FACTOR
+
+
 def _glance_row(heading: str, cell: Cell) -> str:
     values = {name: value for name, value in cell.point.values.items() if name != "mode"}
     if not values or cell.statistic is Statistic.SLOPE:
@@ -265,118 +241,6 @@ def _glance_row(heading: str, cell: Cell) -> str:
     if "rate_rps" in values:
         return f"{heading}, {values['rate_rps']:g}/s"
     return f"{heading}, {', '.join(f'{name} {value}' for name, value in values.items())}"
-
-
-def _by_point(summary: RunSummary, metric: str) -> list[list[Distribution]]:
-    groups: dict[str, list[Distribution]] = {}
-    for one in summary.distributions:
-        if one.metric == metric:
-            groups.setdefault(one.point.key, []).append(one)
-    return list(groups.values())
-
-
-def _ecdf(summary: RunSummary, group: Sequence[Distribution], *, name: str) -> Figure:
-    values: Values = [
-        {
-            "driver": one.driver,
-            "x": value / NS_PER_MS,
-            "q": q,
-            "share": f"{q:.1%}",
-            "order": number,
-        }
-        for one in group
-        for number, (q, value) in enumerate(zip(one.quantiles, one.values, strict=True))
-    ]
-    chart = (
-        alt.Chart(alt.InlineData(values=values))
-        .mark_line(interpolate="step-after", strokeWidth=2)
-        .encode(
-            x=alt.X(
-                "x:Q",
-                title="ms (logarithmic)",
-                scale=alt.Scale(type="log", nice=False, padding=8),
-                axis=alt.Axis(values=log_ticks(value["x"] for value in values), format="~g"),
-            ),
-            y=alt.Y(
-                "q:Q",
-                title="share of starts",
-                scale=alt.Scale(domain=[0, 1]),
-                axis=alt.Axis(format=".0%", values=[0, 0.25, 0.5, 0.75, 0.9, 1]),
-            ),
-            order="order:Q",
-            color=_colour(summary, values),
-            strokeDash=_dash(summary, values),
-            opacity=_highlight(),
-            tooltip=[
-                alt.Tooltip("driver:N"),
-                alt.Tooltip("x:Q", title="ms", format=".3~g"),
-                alt.Tooltip("share:N", title="starts up to here"),
-            ],
-        )
-        .add_params(_legend())
-    )
-    where = point_title(group[0].point)
-    return Figure(
-        name=name,
-        bench=group[0].bench,
-        title=f"Start latency, {where}",
-        caption="Share of starts whose first byte had come by then; a steep line is a steady "
-        "runtime. The dashed line is the launcher's floor.",
-        spec=_finish(chart, height=280),
-    )
-
-
-def _log_quantiles(summary: RunSummary, group: Sequence[Distribution], *, name: str) -> Figure:
-    values: Values = [
-        {"driver": one.driver, "rarity": 1 / (1 - q), "y": value / NS_PER_MS, "share": f"{q:.4%}"}
-        for one in group
-        for q, value in zip(one.quantiles, one.values, strict=True)
-    ]
-    labels = (
-        "datum.value <= 1 ? '0' : datum.value <= 2 ? 'p50' : datum.value <= 10 ? 'p90' : "
-        "datum.value <= 100 ? 'p99' : datum.value <= 1000 ? 'p99.9' : 'p99.99'"
-    )
-    chart = (
-        alt.Chart(alt.InlineData(values=values))
-        .mark_line(strokeWidth=2)
-        .encode(
-            x=alt.X(
-                "rarity:Q",
-                title="quantile (logarithmic in the tail)",
-                scale=alt.Scale(type="log", nice=False, domainMin=1),
-                axis=alt.Axis(values=[1, 2, 10, 100, 1000, 10000], labelExpr=labels),
-            ),
-            y=alt.Y(
-                "y:Q",
-                title="ms (logarithmic)",
-                scale=alt.Scale(type="log", nice=False, padding=8),
-                axis=alt.Axis(values=log_ticks(value["y"] for value in values), format="~g"),
-            ),
-            color=_colour(summary, values),
-            opacity=_highlight(),
-            tooltip=[
-                alt.Tooltip("driver:N"),
-                alt.Tooltip("share:N", title="quantile"),
-                alt.Tooltip("y:Q", title="ms", format=".3~g"),
-            ],
-        )
-        .add_params(_legend())
-    )
-    is_response = group[0].metric == "response_time_ns"
-    what = "Response time" if is_response else "Service time"
-    meaning = (
-        "From the instant a request was due to its last byte, waiting included."
-        if is_response
-        else "From sending a request to its last byte, with every connection kept busy."
-    )
-    return Figure(
-        name=name,
-        bench=group[0].bench,
-        title=f"{what}, {point_title(group[0].point)}",
-        caption=f"{meaning} The far right is single requests: read it as a picture; the table has "
-        "the quantiles that the sample supports.",
-        spec=_finish(chart, height=280),
-    )
 
 
 def _marks(trend: Trend, unit: str, divisor: int) -> Values:
@@ -412,8 +276,8 @@ def _line(
         .encode(
             x=x,
             y=alt.Y("y:Q", scale=scale, title=""),
-            color=_colour(summary, marks),
-            opacity=_highlight(),
+            color=colour(summary, marks),
+            opacity=highlight(),
         )
     )
     return line
@@ -442,8 +306,8 @@ def _inside_cost(summary: RunSummary, metric: str) -> Figure | None:
         return None
     scale = alt.Scale(type="log", nice=False, padding=16)
     base = alt.Chart(alt.InlineData(values=values)).encode(
-        y=alt.Y("driver:N", sort=_names(summary), title=None),
-        color=_colour(summary, values, has_legend=False),
+        y=alt.Y("driver:N", sort=driver_names(summary), title=None),
+        color=colour(summary, values, has_legend=False),
         tooltip=[alt.Tooltip("driver:N"), alt.Tooltip("text:N", title=metric)],
     )
     ticks = log_ticks(value[end] for value in values for end in ("low", "high"))
@@ -456,7 +320,7 @@ def _inside_cost(summary: RunSummary, metric: str) -> Figure | None:
     chart = alt.layer(
         base.mark_rule(strokeWidth=2).encode(x=alt.X("low:Q", scale=scale, title=""), x2="high:Q"),
         base.mark_point(filled=True, size=60).encode(
-            x=x, shape=_shape(summary, values, has_legend=False)
+            x=x, shape=shape(summary, values, has_legend=False)
         ),
     )
     title = metric.removesuffix("_ns").removesuffix("_bytes_per_s").replace("_", " ")
@@ -466,77 +330,5 @@ def _inside_cost(summary: RunSummary, metric: str) -> Figure | None:
         bench="inside",
         title=title.capitalize(),
         caption=f"{declared.meaning}: median over all batches with its interval. {better}",
-        spec=_finish(chart, height=20 * len(values) + 12),
+        spec=finish(chart, height=20 * len(values) + 12),
     )
-
-
-def log_ticks(values: Iterable[object]) -> list[float]:
-    """Few round numbers that cover the values on a logarithmic axis: 1, 2, 5, 10..."""
-    known = [float(value) for value in values if isinstance(value, int | float) and value > 0]
-    if not known:
-        return []
-    low, high = math.log10(min(known)), math.log10(max(known))
-    decades = high - low
-    steps = (1, 2, 5) if decades < WIDE_DECADES else (1, 3) if decades < VAST_DECADES else (1,)
-    powers = range(math.floor(low), math.ceil(high) + 1)
-    ticks = [step * 10.0**power for power in powers for step in steps]
-    return [tick for tick in ticks if 10**low * 0.8 <= tick <= 10**high * 1.25]
-
-
-def _names(summary: RunSummary) -> list[str]:
-    return [*(driver.name for driver in summary.drivers), FLOOR]
-
-
-def _present(summary: RunSummary, values: Values) -> list[str]:
-    found = {str(value["driver"]) for value in values}
-    return [name for name in _names(summary) if name in found]
-
-
-def _colour(summary: RunSummary, values: Values, *, has_legend: bool = True) -> alt.Color:
-    names = _present(summary, values)
-    inks = inks_of(tuple(_names(summary)))
-    scale = alt.Scale(domain=names, range=[inks[name].colour for name in names])
-    if not has_legend:
-        return alt.Color("driver:N", scale=scale, legend=None)
-    return alt.Color("driver:N", scale=scale, legend=alt.Legend(title=None, orient="top"))
-
-
-def _shape(summary: RunSummary, values: Values, *, has_legend: bool = True) -> alt.Shape:
-    names = _present(summary, values)
-    inks = inks_of(tuple(_names(summary)))
-    scale = alt.Scale(domain=names, range=[inks[name].shape for name in names])
-    if not has_legend:
-        return alt.Shape("driver:N", scale=scale, legend=None)
-    return alt.Shape("driver:N", scale=scale, legend=alt.Legend(title=None, orient="top"))
-
-
-def _dash(summary: RunSummary, values: Values) -> alt.StrokeDash:
-    names = _present(summary, values)
-    inks = inks_of(tuple(_names(summary)))
-    dashes = [list(inks[name].dash) or [1, 0] for name in names]
-    return alt.StrokeDash(
-        "driver:N",
-        scale=alt.Scale(domain=names, range=dashes),
-        legend=alt.Legend(title=None, orient="top"),
-    )
-
-
-def _legend() -> alt.Parameter:
-    return alt.selection_point(name="chosen", fields=["driver"], bind="legend")
-
-
-def _highlight() -> dict[str, object]:
-    return {"condition": {"param": "chosen", "value": 1}, "value": 0.15}
-
-
-def _count(values: Iterable[dict[str, object]], name: str, wanted: str) -> int:
-    return sum(value[name] == wanted for value in values)
-
-
-def _finish(chart: alt.Chart | alt.LayerChart | alt.FacetChart, *, height: int) -> Spec:
-    return _clean(chart.properties(width="container", height=height).to_dict())
-
-
-def _clean(spec: Spec) -> Spec:
-    """The specification without what Altair adds for its own display."""
-    return {name: part for name, part in spec.items() if name not in {"config", "usermeta"}}

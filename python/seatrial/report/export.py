@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from seatrial.model.summary import Cell, RunSummary
-    from seatrial.report.charts import Figure, Spec
+    from seatrial.report.parts import Figure, Spec
     from seatrial.report.view import Entry
 
 CSV_COLUMNS = (

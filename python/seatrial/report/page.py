@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from seatrial.model.summary import RunSummary
-    from seatrial.report.charts import Figure
+    from seatrial.report.parts import Figure
 
 #: What the bundled script hands to ours; without it Vega would stay inside the bundle.
 SNIPPET = "window.vegaEmbed = vegaEmbed;"
