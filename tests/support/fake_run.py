@@ -1,0 +1,30 @@
+"""Runs an experiment in this process, the way the command line does, and gives what it says."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from seatrial.analysis.summarise import summarise
+from seatrial.config.expand import expand
+from seatrial.config.load import parse_experiment, read_source
+from seatrial.drivers import registry
+from seatrial.run.prepare import create_run, perform
+from seatrial.run.progress import Silent
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from seatrial.model.summary import RunSummary
+
+
+def run_text(text: str, folder: Path) -> tuple[RunSummary, Path]:
+    """Runs an experiment given as TOML; the summary and the run directory."""
+    file = folder / "experiment.toml"
+    file.write_text(text)
+    source = read_source(file)
+    experiment = parse_experiment(source, known_drivers=registry.names())
+    plan = expand(experiment, experiment.drivers)
+    made = create_run(folder / "runs", plan, text=source.text, source=str(file), skipped={})
+    with made as store:
+        perform(store, Silent())
+        return summarise(store), store.path
