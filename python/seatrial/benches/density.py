@@ -35,7 +35,7 @@ STOP_GRACE_NS = 5_000_000_000
 GONE_TIMEOUT_NS = 10_000_000_000
 SETTLE_INTERVAL_NS = 250_000_000
 SETTLED_CHANGE_RATIO = 0.01
-IDLE_WINDOW_NS = 1_000_000_000
+IDLE_WINDOW_NS = 500_000_000
 NS_PER_S = 1_000_000_000
 
 
@@ -81,7 +81,7 @@ METRICS = (
         unit="ratio",
         direction=Direction.LOWER,
         meaning="CPU that one idle sandbox uses, as a share of one processor",
-        method="cgroup CPU time of all sandboxes over a 1 s window / count / window length",
+        method="cgroup CPU time of all sandboxes over a 0.5 s window / count / window length",
     ),
     Metric(
         name="settle_ns",

@@ -45,6 +45,7 @@ class HeldSandbox:
         self._session: DriverSession | None = None
         self._channel: GuestChannel | None = None
         self._plan_id: str | None = None
+        self._is_held = False
         self.findings: list[Finding] = []
 
     @property
@@ -87,6 +88,7 @@ class HeldSandbox:
                 f"{result.outcome}: {result.error or ''} {result.stderr_tail[-400:]}".strip(),
                 hint="run 'seatrial doctor' to see what this runtime needs",
             )
+        self._is_held = True
         self._channel = GuestChannel(session.launcher.channel(plan.id))
 
     def stop(self) -> None:
@@ -96,7 +98,9 @@ class HeldSandbox:
             self._channel = None
         if self._session is None or self._plan_id is None:
             return
-        self._session.launcher.stop([self._plan_id], how="request", grace_ns=STOP_GRACE_NS)
+        if self._is_held:
+            self._session.launcher.stop([self._plan_id], how="request", grace_ns=STOP_GRACE_NS)
+            self._is_held = False
         gone = self._session.wait_gone(self._plan_id, time.monotonic_ns() + GONE_TIMEOUT_NS)
         stayed = check_leftovers(leftovers=[f"sandbox {self._plan_id}"] if gone is None else [])
         if stayed is not None:

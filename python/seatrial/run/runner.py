@@ -135,7 +135,7 @@ class Runner:
         sentinel_rows: Sequence[Row] = sentinel.take() if sentinel is not None else ()
         audited: list[Finding] = []
         with ExitStack() as stack:
-            scratch = _scratch_dir(self._store.path, stack)
+            scratch = scratch_dir(self._store.path, stack)
             context = TrialContext(
                 run_id=self._run_id,
                 spec=spec,
@@ -182,9 +182,9 @@ class Runner:
         return session
 
 
-def _scratch_dir(run_dir: Path, stack: ExitStack) -> Path:
+def scratch_dir(run_dir: Path, stack: ExitStack) -> Path:
     """Makes an empty directory on the run's own disk; removes what a killed run left in it."""
-    path = run_dir / SCRATCH
+    path = run_dir.resolve() / SCRATCH
     shutil.rmtree(path, ignore_errors=True)
     path.mkdir()
     path.chmod(0o777)  # a rootless sandbox maps to another user
