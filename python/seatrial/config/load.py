@@ -153,7 +153,7 @@ def _error(source: Source, problems: Sequence[Problem]) -> ConfigError:
         texts.insert(0, f"{source.name}: {len(texts)} mistakes")
     return ConfigError(
         "\n".join(texts),
-        hint="'seatrial plan quick' shows a preset that works; docs/experiments.md explains every key",
+        hint="docs/experiments.md explains every key; 'seatrial plan quick' shows a preset",
         code="experiment",
     )
 
