@@ -105,8 +105,8 @@ class DensityBench:
     def estimate_ns(self, experiment: Experiment, point: Point, driver: str) -> int:
         """Returns starting, settling, the idle window and stopping."""
         del experiment
-        each_ns = 200_000_000 if driver.startswith("runsc") else 25_000_000
-        return int(point.values["count"]) * each_ns + IDLE_WINDOW_NS + 1_500_000_000
+        each_ns = 180_000_000 if driver.startswith("runsc") else 20_000_000
+        return int(point.values["count"]) * each_ns + IDLE_WINDOW_NS + 400_000_000
 
     def open(self, context: TrialContext) -> BenchTrial:
         """Returns the trial."""

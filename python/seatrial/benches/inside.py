@@ -102,8 +102,8 @@ class InsideBench:
         """Returns a rough length; a sandbox that emulates the kernel is slower."""
         del point
         settings = cast("InsideSettings", experiment.inside)
-        each_ns = 30_000_000 if driver.startswith("runsc") else 12_000_000
-        return 800_000_000 + WARM_UP_NS + settings.batches * len(settings.probes) * each_ns
+        each_ns = 12_000_000 if driver.startswith("runsc") else 5_000_000
+        return 250_000_000 + WARM_UP_NS + settings.batches * len(settings.probes) * each_ns
 
     def open(self, context: TrialContext) -> BenchTrial:
         """Returns the trial."""

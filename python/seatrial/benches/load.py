@@ -95,7 +95,7 @@ class LoadBench:
         """Returns the load's own length and a start and stop."""
         del point
         settings = cast("LoadSettings", experiment.load)
-        start_ns = 900_000_000 if driver.startswith("runsc") else 500_000_000
+        start_ns = 400_000_000 if driver.startswith("runsc") else 200_000_000
         return settings.warm_up_ns + settings.duration_ns + start_ns
 
     def open(self, context: TrialContext) -> BenchTrial:

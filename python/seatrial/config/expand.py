@@ -30,7 +30,7 @@ OPEN: Final = "open"
 TRIALS_MAX: Final = 100_000
 
 # What a trial costs besides its bench: quiet gate, opening and closing drivers, the leak audit.
-TRIAL_OVERHEAD_NS: Final = 600 * NS_PER_MS
+TRIAL_OVERHEAD_NS: Final = 250 * NS_PER_MS
 # From asking for a sandbox to having removed it again, alone, on a small machine.
 TYPICAL_LIFE_NS: Final[Mapping[str, int]] = {
     "process": 10 * NS_PER_MS,
