@@ -210,7 +210,9 @@ def test_closed_loop_claims_no_response_time() -> None:
 def test_a_late_generator_is_found_out() -> None:
     """Pacing lag that is visible in the median response time is the engine's fault, and said."""
     slow = [request_row(intended_at_ns=1_000, sent_at_ns=501_000, done_at_ns=601_000)]
-    frames = tables(requests=slow, loads=[load_row(measure_end_ns=1_000_000, pacing_lag_ns_p99=500_000.0)])
+    frames = tables(
+        requests=slow, loads=[load_row(measure_end_ns=1_000_000, pacing_lag_ns_p99=500_000.0)]
+    )
     assert [f.code for f in judge_load(frames, OPEN)] == ["generator-bound"]
 
 
