@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from seatrial.loadgen import LoadRequest, run_load
-
 from benchmarks.series import Row, Target, interleave, ratio_row
 from benchmarks.servers import Server
 from benchmarks.tools import compiled
 from seatrial import proc
+from seatrial.loadgen import LoadRequest, run_load
 from seatrial.units import NS_PER_S
 
 if TYPE_CHECKING:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Self
 
-from seatrial.guest.binary import guest_binary
-
 from seatrial import proc
 from seatrial.errors import EnvironmentTrouble
+from seatrial.guest.binary import guest_binary
 
 if TYPE_CHECKING:
     from types import TracebackType
