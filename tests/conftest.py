@@ -2,21 +2,37 @@
 
 Goal: a test leaves the process as it found it. `_no_leaks` runs around every test and fails the
 one that left a file descriptor, a Python thread or a child process behind, so that a leak is
-reported where it was made and not three tests later.
+reported where it was made and not three tests later. `_no_remains` does the same for what a suite
+leaves on the machine.
 """
 
 from __future__ import annotations
 
 import gc
+import os
 import threading
 from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.support.remains import all_remains
 from tests.support.stock import differences, take_stock
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _no_remains() -> Iterator[None]:
+    """The whole suite leaves no process, mount, cgroup, network namespace or interface behind.
+
+    Only where the machine is ours alone (CI is set): another suite at work looks like a leftover.
+    """
+    before = all_remains()
+    yield
+    left = all_remains() - before
+    if left and os.environ.get("CI"):
+        pytest.fail("the suite left behind:\n  " + "\n  ".join(sorted(left)), pytrace=False)
 
 
 @pytest.fixture(autouse=True)

@@ -127,6 +127,7 @@ def test_a_killed_run_takes_its_sandboxes_along(seatrial: Seatrial) -> None:
     run_dir = killed(seatrial, "phase:measure", driver="process")
     for pid in processes_of(run_dir.name):
         assert wait_until_gone(pid), f"process {pid} outlived the run"
+    assert seatrial.call("clean").code == 0
 
 
 def wait_until_gone(pid: int) -> bool:

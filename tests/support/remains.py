@@ -17,8 +17,17 @@ def remains_of(run_id: str, *, state_root: Path) -> list[str]:
     return found
 
 
+def all_remains() -> set[str]:
+    """One line for each thing on the machine that carries the label of any run."""
+    found = {f"cgroup {path}" for path in Path("/sys/fs/cgroup").glob("**/seatrial/*/")}
+    found |= {f"namespace {path}" for path in Path("/run/netns").glob("st-*")}
+    found |= {f"interface {path.name}" for path in Path("/sys/class/net").glob("stv*")}
+    found |= {f"mount {point}" for point in mounts_under(Path("/")) if "seatrial" in point}
+    return found | {f"process {pid}: {text}" for pid, text in processes_of("").items()}
+
+
 def processes_of(run_id: str) -> dict[int, str]:
-    """Live processes that carry a run's id in their environment or their command line."""
+    """Live processes with a run's id (empty: any) in their environment or their command line."""
     mark = run_id.encode()
     found: dict[int, str] = {}
     for folder in Path("/proc").glob("[0-9]*"):
@@ -27,7 +36,7 @@ def processes_of(run_id: str) -> dict[int, str]:
             environment = (folder / "environ").read_bytes()
         except OSError:  # it ended while we looked, or is not ours to read
             continue
-        if mark in command or b"SEATRIAL_RUN=" + mark in environment:
+        if (mark and mark in command) or b"SEATRIAL_RUN=" + mark in environment:
             found[int(folder.name)] = command.replace(b"\0", b" ").decode(errors="replace")
     return found
 
