@@ -127,7 +127,7 @@ def test_a_scripted_runtime_is_recovered_within_the_intervals(tmp_path: Path) ->
         assert holds(interval(summary, "start_first_byte_ns", statistic), truth), statistic
     assert holds(interval(summary, "start_success_ratio", "proportion"), 0.9)
     assert interval(summary, "start_cpu_ns", "p50").point == 3 * MS
-    assert interval(summary, "teardown_ns", "p50").point == 3 * MS
+    assert interval(summary, "teardown_makespan_ns", "p50").point == 3 * MS
     assert interval(summary, "memory_cgroup_total_bytes", "slope").point == 4 << 20
     assert "start-failures" in {finding.code for finding in summary.findings}
 

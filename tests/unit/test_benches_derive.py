@@ -35,6 +35,7 @@ def start_row(**changes: object) -> dict[str, object]:
         "ready_at_ns": 1_120,
         "first_reply_at_ns": 1_150,
         "stop_requested_at_ns": 2_000,
+        "stop_error": None,
         "exit_seen_at_ns": 2_030,
         "gone_at_ns": 2_070,
         "cgroup_cpu_ns": 55,
@@ -85,7 +86,7 @@ def test_every_start_metric_is_what_methodology_says() -> None:
         "start_cpu_user_ns": [30, 30],
         "start_cpu_system_ns": [25, 25],
         "stop_exit_ns": [30, 30],
-        "teardown_ns": [70, 70],
+        "teardown_makespan_ns": [70],
         "start_success_ratio": [1, 1],
     }
 
@@ -98,10 +99,29 @@ def test_a_failed_start_has_no_latency_but_lowers_the_success_ratio() -> None:
     assert found["start_first_byte_ns"] == [100]
     assert found["start_success_ratio"] == [1, 0]
     assert "start_makespan_ns" not in found
+    assert "start_cpu_ns" not in found, "the others were charged while the deadline passed"
     (finding,) = judge_start(frames, START)
     assert finding.code == "start-failures"
     assert "1 of 2" in finding.message
     assert "deadline" in finding.message
+
+
+def test_teardown_of_one_sandbox_is_told_only_when_it_was_alone() -> None:
+    """In a larger batch it would contain the slowest exit of the others."""
+    alone = tables(starts=[start_row()], batches=[batch_row(starts_count=1)])
+    assert by_name(derive_start(alone, START))["teardown_ns"] == [70]
+
+
+def test_a_sandbox_that_had_to_be_killed_gives_no_teardown() -> None:
+    """Five seconds of grace are no teardown time; the finding says what happened."""
+    killed = start_row(stop_error="did not obey STOP in time and was killed")
+    frames = tables(starts=[killed, start_row(position=1)], batches=[batch_row()])
+    found = by_name(derive_start(frames, START))
+    assert "teardown_makespan_ns" not in found
+    assert found["stop_exit_ns"] == [30]
+    (finding,) = judge_start(frames, START)
+    assert finding.code == "stop-failures"
+    assert "1 of 2" in finding.message
 
 
 def test_floor_and_runtime_are_never_mixed() -> None:
@@ -121,6 +141,8 @@ def test_density_divides_the_final_reading_by_the_count() -> None:
         "count": 4,
         "is_final": False,
         "is_settled": False,
+        "dead_count": 0,
+        "unreadable_count": 0,
         "since_last_start_ns": 250,
         "pss_bytes": 9_999,
         "uss_bytes": 9_999,
@@ -152,9 +174,27 @@ def test_density_divides_the_final_reading_by_the_count() -> None:
 
 def test_memory_that_never_settled_is_reported() -> None:
     """A reading on the move is kept, and said to be one."""
-    final = {"count": 4, "is_final": True, "is_settled": False}
+    final = {"is_final": True, "is_settled": False, "dead_count": 0, "unreadable_count": 0}
     (finding,) = judge_density(tables(memory=[final]), DENSITY)
     assert finding.code == "not-settled"
+
+
+def test_memory_of_some_of_the_sandboxes_is_not_given_as_that_of_all() -> None:
+    """One sandbox that died while memory settled would make the rest look cheap."""
+    final = {
+        "is_final": True,
+        "is_settled": True,
+        "dead_count": 1,
+        "unreadable_count": 0,
+        "pss_bytes": 300,
+        "uss_bytes": 300,
+        "cgroup_bytes": 800,
+        "mem_available_drop_bytes": 0,
+    }
+    frames = tables(memory=[final])
+    assert "memory_pss_bytes" not in by_name(derive_density(frames, DENSITY))
+    (finding,) = judge_density(frames, DENSITY)
+    assert finding.code == "incomplete-reading"
 
 
 def request_row(**changes: object) -> dict[str, object]:
@@ -178,7 +218,13 @@ def load_row(**changes: object) -> dict[str, object]:
         "ok_count": 2,
         "sandbox_cpu_ns": 20,
         "records_dropped_count": 0,
+        "pacing_lag_ns_p50": 1.0,
         "pacing_lag_ns_p99": 1.0,
+        "started_at_ns": 900,
+        "ended_at_ns": 2_100,
+        "threads_count": 1,
+        "generator_user_ns": 100,
+        "generator_system_ns": 100,
     }
     row.update(changes)
     return row
@@ -197,8 +243,28 @@ def test_open_loop_response_time_counts_from_the_intended_instant() -> None:
     assert found["failed_ratio"] == [0.5]
     assert found["achieved_rps"] == [2_000_000]
     assert found["request_cpu_ns"] == [10]
-    codes = [finding.code for finding in judge_load(frames, OPEN)]
-    assert codes == ["request-failures", "saturated"]
+    assert [finding.code for finding in judge_load(frames, OPEN)] == ["request-failures"]
+
+
+def test_load_above_capacity_is_told_from_a_slow_service() -> None:
+    """A backlog that is large but steady is a slow service; one that grows is saturation."""
+    slow = [
+        request_row(intended_at_ns=at, sent_at_ns=at, done_at_ns=at + 400)
+        for at in range(0, 2_000, 2)
+    ]
+    assert judge_load(tables(requests=slow, loads=[load_row()]), OPEN) == ()
+    queue = [
+        request_row(intended_at_ns=at, sent_at_ns=at, done_at_ns=2 * at + 10)
+        for at in range(0, 2_000, 2)
+    ]
+    found = judge_load(tables(requests=queue, loads=[load_row()]), OPEN)
+    assert [finding.code for finding in found] == ["saturated"]
+
+
+def test_an_engine_without_idle_time_is_found_out_in_a_closed_loop_too() -> None:
+    """The peak of such a load may be the engine's own."""
+    frames = tables(requests=[request_row()], loads=[load_row(generator_user_ns=1_150)])
+    assert [f.code for f in judge_load(frames, CLOSED)] == ["generator-bound"]
 
 
 def test_closed_loop_claims_no_response_time() -> None:
@@ -222,6 +288,7 @@ def test_dropped_records_are_an_error() -> None:
     (finding,) = judge_load(frames, CLOSED)
     assert finding.code == "records-dropped"
     assert finding.severity == "error"
+    assert "achieved_rps" not in by_name(derive_load(frames, CLOSED))
 
 
 def test_inside_costs_are_a_share_of_the_batch() -> None:

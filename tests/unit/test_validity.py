@@ -12,6 +12,7 @@ from seatrial.stats.validity import (
     check_cold_first_round,
     check_drift,
     check_generator,
+    check_generator_cpu,
     check_leftovers,
     check_noise,
     check_sample_size,
@@ -25,21 +26,31 @@ from seatrial.stats.validity import (
     [(9_000, 100_000, False), (30_000, 100_000, True), (15_000, 30_000, False)],
 )
 def test_generator_bound(lag_ns: float, response_ns: float, is_bound: bool) -> None:  # noqa: FBT001 - a column of the table
-    """Ten per cent of the median response time, but never below what a timer can do."""
-    found = check_generator(pacing_lag_ns_p99=lag_ns, response_time_ns_p50=response_ns)
+    """A fifth of the response time at the same quantile, but never below what a timer can do."""
+    found = check_generator(quantile="p99", pacing_lag_ns=lag_ns, response_time_ns=response_ns)
     assert (found is not None) == is_bound
     assert found is None or found.code == "generator-bound"
 
 
 def test_saturated() -> None:
-    """Fewer replies than three per cent below the offer, or a growing queue."""
-    assert check_saturation(offered_count=1000, answered_count=980) is None
-    low = check_saturation(offered_count=1000, answered_count=900)
-    queue = check_saturation(offered_count=1000, answered_count=990, backlog_count=50)
-    assert low is not None
-    assert queue is not None
-    assert low.code == queue.code == "saturated"
-    assert check_saturation(offered_count=0, answered_count=0) is None
+    """A growing backlog speaks; a large but steady one does not, nor does chance."""
+    steady = check_saturation(offered_count=1000, backlog_before_count=200, backlog_after_count=210)
+    chance = check_saturation(offered_count=50, backlog_before_count=2, backlog_after_count=6)
+    grown = check_saturation(offered_count=1000, backlog_before_count=10, backlog_after_count=110)
+    assert steady is None
+    assert chance is None
+    assert grown is not None
+    assert grown.code == "saturated"
+    assert "from 10 to 110" in grown.message
+    assert check_saturation(offered_count=0, backlog_before_count=0, backlog_after_count=0) is None
+
+
+def test_an_engine_without_idle_time() -> None:
+    """Above nine tenths of its threads nothing shows that the engine kept up."""
+    busy = check_generator_cpu(generator_cpu_ns=950, length_ns=1000, threads_count=1)
+    assert busy is not None
+    assert busy.code == "generator-bound"
+    assert check_generator_cpu(generator_cpu_ns=950, length_ns=1000, threads_count=2) is None
 
 
 def test_noisy_host() -> None:

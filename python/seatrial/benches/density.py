@@ -221,7 +221,8 @@ class DensityTrial:
     def _read(self, started_ns: int, *, is_settled: bool, is_final: bool = False) -> int:
         """Reads memory once by every method; returns the PSS of all sandboxes (bytes)."""
         session = self._live()
-        pids = [pid for plan_id in self._ids for pid in session.processes(plan_id)]
+        found = [list(session.processes(plan_id)) for plan_id in self._ids]
+        pids = [pid for members in found for pid in members]
         processes = read_processes_memory(pids)
         charges = [session.cgroups(plan_id).read_memory() for plan_id in self._ids]
         known = [charge for charge in charges if charge is not None]
@@ -235,6 +236,8 @@ class DensityTrial:
                 "is_final": is_final,
                 "since_last_start_ns": time.monotonic_ns() - started_ns,
                 "processes_count": processes.process_count,
+                "unreadable_count": processes.unreadable_count,
+                "dead_count": sum(not members for members in found),
                 "pss_bytes": processes.pss_bytes if is_readable else None,
                 "uss_bytes": processes.uss_bytes if is_readable else None,
                 "rss_bytes": processes.rss_bytes if is_readable else None,
@@ -258,6 +261,9 @@ def derive_density(tables: Mapping[str, pl.DataFrame], point: Point) -> tuple[Sa
         return ()
     row = final.row(0, named=True)
     count = int(point.values["count"])
+    if row["dead_count"] or row["unreadable_count"]:
+        # A sum over some of the sandboxes is not the sum: judge_density says so.
+        row = {**row, "pss_bytes": None, "uss_bytes": None}
     values: dict[str, float | None] = {
         "memory_pss_bytes": _share(row["pss_bytes"], count),
         "memory_uss_bytes": _share(row["uss_bytes"], count),
@@ -285,19 +291,37 @@ def _share(total: int | None, count: int) -> float | None:
 
 
 def judge_density(tables: Mapping[str, pl.DataFrame], point: Point) -> tuple[Finding, ...]:
-    """Returns a finding when memory had not settled before the time-out."""
+    """Returns what was wrong with the final reading: moving memory, or missing processes."""
     memory = tables.get("memory")
     if memory is None:
         return ()
     final = memory.filter(memory["is_final"])
-    if final.height == 0 or final["is_settled"].to_list()[0]:
+    if final.height == 0:
         return ()
-    return (
-        Finding(
-            code="not-settled",
-            severity=Severity.WARNING,
-            message=f"memory of {point.values['count']} sandboxes was still moving when it was "
-            "read",
-            evidence={"readings_count": memory.height},
-        ),
-    )
+    row = final.row(0, named=True)
+    findings: list[Finding] = []
+    if not row["is_settled"]:
+        findings.append(
+            Finding(
+                code="not-settled",
+                severity=Severity.WARNING,
+                message=f"memory of {point.values['count']} sandboxes was still moving when it "
+                "was read",
+                evidence={"readings_count": memory.height},
+            )
+        )
+    if row["dead_count"] or row["unreadable_count"]:
+        findings.append(
+            Finding(
+                code="incomplete-reading",
+                severity=Severity.WARNING,
+                message=f"of {point.values['count']} sandboxes {row['dead_count']} had no process "
+                f"and {row['unreadable_count']} processes could not be read: PSS and USS are not "
+                "given",
+                evidence={
+                    "dead_count": row["dead_count"],
+                    "unreadable_count": row["unreadable_count"],
+                },
+            )
+        )
+    return tuple(findings)

@@ -17,7 +17,7 @@ from seatrial.loadgen import LoadRequest, run_load
 from seatrial.model.experiment import NetworkMode
 from seatrial.model.finding import Finding, Severity
 from seatrial.model.metric import Direction, Metric
-from seatrial.stats.validity import check_generator, check_saturation
+from seatrial.stats.validity import check_generator, check_generator_cpu, check_saturation
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -174,6 +174,9 @@ class LoadTrial:
         self.tables.add(
             "loads",
             {
+                "started_at_ns": result.started_at_ns,
+                "ended_at_ns": result.ended_at_ns,
+                "threads_count": request.threads,
                 "measure_start_ns": result.measure_start_ns,
                 "measure_end_ns": result.measure_end_ns,
                 "intended_count": result.intended_count,
@@ -234,9 +237,11 @@ def derive_load(tables: Mapping[str, pl.DataFrame], point: Point) -> tuple[Sampl
     length_ns = load["measure_end_ns"] - load["measure_start_ns"]
     values: dict[str, list[float]] = {
         "service_time_ns": _span(correct, "done_at_ns", "sent_at_ns"),
-        "achieved_rps": [ended_inside * NS_PER_S / length_ns],
-        "failed_ratio": [1 - correct.height / measured.height],
     }
+    if load["records_dropped_count"] == 0:
+        # Kept rows are all rows only then; a rate of the kept ones would be a wrong rate.
+        values["achieved_rps"] = [ended_inside * NS_PER_S / length_ns]
+        values["failed_ratio"] = [1 - correct.height / measured.height]
     if point.values["mode"] == OPEN:
         values["response_time_ns"] = _span(correct, "done_at_ns", "intended_at_ns")
         values["send_lag_ns"] = _span(measured, "sent_at_ns", "intended_at_ns")
@@ -259,8 +264,14 @@ def judge_load(tables: Mapping[str, pl.DataFrame], point: Point) -> tuple[Findin
     correct = measured.filter(measured["outcome"] == OUTCOME_OK)
     if correct.height < measured.height:
         findings.append(_failed(measured, correct))
+    busy = check_generator_cpu(
+        generator_cpu_ns=load["generator_user_ns"] + load["generator_system_ns"],
+        length_ns=load["ended_at_ns"] - load["started_at_ns"],
+        threads_count=load["threads_count"],
+    )
+    findings += [] if busy is None else [busy]
     if point.values["mode"] == OPEN and correct.height > 0:
-        findings += _open_loop_verdict(measured, correct, load)
+        findings += _open_loop_verdict(tables["requests"], correct, load)
     return tuple(findings)
 
 
@@ -269,7 +280,7 @@ def _dropped(load: Mapping[str, int]) -> Finding:
         code="records-dropped",
         severity=Severity.ERROR,
         message=f"{load['records_dropped_count']} request records did not fit: quantiles are of "
-        "the first ones only",
+        "the first ones only, and no rate is given",
         evidence={"records_dropped_count": load["records_dropped_count"]},
     )
 
@@ -286,21 +297,38 @@ def _failed(measured: pl.DataFrame, correct: pl.DataFrame) -> Finding:
 
 
 def _open_loop_verdict(
-    measured: pl.DataFrame, correct: pl.DataFrame, load: Mapping[str, float | None]
+    requests: pl.DataFrame, correct: pl.DataFrame, load: Mapping[str, float | None]
 ) -> list[Finding]:
     """Judges generator and service of an open loop apart.
 
     Requests that wait for a free slot are late by the service's doing; only what the engine adds
     once a slot is free (the pacing lag) counts against the engine.
     """
-    findings: list[Finding] = []
-    in_time = correct.filter(correct["done_at_ns"] < load["measure_end_ns"]).height
-    saturated = check_saturation(offered_count=measured.height, answered_count=in_time)
-    if saturated is not None:
-        findings.append(saturated)
-    response_p50 = (correct["done_at_ns"] - correct["intended_at_ns"]).median()
-    lag_p99 = load["pacing_lag_ns_p99"]
-    if lag_p99 is not None and isinstance(response_p50, float):
-        late = check_generator(pacing_lag_ns_p99=lag_p99, response_time_ns_p50=float(response_p50))
-        findings += [] if late is None else [late]
+    saturated = _saturation(requests, load)
+    findings = [] if saturated is None else [saturated]
+    response_ns = correct["done_at_ns"] - correct["intended_at_ns"]
+    for quantile, name in ((0.5, "p50"), (0.99, "p99")):
+        lag_ns, time_ns = load[f"pacing_lag_ns_{name}"], response_ns.quantile(quantile)
+        if lag_ns is None or time_ns is None:
+            continue
+        late = check_generator(quantile=name, pacing_lag_ns=lag_ns, response_time_ns=time_ns)
+        if late is not None:
+            return [*findings, late]
     return findings
+
+
+def _saturation(requests: pl.DataFrame, load: Mapping[str, float | None]) -> Finding | None:
+    """Compares what was unanswered in the middle and at the end of the measure phase."""
+    start_ns, end_ns = load["measure_start_ns"], load["measure_end_ns"]
+    if start_ns is None or end_ns is None:
+        return None
+    middle_ns = (start_ns + end_ns) / 2
+    due_before = requests.filter(requests["intended_at_ns"] < middle_ns).height
+    due_after = requests.filter(requests["intended_at_ns"] < end_ns).height
+    done_before = requests.filter(requests["done_at_ns"] < middle_ns).height
+    done_after = requests.filter(requests["done_at_ns"] < end_ns).height
+    return check_saturation(
+        offered_count=due_after - due_before,
+        backlog_before_count=due_before - done_before,
+        backlog_after_count=due_after - done_after,
+    )

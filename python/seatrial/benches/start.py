@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, cast
 
 from seatrial.benches.base import BenchTrial, Group, Samples, TrialContext, TrialTables
 from seatrial.drivers.base import SandboxSpec
+from seatrial.model.finding import Finding, Severity
 from seatrial.model.metric import Direction, Metric
 from seatrial.stats.validity import check_leftovers, check_starts
 
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
     from seatrial.drivers.base import DriverSession
     from seatrial.launch.plan import StartPlan, StartResult, StopResult
     from seatrial.model.experiment import Experiment, StartSettings
-    from seatrial.model.finding import Finding
     from seatrial.model.plan import Point
 
 NULL_DRIVER = "null"
@@ -94,12 +94,17 @@ METRICS = (
     _latency(
         "stop_exit_ns",
         "From the stop request to the exit of the process that was started",
-        "exit_seen_at - stop_requested_at, each sandbox",
+        "exit_seen_at - stop_requested_at, each sandbox that obeyed",
     ),
     _latency(
         "teardown_ns",
         "From the stop request until no process, cgroup, state file or mount of it is left",
-        "gone_at - stop_requested_at, each sandbox",
+        "gone_at - stop_requested_at, batches of one sandbox only",
+    ),
+    _latency(
+        "teardown_makespan_ns",
+        "From the first stop request of a batch until nothing of any of its sandboxes is left",
+        "max(gone_at) - min(stop_requested_at), each batch that obeyed",
     ),
     Metric(
         name="start_success_ratio",
@@ -166,13 +171,18 @@ class StartTrial:
         """Runs the rounds inside one gated window a round."""
         for round_number in range(self._settings.rounds):
             with self._context.window(f"round-{round_number}"):
-                for session in (self._floor, self._session):
+                for session in self._order(round_number):
                     self._batch(
                         session,
                         count=self._concurrency,
                         round_number=round_number,
                         tables=self.tables,
                     )
+
+    def _order(self, round_number: int) -> tuple[DriverSession, DriverSession]:
+        """Lets floor and runtime go first in turn: whoever does finds colder caches."""
+        both = (self._floor, self._session)
+        return both if (round_number + self._context.spec.block) % 2 == 0 else both[::-1]
 
     def drain(self) -> None:
         """Does nothing: a round ends when its sandboxes are gone."""
@@ -261,6 +271,7 @@ def start_row(result: StartResult, stop: StopResult | None) -> dict[str, object]
         for name in ("stop_requested_at_ns", "exit_seen_at_ns", "exit_code", "signal"):
             if row.get(name) is None:
                 row[name] = getattr(stop, name)
+        row["stop_error"] = stop.error
         for name in ("user_ns", "system_ns", "max_rss_bytes"):
             if getattr(stop, name) is not None:
                 row[name] = getattr(stop, name)
@@ -278,8 +289,6 @@ _SPANS = (
     ("start_ready_ns", "ready_at_ns", "due_at_ns"),
     ("start_first_reply_ns", "first_reply_at_ns", "due_at_ns"),
     ("start_launch_lag_ns", "invoked_at_ns", "due_at_ns"),
-    ("stop_exit_ns", "exit_seen_at_ns", "stop_requested_at_ns"),
-    ("teardown_ns", "gone_at_ns", "stop_requested_at_ns"),
 )
 _BOOKS = (
     ("start_cpu_ns", "cgroup_cpu_ns"),
@@ -300,10 +309,12 @@ def derive_start(tables: Mapping[str, pl.DataFrame], point: Point) -> tuple[Samp
         rows = starts.filter(starts["is_floor"] == is_floor)
         succeeded = rows.filter(rows["outcome"] == "ok")
         values = {name: _difference(succeeded, end, start) for name, end, start in _SPANS}
-        for name, column in _BOOKS:
-            values[name] = [float(v) for v in succeeded[column].drop_nulls().to_list()]
+        if not is_floor:  # a null process ends by itself
+            values["stop_exit_ns"] = _difference(
+                _obeyed(succeeded), "exit_seen_at_ns", "stop_requested_at_ns"
+            )
         values["start_success_ratio"] = [float(v == "ok") for v in rows["outcome"].to_list()]
-        values.update(_batch_values(rows, batches.filter(batches["is_floor"] == is_floor)))
+        _add_batch_values(values, rows, batches.filter(batches["is_floor"] == is_floor))
         samples += [
             Samples(metric=name, values=taken, group=group)
             for name, taken in values.items()
@@ -312,26 +323,53 @@ def derive_start(tables: Mapping[str, pl.DataFrame], point: Point) -> tuple[Samp
     return tuple(samples)
 
 
-def _batch_values(rows: pl.DataFrame, batches: pl.DataFrame) -> dict[str, list[float]]:
-    """Returns the metrics that exist once a batch: makespan, release skew, launcher CPU."""
-    makespans: list[float] = []
-    skews: list[float] = []
-    launcher: list[float] = []
+def _obeyed(rows: pl.DataFrame) -> pl.DataFrame:
+    """Returns the sandboxes that ended because they were asked to."""
+    return rows.filter(rows["stop_error"].is_null() & rows["stop_requested_at_ns"].is_not_null())
+
+
+def _add_batch_values(
+    values: dict[str, list[float]], rows: pl.DataFrame, batches: pl.DataFrame
+) -> None:
+    """Adds the metrics that exist once a batch, or only for batches without a failure."""
     for batch in batches.iter_rows(named=True):
         members = rows.filter(rows["round"] == batch["round"])
+        cpu_ns = batch["launcher_user_ns"] + batch["launcher_system_ns"]
+        _append(values, "start_launcher_cpu_ns", cpu_ns / batch["starts_count"])
         invoked = members["invoked_at_ns"].drop_nulls().to_list()
         if invoked:
-            skews.append(float(max(invoked) - min(invoked)))
-        if (members["outcome"] == "ok").all() and members.height > 0:
-            last = max(members["first_byte_at_ns"].to_list())
-            makespans.append(float(last - batch["released_at_ns"]))
-        cpu_ns = batch["launcher_user_ns"] + batch["launcher_system_ns"]
-        launcher.append(cpu_ns / batch["starts_count"])
-    return {
-        "start_makespan_ns": makespans,
-        "start_release_skew_ns": skews,
-        "start_launcher_cpu_ns": launcher,
-    }
+            _append(values, "start_release_skew_ns", max(invoked) - min(invoked))
+        if members.height == 0 or not (members["outcome"] == "ok").all():
+            # Books are read when the whole batch is decided: a failure that took its deadline
+            # would charge the others for having waited.
+            continue
+        last = max(members["first_byte_at_ns"].to_list())
+        _append(values, "start_makespan_ns", last - batch["released_at_ns"])
+        for name, column in _BOOKS:
+            values.setdefault(name, []).extend(
+                float(value) for value in members[column].drop_nulls().to_list()
+            )
+        if not batch["is_floor"]:
+            _add_teardown(values, members)
+
+
+def _add_teardown(values: dict[str, list[float]], members: pl.DataFrame) -> None:
+    """Adds the teardown of a batch, and of a sandbox where it was the only one.
+
+    In a larger batch the looking begins when all have exited, so an instant of a single sandbox
+    would contain the slowest exit of the others.
+    """
+    gone = members["gone_at_ns"]
+    if _obeyed(members).height < members.height or gone.null_count() > 0:
+        return
+    spent_ns = max(gone.to_list()) - min(members["stop_requested_at_ns"].to_list())
+    _append(values, "teardown_makespan_ns", spent_ns)
+    if members.height == 1:
+        _append(values, "teardown_ns", spent_ns)
+
+
+def _append(values: dict[str, list[float]], name: str, value: float) -> None:
+    values.setdefault(name, []).append(float(value))
 
 
 def judge_start(tables: Mapping[str, pl.DataFrame], point: Point) -> tuple[Finding, ...]:
@@ -341,6 +379,11 @@ def judge_start(tables: Mapping[str, pl.DataFrame], point: Point) -> tuple[Findi
     if starts is None:
         return ()
     measured = starts.filter(~starts["is_floor"])
+    findings = (_start_failures(measured), _stop_failures(measured))
+    return tuple(finding for finding in findings if finding is not None)
+
+
+def _start_failures(measured: pl.DataFrame) -> Finding | None:
     failed = measured.filter(measured["outcome"] != "ok")
     counts: dict[str, int] = {}
     for outcome in failed["outcome"].to_list():
@@ -348,9 +391,23 @@ def judge_start(tables: Mapping[str, pl.DataFrame], point: Point) -> tuple[Findi
     kinds = ", ".join(f"{count} {outcome}" for outcome, count in sorted(counts.items()))
     words = [*failed["error"].to_list(), *failed["stderr_tail"].to_list()]
     first = next((text.strip() for text in words if text), "")
-    finding = check_starts(
+    return check_starts(
         failed_count=failed.height,
         starts_count=measured.height,
         reason=f"{kinds}: {first[-ERROR_TAIL_MAX:]}",
     )
-    return () if finding is None else (finding,)
+
+
+def _stop_failures(measured: pl.DataFrame) -> Finding | None:
+    up = measured.filter(measured["outcome"] == "ok")
+    failed_count = up.height - _obeyed(up).height
+    if failed_count == 0:
+        return None
+    first = next((text for text in up["stop_error"].to_list() if text), "it ended by itself")
+    return Finding(
+        code="stop-failures",
+        severity=Severity.WARNING,
+        message=f"{failed_count} of {up.height} sandboxes did not end by the stop request; exit "
+        f"and teardown times are of the others only; first: {first}",
+        evidence={"failed_count": failed_count, "stops_count": up.height},
+    )

@@ -39,6 +39,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--no-html", action="store_true", help="do not make the HTML page")
     parser.add_argument("--json", action="store_true", help="print the summary as JSON")
     parser.add_argument(
+        "--force", action="store_true", help="resume although machine or versions have changed"
+    )
+    parser.add_argument(
         "--allow-debug-core", action="store_true", help="run although the core is a debug build"
     )
 
@@ -48,10 +51,9 @@ def execute(args: argparse.Namespace) -> int:
     from seatrial.cli import output
     from seatrial.cli.progress import Bar
     from seatrial.run.prepare import perform
-    from seatrial.store.run_store import RunStore
 
     signal.signal(signal.SIGTERM, _interrupt)
-    store = RunStore.open(args.resume) if args.resume else _create(args)
+    store = _resumed(args) if args.resume else _create(args)
     with store:
         output.talk(f"run directory: {store.path}")
         with Bar(output.stderr_console()) as bar:
@@ -61,6 +63,22 @@ def execute(args: argparse.Namespace) -> int:
 
 def _interrupt(_number: int, _frame: object) -> None:
     raise KeyboardInterrupt
+
+
+def _resumed(args: argparse.Namespace) -> RunStore:
+    from seatrial.errors import ConfigError
+    from seatrial.run.prepare import check_resume
+    from seatrial.store.run_store import RunStore
+
+    fixed = [f"--{name}" for name in ("drivers", "blocks", "seed") if getattr(args, name)]
+    if fixed:
+        raise ConfigError(
+            f"{', '.join(fixed)} cannot change a run that was begun",
+            hint="leave them out with --resume, or begin a new run",
+        )
+    store = RunStore.open(args.resume)
+    check_resume(store, is_forced=args.force, allows_debug_core=args.allow_debug_core)
+    return store
 
 
 def _create(args: argparse.Namespace) -> RunStore:
@@ -113,7 +131,7 @@ def _show(args: argparse.Namespace, store: RunStore, report: RunReport) -> int:
     from seatrial.cli import output
     from seatrial.cli.report import show, write_page
     from seatrial.errors import ExitCode
-    from seatrial.model.trial import TrialStatus
+    from seatrial.model.finding import Severity
 
     summary = summarise(store)
     if args.json:
@@ -126,5 +144,5 @@ def _show(args: argparse.Namespace, store: RunStore, report: RunReport) -> int:
     if report.was_interrupted:
         output.talk(f"stopped; go on with: seatrial run --resume {os.path.relpath(store.path)}")
         return ExitCode.INTERRUPTED
-    failed = report.counts.get(TrialStatus.FAILED, 0)
-    return ExitCode.FINDING if failed else ExitCode.OK
+    is_sound = all(finding.severity is not Severity.ERROR for finding in summary.findings)
+    return ExitCode.OK if is_sound else ExitCode.FINDING

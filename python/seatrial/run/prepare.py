@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from seatrial.drivers import registry
-from seatrial.drivers.base import DriverContext, DriverSession, new_run_id
-from seatrial.errors import DriverUnavailable, EnvironmentTrouble
+from seatrial.drivers.base import DriverContext, DriverSession, ProbeStatus, new_run_id
+from seatrial.errors import ConfigError, DriverUnavailable, EnvironmentTrouble
 from seatrial.loadgen import build_info
 from seatrial.probes.cgroup import CgroupHost
 from seatrial.probes.fingerprint import read_fingerprint
@@ -17,7 +19,7 @@ from seatrial.store.manifest import Manifest, Versions
 from seatrial.store.run_store import RunStore
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from seatrial.model.plan import Plan
@@ -26,28 +28,80 @@ if TYPE_CHECKING:
 RELEASE = "release"
 
 
-def check_drivers(names: tuple[str, ...]) -> dict[str, str | None]:
-    """Really starts a sandbox of each driver; returns their versions.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Checked:
+    """What probing the drivers of a plan gave."""
+
+    versions: Mapping[str, str | None]
+    degraded: Mapping[str, str]
+
+
+def check_drivers(names: tuple[str, ...]) -> Checked:
+    """Really starts a sandbox of each driver; returns their versions and what they lack.
 
     Raises:
         DriverUnavailable: some do not work here; the message names all of them and why.
     """
-    versions: dict[str, str | None] = {}
-    problems: list[str] = []
-    hints: list[str] = []
-    for name in names:
-        result = registry.get(name).probe()
-        versions[name] = result.version
-        if not result.status.is_usable:
-            problems.append(f"{name} is {result.status}: {result.detail}")
-            hints += [result.hint] if result.hint else []
-    if problems:
+    results = {name: registry.get(name).probe() for name in names}
+    unusable = [result for result in results.values() if not result.status.is_usable]
+    if unusable:
+        hints = dict.fromkeys(result.hint for result in unusable if result.hint)
         raise DriverUnavailable(
-            "\n".join(problems),
-            hint="; ".join(dict.fromkeys(hints))
-            or "run 'seatrial doctor', or name other drivers with --drivers",
+            "\n".join(f"{one.name} is {one.status}: {one.detail}" for one in unusable),
+            hint="; ".join(hints) or "run 'seatrial doctor', or name other drivers with --drivers",
         )
-    return versions
+    return Checked(
+        versions={name: result.version for name, result in results.items()},
+        degraded={
+            name: result.detail
+            for name, result in results.items()
+            if result.status is ProbeStatus.DEGRADED
+        },
+    )
+
+
+def check_core(*, allows_debug: bool) -> str:
+    """Returns the core's version.
+
+    Raises:
+        EnvironmentTrouble: it is a debug build, whose numbers mean nothing.
+    """
+    core = build_info()
+    if core.profile != RELEASE and not allows_debug:
+        raise EnvironmentTrouble(
+            f"the Rust core is a {core.profile} build; expected a release build",
+            hint="run 'make build', or pass --allow-debug-core to try the tool itself",
+        )
+    return core.version
+
+
+def check_resume(store: RunStore, *, is_forced: bool, allows_debug_core: bool) -> None:
+    """Makes sure that the rest of a run is measured by what its beginning was measured by.
+
+    Raises:
+        DriverUnavailable: a driver of the plan no longer works here.
+        ConfigError: machine or versions differ, and nobody insisted.
+    """
+    manifest = store.manifest
+    core_version = check_core(allows_debug=allows_debug_core)
+    checked = check_drivers(manifest.plan.drivers)
+    now = {"seatrial": core_version, **checked.versions}
+    before = {"seatrial": manifest.versions.core, **manifest.versions.drivers}
+    changed = [
+        f"{name} was {before.get(name)}, is {version}"
+        for name, version in now.items()
+        if before.get(name) != version
+    ]
+    changed += [
+        f"{fact} was {manifest.fingerprint.facts.get(fact)!r}"
+        for fact in manifest.fingerprint.differences(read_fingerprint())
+    ]
+    if changed and not is_forced:
+        raise ConfigError(
+            f"run {manifest.run_id} was begun under other conditions: {'; '.join(changed)}",
+            hint="begin a new run, or pass --force to mix both in one",
+            code="resume-differs",
+        )
 
 
 def create_run(
@@ -66,13 +120,8 @@ def create_run(
         EnvironmentTrouble: the core is a debug build, whose numbers mean nothing.
         StoreError: the directory cannot be written.
     """
-    core = build_info()
-    if core.profile != RELEASE and not allows_debug_core:
-        raise EnvironmentTrouble(
-            f"the Rust core is a {core.profile} build; expected a release build",
-            hint="run 'make build', or pass --allow-debug-core to try the tool itself",
-        )
-    versions = check_drivers(plan.drivers)
+    core_version = check_core(allows_debug=allows_debug_core)
+    checked = check_drivers(plan.drivers)
     run_id = new_run_id()
     flags = {name: dict(_flags(name, run_id, plan)) for name in plan.drivers}
     content = Manifest(
@@ -82,15 +131,16 @@ def create_run(
         experiment_source=source,
         plan=plan,
         versions=Versions(
-            seatrial=core.version,
-            core=core.version,
-            core_profile=core.profile,
+            seatrial=core_version,
+            core=core_version,
+            core_profile=build_info().profile,
             python=str(read_fingerprint().facts["python"]),
-            drivers=versions,
+            drivers=checked.versions,
         ),
         fingerprint=read_fingerprint(),
         driver_flags=flags,
         skipped_drivers=skipped,
+        degraded_drivers=checked.degraded,
     )
     return RunStore.create(root, content)
 

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
 NS_PER_S = 1_000_000_000
 TRACE_CHARACTERS_MAX = 4000
+UNSUPPORTED = "unsupported"
+"""The code of an error by which a driver says that it lacks a power, and always will."""
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -116,15 +118,18 @@ class TrialPerformer:
             return DeadlinePassed()
         except KeyboardInterrupt:
             return Interrupt()
-        except DriverUnavailable as error:
-            return PhaseFailed(error=str(error), status=TrialStatus.UNSUPPORTED)
         except SeatrialError as error:
-            self._note(error, phase)
-            return PhaseFailed(error=str(error))
+            return self._failed(error, phase)
         except Exception as error:  # noqa: BLE001 - becomes a finding with its traceback
             self._note(error, phase, trace=traceback.format_exc()[-TRACE_CHARACTERS_MAX:])
             return PhaseFailed(error=f"{type(error).__name__}: {error}")
         return PhaseDone()
+
+    def _failed(self, error: SeatrialError, phase: Phase) -> PhaseFailed:
+        if isinstance(error, DriverUnavailable) or error.code == UNSUPPORTED:
+            return PhaseFailed(error=str(error), status=TrialStatus.UNSUPPORTED)
+        self._note(error, phase)
+        return PhaseFailed(error=str(error))
 
     def _note_stop(self) -> None:
         self.stop_was_asked = True

@@ -44,6 +44,8 @@ class Manifest:
     driver_flags: Mapping[str, Mapping[str, Scalar]] = field(default_factory=dict)
     # Findings-to-be that were known before the first trial: drivers left out, and why.
     skipped_drivers: Mapping[str, str] = field(default_factory=dict)
+    # Drivers that work here, but with less than they should, and what is missing.
+    degraded_drivers: Mapping[str, str] = field(default_factory=dict)
     schema_version: int = SCHEMA_VERSION
 
 
