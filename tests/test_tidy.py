@@ -103,7 +103,7 @@ ONE_MACHINE = (
 )  # fmt: skip
 #: Libraries that only the command which needs them may load.
 HEAVY = (
-    "altair", "jinja2", "numpy", "polars", "psutil", "pydantic", "pyroute2", "rich", "scipy",
+    "altair", "jinja2", "numpy", "polars", "pydantic", "pyroute2", "rich", "scipy",
 )  # fmt: skip
 
 SOURCES = files_with(".py", ".rs")

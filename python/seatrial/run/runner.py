@@ -20,6 +20,7 @@ from seatrial.model.columns import TABLES
 from seatrial.model.finding import Finding, Severity
 from seatrial.model.trial import TrialOutcome, TrialStatus
 from seatrial.probes.noise import NoiseMonitor
+from seatrial.run.neighbours import neighbour_finding, other_runs
 from seatrial.run.own_cpu import OwnCpu
 from seatrial.run.progress import Progress, Silent
 from seatrial.run.sentinel import Sentinel
@@ -133,7 +134,8 @@ class Runner:
         """Returns the outcome with its tables; sessions are closed and audited here."""
         monitor = NoiseMonitor(own_cpu_ns=self._own_cpu.read_ns)
         sentinel_rows: Sequence[Row] = sentinel.take() if sentinel is not None else ()
-        audited: list[Finding] = []
+        neighbour = neighbour_finding(other_runs(self._run_id))
+        audited: list[Finding] = [] if neighbour is None else [neighbour]
         with ExitStack() as stack:
             scratch = scratch_dir(self._store.path, stack)
             context = TrialContext(
