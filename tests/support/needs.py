@@ -4,26 +4,33 @@ from __future__ import annotations
 
 import os
 from functools import cache
+from typing import TYPE_CHECKING
 
 import pytest
 
 from seatrial.drivers import registry
 
+if TYPE_CHECKING:
+    from seatrial.drivers.base import ProbeResult
+
+#: Drivers that must work where this is set; a skip would hide that they do not.
+REQUIRED = frozenset(filter(None, os.environ.get("SEATRIAL_REQUIRE_DRIVERS", "").split(",")))
+
 
 @cache
-def _why_not(name: str) -> str | None:
-    """Why a driver cannot run here; None when it can."""
-    found = registry.get(name).probe()
-    return None if found.status.is_usable else f"{name} is {found.status.value}: {found.detail}"
+def probe(name: str) -> ProbeResult:
+    """Probes a driver once; a hanging one takes its full time-out."""
+    return registry.get(name).probe()
 
 
 def needs_driver(name: str) -> None:
-    """Skips the test where the driver cannot run, unless SEATRIAL_REQUIRE_DRIVERS names it."""
-    reason = _why_not(name)
-    if reason is None:
+    """Skips the test where a driver does not work, or fails it where it must."""
+    result = probe(name)
+    if result.status.is_usable:
         return
-    if name in os.environ.get("SEATRIAL_REQUIRE_DRIVERS", "").split(","):
-        pytest.fail(f"SEATRIAL_REQUIRE_DRIVERS names {name}, but {reason}")
+    reason = f"{name} is {result.status}: {result.detail}"
+    if name in REQUIRED:
+        pytest.fail(f"{reason} (required by SEATRIAL_REQUIRE_DRIVERS)", pytrace=False)
     pytest.skip(reason)
 
 

@@ -6,16 +6,15 @@ A driver that does not work here is skipped with its probe's own words; a name i
 
 from __future__ import annotations
 
-import os
-from functools import cache
 from typing import TYPE_CHECKING
 
 import pytest
 
 from seatrial.drivers import registry, state
-from seatrial.drivers.base import DriverContext, ProbeResult, new_run_id
+from seatrial.drivers.base import DriverContext, new_run_id
 from seatrial.probes import leaks
 from seatrial.probes.cgroup import CgroupHost
+from tests.support.needs import needs_driver
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -25,31 +24,13 @@ if TYPE_CHECKING:
 
 #: Every driver that starts real sandboxes of which the guest stays until it is told to stop.
 REAL = ("process", "lean", "bwrap", "crun", "runc", "runsc", "runsc-ptrace", "runsc-kvm")
-REQUIRED = frozenset(filter(None, os.environ.get("SEATRIAL_REQUIRE_DRIVERS", "").split(",")))
-
-
-@cache
-def probe(name: str) -> ProbeResult:
-    """Probe a driver once; a hanging one takes its full time-out."""
-    return registry.get(name).probe()
-
-
-def usable(name: str) -> None:
-    """Skip the test, or fail it, when a driver does not work here."""
-    result = probe(name)
-    if result.status.is_usable:
-        return
-    reason = f"{name} is {result.status}: {result.detail}"
-    if name in REQUIRED:
-        pytest.fail(f"{reason} (required by SEATRIAL_REQUIRE_DRIVERS)", pytrace=False)
-    pytest.skip(reason)
 
 
 @pytest.fixture(params=REAL)
 def name(request: pytest.FixtureRequest) -> str:
     """The name of a driver that works here."""
     driver_name: str = request.param
-    usable(driver_name)
+    needs_driver(driver_name)
     return driver_name
 
 

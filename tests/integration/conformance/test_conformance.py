@@ -12,8 +12,8 @@ import pytest
 from seatrial.drivers.base import SandboxSpec
 from seatrial.launch import Outcome
 from seatrial.model.experiment import NetworkMode
-from tests.integration.conformance.conftest import probe
 from tests.support.channel import STOP, Channel
+from tests.support.needs import probe
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -19,7 +19,8 @@ from seatrial.drivers.base import DriverContext, SandboxSpec, new_run_id, state_
 from seatrial.errors import DriverError
 from seatrial.model.experiment import NetworkMode
 from seatrial.probes import leaks
-from tests.integration.conformance.conftest import left_of, probe
+from tests.integration.conformance.conftest import left_of
+from tests.support.needs import probe
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
