@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import select
 import signal
@@ -11,7 +12,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from seatrial.errors import ConfigError
 from seatrial.model.trial import TrialStatus
+from seatrial.run.prepare import check_resume
 from seatrial.store.run_store import RunStore
 from tests.support.needs import needs_driver
 from tests.support.remains import processes_of, remains_of
@@ -157,6 +160,26 @@ def test_resuming_a_finished_run_repeats_nothing(seatrial: Seatrial) -> None:
     assert done.code in {0, 1}, done.shown
     assert contents(run_dir, finished) == before
     assert seatrial.runs() == [run_dir]
+
+
+def test_resuming_under_other_conditions(seatrial: Seatrial) -> None:
+    """What was begun by another version is not finished by this one, unless somebody insists."""
+    needs_driver("process")
+    run_dir = killed(seatrial, "phase:measure", driver="process")
+    manifest = run_dir / "manifest.json"
+    content = json.loads(manifest.read_text())
+    content["versions"]["drivers"]["process"] = "0.0.1"
+    manifest.write_text(json.dumps(content))
+
+    with pytest.raises(ConfigError, match=r"process was 0\.0\.1") as caught:
+        check_resume(RunStore.open(run_dir), is_forced=False, allows_debug_core=False)
+    assert caught.value.code == "resume-differs"
+    refused = seatrial.call("run", "--no-html", "--resume", run_dir)
+    assert (refused.code, refused.out) == (2, ""), refused.shown
+    assert "--force" in refused.err
+
+    forced = seatrial.call("run", "--no-html", "--force", "--resume", run_dir)
+    check_is_complete(run_dir, forced)
 
 
 def test_clean_leaves_a_live_run_alone(seatrial: Seatrial) -> None:
