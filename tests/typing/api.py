@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import assert_type
 
-import polars
+import polars as pl
 
 import seatrial
 from seatrial.analysis.summarise import summarise
@@ -45,7 +45,7 @@ def read_a_run(directory: Path) -> tuple[RunSummary, list[str]]:
         for trial_id, outcome in store.outcomes().items():
             assert_type(outcome, TrialOutcome)
             for table in store.table_names(trial_id):
-                assert_type(store.read_table(trial_id, table), polars.DataFrame)
+                assert_type(store.read_table(trial_id, table), pl.DataFrame)
         summary = summarise(store)
         assert_type(summary.findings, tuple[Finding, ...])
         return summary, [finding.code for finding in summary.findings]
