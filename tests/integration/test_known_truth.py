@@ -8,13 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from seatrial.analysis.summarise import summarise
-from seatrial.config.expand import expand
-from seatrial.config.load import parse_experiment, read_source
-from seatrial.drivers import registry
 from seatrial.model.estimate import Estimate
-from seatrial.run.prepare import create_run, perform
-from seatrial.run.progress import Silent
+from tests.support.fake_run import run_text
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -73,19 +68,9 @@ OVERHEAD_NS_MAX = 2 * MS
 
 
 def run(text: str, tmp_path: Path) -> RunSummary:
-    """Runs an experiment in this process and returns what it says."""
-    file = tmp_path / "experiment.toml"
-    file.write_text(text)
-    source = read_source(file)
-    experiment = parse_experiment(source, known_drivers=registry.names())
-    plan = expand(experiment, experiment.drivers)
-    with create_run(
-        tmp_path / "runs", plan, text=source.text, source=str(file), skipped={}
-    ) as store:
-        report = perform(store, Silent())
-        assert not report.was_interrupted
-        summary = summarise(store)
-    assert summary.trials_finished == len(plan.trials)
+    """Runs an experiment to its end and returns what it says."""
+    summary, _ = run_text(text, tmp_path)
+    assert summary.trials_finished == summary.trials_planned
     return summary
 
 
