@@ -52,6 +52,15 @@ def test_mean_interval_covers(n: int) -> None:
     assert isinstance(mean_interval([1.0]), NotAvailable)
 
 
+def test_mean_of_shares_stays_a_share() -> None:
+    """No interval of a share says anything below 0 or above 1."""
+    low = mean_interval([0.0, 0.0, 0.3], bounds=(0.0, 1.0))
+    high = mean_interval([0.2, 1.0, 1.0], bounds=(0.0, 1.0))
+    assert isinstance(low, Estimate)
+    assert isinstance(high, Estimate)
+    assert (low.low, high.high) == (0.0, 1.0)
+
+
 def test_mean_of_positive_values_has_positive_bounds() -> None:
     """Two throughputs far apart say little, but not that throughput may be negative."""
     found = mean_interval([1_000.0, 30_000.0])

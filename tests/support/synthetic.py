@@ -151,6 +151,15 @@ class Script:
     costs: Mapping[str, Cost] = field(default_factory=lambda: COSTS)
     failing_driver: str | None = None
     """Its first start in every trial times out."""
+    broken_driver: str | None = None
+    """Its trials fail as a whole."""
+    dead_driver: str | None = None
+    """None of its starts succeeds."""
+    failed_requests_share: float = 0.0
+    """Share of requests that get no reply."""
+    rounds: int = 8
+    cold_factor: float = 1.0
+    """How much slower the first round of a trial is."""
     foreign_cpu_ratio: float = 0.01
     drift_ratio: float = 0.0
     """How much slower the last block is than the first."""
@@ -193,7 +202,7 @@ class Script:
         starts: list[Row] = []
         batches: list[Row] = []
         typical = hour * cost.start_ns * self.scale.get(spec.driver, 1.0)
-        for number in range(8):
+        for number in range(self.rounds):
             for is_floor in (True, False):
                 released = number * 10_000 * MS
                 batches.append(
@@ -208,14 +217,13 @@ class Script:
                 )  # fmt: skip - one row
                 for position in range(concurrency):
                     base = 0.17 * MS * hour if is_floor else typical
-                    queued = base * (1 + position / 2)
+                    cold = self.cold_factor if number == 0 else 1.0
+                    queued = base * cold * (1 + position / 2)
                     first = released + round(queued * rng.lognormvariate(0, 0.12)) + 20_000
-                    is_failed = (
-                        spec.driver == self.failing_driver
-                        and not is_floor
-                        and number == 0
-                        and position == 0
-                    )  # fmt: skip - reads as one condition
+                    is_failed = not is_floor and (
+                        spec.driver == self.dead_driver
+                        or (spec.driver == self.failing_driver and number == position == 0)
+                    )
                     starts.append(
                         _start_row(
                             number,
@@ -269,7 +277,7 @@ class Script:
                     "sent_at_ns": round(now + lag),
                     "first_byte_at_ns": round(now + lag + took),
                     "done_at_ns": round(now + lag + took),
-                    "outcome": 0,
+                    "outcome": int(rng.random() < self.failed_requests_share),
                     "connection": 0,
                     "request_id": len(requests),
                     "demand_ns": 0,
@@ -277,6 +285,9 @@ class Script:
                 }
             )  # fmt: skip - one row
         load = {
+            "started_at_ns": 0,
+            "ended_at_ns": 1_000 * MS,
+            "threads_count": 1,
             "measure_start_ns": 0,
             "measure_end_ns": 1_000 * MS,
             "intended_count": len(requests),
@@ -355,7 +366,13 @@ def _outcome(script: Script, spec: TrialSpec) -> TrialOutcome:
             status=TrialStatus.UNSUPPORTED,
             reason="lean: <scripted> gap",
         )
-    findings = ()
+    if spec.driver == script.broken_driver:
+        return TrialOutcome(
+            trial_id=spec.trial_id,
+            status=TrialStatus.FAILED,
+            reason=f"{spec.driver}: no such file",
+        )
+    findings: tuple[Finding, ...] = ()
     if spec.index == 0:
         findings = (
             Finding(

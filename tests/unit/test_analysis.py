@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 import json
+from argparse import Namespace
 from typing import TYPE_CHECKING
 
 import pytest
+from rich.console import Console
 
 from seatrial.analysis.compare import compare_runs
+from seatrial.cli.compare import execute
+from seatrial.config.expand import expand
 from seatrial.errors import ConfigError
 from seatrial.model.codec import encode
 from seatrial.model.estimate import Estimate, NotAvailable
 from seatrial.model.finding import Severity
+from seatrial.model.metric import METRICS
 from seatrial.model.plan import Point
 from seatrial.model.summary import FLOOR, Statistic, Verdict
+from seatrial.report.text import render_comparison
+from seatrial.report.view import bench_views
 from seatrial.store.run_store import RunStore
 from tests.support.runs import BLOCKS, DRIVERS, small_experiment, small_run, summary_of
 from tests.support.synthetic import COSTS, Script, make_run
@@ -182,6 +190,74 @@ def test_compare_finds_a_regression_and_nothing_else(tmp_path: Path) -> None:
     assert {driver for driver, _ in worse} == {"bwrap"}
     assert any("not interleaved" in warning for warning in found.warnings)
     assert not found.unmatched
+
+
+def test_compare_counts_lost_numbers_and_failures_as_regressions(tmp_path: Path) -> None:
+    """Trials that fail, starts that never succeed and requests without a reply are regressions."""
+    asked = dataclasses.replace(small_experiment(), density=None, inside=None)
+    broken = Script(
+        blocks=BLOCKS, broken_driver="bwrap", dead_driver="runsc", failed_requests_share=0.1
+    )
+    before = make_run(tmp_path / "a", Script(blocks=BLOCKS), asked=asked)
+    after = make_run(tmp_path / "b", broken, asked=asked)
+    assert execute(Namespace(before=before, after=after, json=False, force=False)) == 1
+    found = _compare(before, after)
+    lost = {(one.driver, one.point.key) for one in found.changes if one.verdict is Verdict.LOST}
+    starts = {"start concurrency=1", "start concurrency=8"}
+    points = {point.key for point in expand(asked).points}
+    assert lost == {("bwrap", key) for key in points} | {("runsc", key) for key in starts}
+    worse = {(one.driver, one.metric): one for one in found.regressions}
+    assert "of 4 trials" in worse["bwrap", "start_first_byte_ns"].explanation
+    assert "bwrap: no such file" in worse["bwrap", "start_first_byte_ns"].explanation
+    success, failed = worse["runsc", "start_success_ratio"], worse["process", "failed_ratio"]
+    assert isinstance(success.after, Estimate)
+    assert success.after.point == 0
+    assert success.explanation.startswith("100.000% before, 0.000% after")
+    assert failed.verdict is Verdict.SLOWER
+    assert not any(text.startswith("bwrap") for text in found.unmatched)
+    console = Console(width=200, file=io.StringIO(), color_system=None)
+    with console.capture() as captured:
+        console.print(render_comparison(found, metrics=dict(METRICS)))
+    text = captured.get()
+    assert "✖ lost" in text
+    assert "bwrap: no such file" in text
+
+
+def test_compare_takes_what_is_not_asked_for_as_unmatched(tmp_path: Path) -> None:
+    """A driver that the newer request leaves out is no regression; the gap is named."""
+    asked = dataclasses.replace(small_experiment(), density=None, inside=None, load=None)
+    fewer = dataclasses.replace(asked, drivers=("process", "bwrap"))
+    found = _compare(
+        make_run(tmp_path / "a", Script(blocks=BLOCKS), asked=asked),
+        make_run(tmp_path / "b", Script(blocks=BLOCKS), asked=fewer),
+    )
+    assert not found.regressions
+    assert any(text.startswith("runsc") for text in found.unmatched)
+
+
+def test_shares_stay_between_zero_and_one(tmp_path: Path) -> None:
+    """Few failed requests in some trials give no negative bound."""
+    asked = dataclasses.replace(small_experiment(), start=None, density=None, inside=None)
+    script = Script(blocks=BLOCKS, failed_requests_share=0.0007)
+    found = summary_of(make_run(tmp_path, script, asked=asked))
+    shares = [one.estimate for one in found.cells if one.metric == "failed_ratio"]
+    assert any(isinstance(one, Estimate) and 0 < one.point < 0.01 for one in shares)
+    assert all(isinstance(one, Estimate) and 0 <= one.low <= one.high <= 1 for one in shares)
+
+
+def test_a_column_has_one_statistic(tmp_path: Path) -> None:
+    """One value a block gives means for all drivers, and the heading says so."""
+    asked = dataclasses.replace(small_experiment(), density=None, inside=None, load=None)
+    found = summary_of(make_run(tmp_path, Script(blocks=BLOCKS, rounds=1), asked=asked))
+    (view,) = bench_views(found)
+    headings = {group.point.key: group.columns[0].heading for group in view.groups}
+    assert headings == {
+        "start concurrency=1": "First byte, mean",
+        "start concurrency=8": "First byte, p50",
+    }
+    for group in view.groups:
+        used = {row.entries[0].cell.statistic for row in group.rows if row.entries[0]}
+        assert len(used) == 1
 
 
 def test_compare_refuses_other_settings_unless_forced(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -32,6 +33,12 @@ QUANTILES = (
 PROPORTION_SUFFIX = "success_ratio"
 #: Metrics that grow with the number of sandboxes: their slope is the cost of one more.
 TOTAL_SUFFIX = "_total_bytes"
+#: Least and largest value of metrics that are shares: no interval says anything beyond them.
+SHARE_BOUNDS = {
+    "start_success_ratio": (0.0, 1.0),
+    "failed_ratio": (0.0, 1.0),
+    "idle_cpu_ratio": (0.0, math.inf),
+}
 #: The axis that the slope is over.
 COUNT_AXIS = "count"
 
@@ -57,15 +64,18 @@ def location_statistic(series: Series) -> Statistic:
     return Statistic.MEAN if series.is_one_a_trial else Statistic.P50
 
 
-def location(series: Series, *, confidence: float) -> Estimate | NotAvailable:
-    """Estimate of the series' location statistic."""
-    statistic = location_statistic(series)
+def location(
+    series: Series, *, confidence: float, statistic: Statistic | None = None
+) -> Estimate | NotAvailable:
+    """Estimate of the series' location statistic, or of the one that is asked for."""
+    statistic = statistic or location_statistic(series)
     unit = metric(series.metric).unit
     pooled = series.pooled
     if statistic is Statistic.PROPORTION:
         return proportion_interval(int(pooled.sum()), pooled.size, confidence=confidence)
     if statistic is Statistic.MEAN:
-        return mean_interval(list(pooled), confidence=confidence, unit=unit)
+        bounds = SHARE_BOUNDS.get(series.metric, (-math.inf, math.inf))
+        return mean_interval(list(pooled), confidence=confidence, unit=unit, bounds=bounds)
     blocks = list(series.blocks.values())
     return block_quantile_interval(blocks, 0.5, confidence=confidence, unit=unit)
 

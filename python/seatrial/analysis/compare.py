@@ -11,14 +11,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from seatrial.analysis.cells import location, location_statistic
+from seatrial.analysis.cells import SHARE_BOUNDS, location, location_statistic
 from seatrial.analysis.evidence import gather_series
+from seatrial.analysis.lost import find_lost, is_lost
 from seatrial.analysis.summarise import read_trials
 from seatrial.errors import ConfigError
 from seatrial.model.codec import encode
 from seatrial.model.estimate import Estimate, NotAvailable
-from seatrial.model.metric import metric
-from seatrial.model.summary import FLOOR, Change, RunComparison, Statistic
+from seatrial.model.metric import Direction, metric
+from seatrial.model.summary import FLOOR, Change, RunComparison, Statistic, Verdict
 from seatrial.stats.dependence import student_quantile
 from seatrial.stats.ratio import bootstrap_error, verdict
 
@@ -52,21 +53,35 @@ def compare_runs(before: RunStore, after: RunStore, *, is_forced: bool = False) 
             hint="compare runs of the same request on the same machine, or give --force",
             code="not-comparable",
         )
-    old = gather_series(read_trials(before))
-    new = gather_series(read_trials(after))
+    new_trials = read_trials(after)
+    old, new = gather_series(read_trials(before)), gather_series(new_trials)
     confidence = before.manifest.plan.experiment.confidence
     changes = [
         _change(old[key], new[key], confidence=confidence)
         for key in old
         if key in new and key.driver != FLOOR
     ]
+    lost = find_lost(changes, old=old, manifest=after.manifest, trials=new_trials)
+    gone = {(one.point.key, one.driver) for one in lost}
+    kept = [one for one in changes if not is_lost(one, lost)]
     return RunComparison(
         before_run_id=before.manifest.run_id,
         after_run_id=after.manifest.run_id,
-        changes=tuple(changes),
-        warnings=(NOT_INTERLEAVED, *obstacles, *_version_changes(before, after)),
+        changes=(*lost, *kept),
+        warnings=(
+            NOT_INTERLEAVED,
+            *obstacles,
+            *_version_changes(before, after),
+            *_gaps(before, after),
+        ),
         unmatched=tuple(
-            sorted({f"{key.driver}: {key.point_key}" for key in old.keys() ^ new.keys()})
+            sorted(
+                {
+                    f"{key.driver}: {key.point_key}"
+                    for key in old.keys() ^ new.keys()
+                    if (key.point_key, key.driver) not in gone
+                }
+            )
         ),
     )
 
@@ -90,6 +105,18 @@ def differences(before: Manifest, after: Manifest) -> tuple[str, ...]:
     return tuple(found)
 
 
+def _gaps(before: RunStore, after: RunStore) -> tuple[str, ...]:
+    counts = [
+        (one.manifest.run_id, len(one.finished_trials()), len(one.manifest.plan.trials))
+        for one in (before, after)
+    ]
+    return tuple(
+        f"run {run_id} is not complete: {finished} of {planned} trials are finished"
+        for run_id, finished, planned in counts
+        if finished < planned
+    )
+
+
 def _version_changes(before: RunStore, after: RunStore) -> tuple[str, ...]:
     old, new = before.manifest.versions, after.manifest.versions
     changed = [
@@ -104,11 +131,19 @@ def _version_changes(before: RunStore, after: RunStore) -> tuple[str, ...]:
 
 def _change(old: Series, new: Series, *, confidence: float) -> Change:
     declared = metric(old.metric)
-    statistic = location_statistic(old)
-    before, after = (location(one, confidence=confidence) for one in (old, new))
+    statistics = {location_statistic(one) for one in (old, new)}
+    statistic = statistics.pop() if len(statistics) == 1 else Statistic.P50
+    before, after = (
+        location(one, confidence=confidence, statistic=statistic) for one in (old, new)
+    )
     ratio = _unpaired_ratio(old, new, confidence=confidence)
     if statistic is Statistic.PROPORTION:
         ratio = _proportion_ratio(before, after)
+    judged, explanation = verdict(ratio, direction=declared.direction), ""
+    if old.metric in SHARE_BOUNDS and judged in {Verdict.NOT_JUDGED, Verdict.INDISTINGUISHABLE}:
+        judged, explanation = _judge_shares(
+            before, after, direction=declared.direction, otherwise=judged
+        )
     return Change(
         bench=old.bench,
         point=old.point,
@@ -120,8 +155,26 @@ def _change(old: Series, new: Series, *, confidence: float) -> Change:
         before=before,
         after=after,
         ratio=ratio,
-        verdict=verdict(ratio, direction=declared.direction),
+        verdict=judged,
+        explanation=explanation,
     )
+
+
+def _judge_shares(
+    before: Estimate | NotAvailable,
+    after: Estimate | NotAvailable,
+    *,
+    direction: Direction,
+    otherwise: Verdict,
+) -> tuple[Verdict, str]:
+    """Shares differ when their intervals do not meet: a ratio to a share of zero says nothing."""
+    if isinstance(before, NotAvailable) or isinstance(after, NotAvailable):
+        return otherwise, ""
+    if direction is Direction.NONE or not (after.high < before.low or after.low > before.high):
+        return otherwise, ""
+    is_better = (after.point > before.point) == (direction is Direction.HIGHER)
+    said = f"{before.point:.3%} before, {after.point:.3%} after; the intervals do not meet"
+    return Verdict.FASTER if is_better else Verdict.SLOWER, said
 
 
 def _unpaired_ratio(old: Series, new: Series, *, confidence: float) -> Estimate | NotAvailable:

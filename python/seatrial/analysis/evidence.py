@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from seatrial.benches.base import Bench
 
 Floats = NDArray[np.float64]
+#: The metric whose rounds are looked at one by one.
+FIRST_BYTE = "start_first_byte_ns"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +46,9 @@ class TrialEvidence:
     foreign_cpu_ratios: tuple[float, ...]
     steal_ratios: tuple[float, ...]
     """One value a timed window."""
+    round_medians_ns: tuple[float, ...] = ()
+    """Median first-byte latency of each round of starts that had a success, the first round first;
+    empty when the first round had none, and for benches without rounds."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,16 +62,14 @@ class Series:
     metric: str
     blocks: Mapping[int, Floats]
     """Samples by number of the block, ascending; no block is empty."""
+    is_one_a_trial: bool
+    """Whether no driver had more than one value in a trial here: the same for all of a metric's
+    series at a point, so that one column of a table never mixes two statistics."""
 
     @property
     def pooled(self) -> Floats:
         """The samples of all blocks."""
         return np.concatenate(list(self.blocks.values()))
-
-    @property
-    def is_one_a_trial(self) -> bool:
-        """Whether no block has more than one value."""
-        return all(block.size <= 1 for block in self.blocks.values())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,6 +108,9 @@ def reduce_trial(
         sentinel_ns=_spans(tables.get("sentinel")),
         foreign_cpu_ratios=_column(tables.get("windows"), "foreign_cpu_ratio"),
         steal_ratios=_column(tables.get("windows"), "steal_ratio"),
+        round_medians_ns=(
+            _round_medians(tables.get("starts")) if (FIRST_BYTE, Group.MEASURED) in samples else ()
+        ),
     )
 
 
@@ -112,6 +118,7 @@ def gather_series(trials: Iterable[TrialEvidence]) -> dict[SeriesKey, Series]:
     """Groups the samples; the floors of all drivers' trials in a block are one sample."""
     blocks: dict[SeriesKey, dict[int, list[Floats]]] = {}
     points: dict[str, Point] = {}
+    longest: dict[tuple[str, str], int] = {}
     for trial in sorted(trials, key=lambda trial: trial.spec.index):
         point = trial.spec.point
         points[point.key] = point
@@ -119,6 +126,7 @@ def gather_series(trials: Iterable[TrialEvidence]) -> dict[SeriesKey, Series]:
             driver = FLOOR if group is Group.FLOOR else trial.spec.driver
             key = SeriesKey(point_key=point.key, driver=driver, metric=metric)
             blocks.setdefault(key, {}).setdefault(trial.spec.block, []).append(values)
+            longest[point.key, metric] = max(values.size, longest.get((point.key, metric), 0))
     return {
         key: Series(
             bench=points[key.point_key].bench,
@@ -126,6 +134,7 @@ def gather_series(trials: Iterable[TrialEvidence]) -> dict[SeriesKey, Series]:
             driver=key.driver,
             metric=key.metric,
             blocks={block: np.concatenate(parts) for block, parts in sorted(by_block.items())},
+            is_one_a_trial=longest[key.point_key, key.metric] == 1,
         )
         for key, by_block in blocks.items()
     }
@@ -154,6 +163,24 @@ def _spans(sentinel: pl.DataFrame | None) -> tuple[float, ...]:
         return ()
     spans = (sentinel["first_byte_at_ns"] - sentinel["due_at_ns"]).drop_nulls()
     return tuple(float(span) for span in spans.to_list())
+
+
+def _round_medians(starts: pl.DataFrame | None) -> tuple[float, ...]:
+    if starts is None:
+        return ()
+    measured = starts.filter(~starts["is_floor"])
+    rounds = measured["round"].drop_nulls().unique().sort().to_list()
+    medians: list[float] = []
+    for number in rounds:
+        members = measured.filter(
+            (measured["round"] == number) & (measured["outcome"] == "ok")
+        )  # fmt: skip - one condition a column
+        median = (members["first_byte_at_ns"] - members["due_at_ns"]).median()
+        if isinstance(median, int | float):
+            medians.append(float(median))
+        elif number == rounds[0]:
+            return ()
+    return tuple(medians)
 
 
 def _column(table: pl.DataFrame | None, name: str) -> tuple[float, ...]:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import TYPE_CHECKING
 
-import numpy as np
-
+from seatrial.analysis.evidence import FIRST_BYTE
+from seatrial.analysis.worst import merge_alike
 from seatrial.model.estimate import NotAvailable
 from seatrial.model.finding import Finding, Severity
 from seatrial.model.summary import FLOOR, Statistic
 from seatrial.model.trial import TrialStatus
-from seatrial.stats.drift import cold_first_round, sentinel_drift
+from seatrial.stats.drift import block_drift, cold_first_round
 from seatrial.stats.validity import (
     check_cold_first_round,
     check_drift,
@@ -21,17 +22,14 @@ from seatrial.stats.validity import (
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from seatrial.analysis.evidence import Series, SeriesKey, TrialEvidence
+    from seatrial.analysis.evidence import TrialEvidence
     from seatrial.model.summary import Cell
 
-#: Where a first round is looked at: the latency of starting one sandbox at a time.
-COLD_METRIC = "start_first_byte_ns"
 SEVERITY_ORDER = (Severity.ERROR, Severity.WARNING, Severity.INFO)
 
 
 def judge_run(
     trials: Sequence[TrialEvidence],
-    series: Mapping[SeriesKey, Series],
     cells: Sequence[Cell],
     *,
     headlines: Mapping[str, str],
@@ -41,7 +39,6 @@ def judge_run(
 
     Args:
         trials: Every finished trial, with its own findings.
-        series: The gathered samples.
         cells: The estimates.
         headlines: The headline metric of each bench.
         confidence: Level of the intervals.
@@ -49,8 +46,8 @@ def judge_run(
     found = _of_trials(trials)
     found += _unfinished(trials)
     found += _present(_noise(trials))
-    found += _present([check_drift(sentinel_drift(_sentinel(trials), confidence=confidence))])
-    found += _present(_cold(series.values()))
+    found += _present([check_drift(block_drift(_sentinel(trials), confidence=confidence))])
+    found += _present(_cold(trials))
     found += _present(_too_few(cells, headlines))
     return tuple(sorted(found, key=_rank))
 
@@ -64,27 +61,10 @@ def _present(findings: Iterable[Finding | None]) -> list[Finding]:
 
 
 def _of_trials(trials: Sequence[TrialEvidence]) -> list[Finding]:
-    """One finding for each code, driver and point, with the number of trials that raised it."""
-    groups: dict[tuple[str, Severity, str | None, str], list[Finding]] = {}
-    for trial in trials:
-        for finding in trial.findings:
-            key = (finding.code, finding.severity, finding.driver, trial.spec.point.key)
-            groups.setdefault(key, []).append(finding)
-    merged: list[Finding] = []
-    for (_, _, _, point_key), group in groups.items():
-        first, more = group[0], len({finding.trial_id for finding in group}) - 1
-        alike = f" (and in {more} more trials alike)" if more else ""
-        merged.append(
-            Finding(
-                code=first.code,
-                severity=first.severity,
-                message=f"{point_key}: {first.message}{alike}",
-                evidence={**first.evidence, "trials_count": more + 1},
-                trial_id=first.trial_id,
-                driver=first.driver,
-            )
-        )
-    return merged
+    """The findings of single trials, those that say the same of one driver and point merged."""
+    return merge_alike(
+        (trial.spec.point.key, finding) for trial in trials for finding in trial.findings
+    )
 
 
 def _unfinished(trials: Sequence[TrialEvidence]) -> list[Finding]:
@@ -120,27 +100,35 @@ def _noise(trials: Sequence[TrialEvidence]) -> list[Finding | None]:
     return [check_noise(foreign_cpu_ratios=foreign, steal_ratios=steal)]
 
 
-def _sentinel(trials: Sequence[TrialEvidence]) -> list[float]:
-    """Median sentinel latency of each block, in the order of blocks."""
+def _sentinel(trials: Sequence[TrialEvidence]) -> list[list[float]]:
+    """Sentinel latencies of all trials of a block, in the order of blocks."""
     blocks: dict[int, list[float]] = {}
     for trial in trials:
         if trial.sentinel_ns:
             blocks.setdefault(trial.spec.block, []).extend(trial.sentinel_ns)
-    return [float(np.median(blocks[block])) for block in sorted(blocks)]
+    return [blocks[block] for block in sorted(blocks)]
 
 
-def _cold(series: Iterable[Series]) -> list[Finding | None]:
-    """First value of each trial against the later ones, where one sandbox starts at a time."""
+def _cold(trials: Sequence[TrialEvidence]) -> list[Finding | None]:
+    """First round of every trial against all later ones, each round by its median.
+
+    The round is the unit, at every concurrency: starts of one batch wait for each other and are
+    not independent.
+    """
+    rounds: dict[tuple[str, str], list[tuple[float, ...]]] = {}
+    for trial in trials:
+        if trial.round_medians_ns:
+            key = (trial.spec.point.key, trial.spec.driver)
+            rounds.setdefault(key, []).append(trial.round_medians_ns)
     found: list[Finding | None] = []
-    for one in series:
-        if one.metric != COLD_METRIC or one.driver == FLOOR:
-            continue
-        if one.point.values.get("concurrency") != 1:
-            continue
-        first = [float(block[0]) for block in one.blocks.values()]
-        rest = [float(value) for block in one.blocks.values() for value in block[1:]]
-        cold = cold_first_round(first, rest)
-        found.append(check_cold_first_round(cold, metric=one.metric, driver=one.driver))
+    for (point_key, driver), medians in rounds.items():
+        cold = cold_first_round(
+            [one[0] for one in medians], [later for one in medians for later in one[1:]]
+        )
+        finding = check_cold_first_round(cold, metric=FIRST_BYTE, driver=driver)
+        if finding is not None:
+            message = f"{point_key}: {finding.message}"
+            found.append(dataclasses.replace(finding, message=message))
     return found
 
 

@@ -14,6 +14,8 @@ from seatrial.model.columns import TABLES
 from seatrial.model.finding import Finding, Severity
 from seatrial.model.metric import metric
 from seatrial.model.summary import FLOOR, BenchSummary, DriverSummary, RunSummary
+from seatrial.model.trial import TrialStatus
+from seatrial.store.journal import EventKind
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -54,7 +56,6 @@ def summarise(store: RunStore, *, bench_of: BenchOf | None = None) -> RunSummary
     )
     findings = judge_run(
         trials,
-        series,
         cells,
         headlines={bench.name: bench.headline for bench in benches},
         confidence=experiment.confidence,
@@ -77,7 +78,7 @@ def summarise(store: RunStore, *, bench_of: BenchOf | None = None) -> RunSummary
         cells=cells,
         distributions=build_distributions(series.values()),
         trends=build_trends(series.values(), confidence=experiment.confidence),
-        findings=(*findings, *_skipped(manifest), *_unrun(store)),
+        findings=(*findings, *_before_and_between(store)),
         versions=_versions(manifest),
         fingerprint=_facts(manifest),
         fingerprint_key=manifest.fingerprint.identity,
@@ -188,6 +189,49 @@ def _skipped(manifest: Manifest) -> list[Finding]:
             driver=name,
         )
         for name, reason in manifest.skipped_drivers.items()
+    ]
+
+
+def _before_and_between(store: RunStore) -> list[Finding]:
+    """What is known of the run apart from its measurements."""
+    manifest = store.manifest
+    return [*_degraded(manifest), *_skipped(manifest), *_resumed(store), *_unrun(store)]
+
+
+def _degraded(manifest: Manifest) -> list[Finding]:
+    return [
+        Finding(code="degraded", severity=Severity.WARNING, message=reason, driver=name)
+        for name, reason in manifest.degraded_drivers.items()
+    ]
+
+
+def _resumed(store: RunStore) -> list[Finding]:
+    """One finding a resumption that tore a block: its drivers were not measured side by side."""
+    specs = {spec.trial_id: spec for spec in store.manifest.plan.trials}
+    seen: set[int] = set()
+    torn: dict[int, None] = {}
+    is_resuming = False
+    for event in store.journal().events:
+        is_resuming = is_resuming or event.kind is EventKind.RUN_RESUMED
+        spec = specs.get(event.trial_id or "")
+        if spec is None:
+            continue
+        if is_resuming and event.kind in {EventKind.TRIAL_STARTED, EventKind.TRIAL_FINISHED}:
+            is_resuming = False
+            if spec.block in seen:
+                torn[spec.block] = None
+        if event.kind is EventKind.TRIAL_FINISHED and event.status is not TrialStatus.INTERRUPTED:
+            seen.add(spec.block)
+    return [
+        Finding(
+            code="degraded",
+            severity=Severity.INFO,
+            message=f"the run was stopped in block {block} (of 0 to "
+            f"{store.manifest.plan.experiment.blocks - 1}) and resumed: ratios of that block are "
+            "from two sittings",
+            evidence={"block": block},
+        )
+        for block in torn
     ]
 
 

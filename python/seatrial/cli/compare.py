@@ -24,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def execute(args: argparse.Namespace) -> int:
-    """Prints what differs; returns 1 if anything became slower or worse, else 0."""
+    """Prints what differs; returns 1 if anything became slower, worse or impossible."""
     from seatrial.analysis.compare import compare_runs
     from seatrial.cli import output
     from seatrial.model.metric import METRICS

@@ -32,6 +32,8 @@ class Verdict(StrEnum):
     INDISTINGUISHABLE = "indistinguishable"
     # It is the baseline itself.
     BASELINE = "baseline"
+    # Between two runs: there was a number, and there is none any more.
+    LOST = "lost"
     # There is no ratio, or the metric has no better direction.
     NOT_JUDGED = "not-judged"
 
@@ -214,6 +216,8 @@ class Change:
     # after over before
     ratio: Estimate | NotAvailable
     verdict: Verdict
+    # What happened, in a sentence, where the ratio does not say it; else empty.
+    explanation: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -231,5 +235,6 @@ class RunComparison:
 
     @property
     def regressions(self) -> tuple[Change, ...]:
-        """Everything that became slower, or worse in its direction."""
-        return tuple(change for change in self.changes if change.verdict is Verdict.SLOWER)
+        """Everything that became slower, worse in its direction, or impossible to measure."""
+        worse = {Verdict.SLOWER, Verdict.LOST}
+        return tuple(change for change in self.changes if change.verdict in worse)

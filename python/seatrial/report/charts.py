@@ -209,12 +209,12 @@ def _glance_values(summary: RunSummary) -> Values:
             is_wanted = cell.metric == column.metric and cell.statistic in column.statistics
             if not (is_wanted and column.fits(cell.point) and isinstance(cell.ratio, Estimate)):
                 continue
-            metric = summary.metrics[cell.metric]
+            metric, heading = summary.metrics[cell.metric], column.title(cell.statistic)
             values.append(
                 {
-                    "what": column.heading,
+                    "what": heading,
                     "point": point_title(cell.point),
-                    "row": _glance_row(column.heading, cell),
+                    "row": _glance_row(heading, cell),
                     "driver": cell.driver,
                     "ratio": cell.ratio.point,
                     "low": cell.ratio.low,
@@ -289,10 +289,13 @@ def _inside_cost(summary: RunSummary, metric: str) -> Figure | None:
         (1, "ns") if declared.unit == "ns" else AXIS_UNITS.get(declared.unit, (1, declared.unit))
     )
     values: Values = []
+    what = "median over all batches"
     for cell in summary.cells:
         is_wanted = cell.metric == metric and cell.statistic in {Statistic.P50, Statistic.MEAN}
         if not is_wanted or not isinstance(cell.estimate, Estimate):
             continue
+        if cell.statistic is Statistic.MEAN:
+            what = "mean over all trials"
         values.append(
             {
                 "driver": cell.driver,
@@ -329,6 +332,6 @@ def _inside_cost(summary: RunSummary, metric: str) -> Figure | None:
         name=f"inside-{metric.replace('_', '-')}",
         bench="inside",
         title=title.capitalize(),
-        caption=f"{declared.meaning}: median over all batches with its interval. {better}",
+        caption=f"{declared.meaning}: {what} with its interval. {better}",
         spec=finish(chart, height=20 * len(values) + 12),
     )

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
+from seatrial.model.scalar import Scalar
 from seatrial.model.summary import Statistic
 
 if TYPE_CHECKING:
@@ -32,19 +33,39 @@ class Column:
     statistics: tuple[Statistic, ...]
     """The first of these that was estimated."""
     show: Show = Show.VALUE
-    mode: str | None = None
-    """Only at points of this mode; None at all of them."""
+    only_at: tuple[str, Scalar] | None = None
+    """Only at points with this value of an axis; None at all of them."""
+    names_statistic: bool = False
+    """Whether the heading is completed by the statistic that was really used."""
 
     def fits(self, point: Point) -> bool:
         """Whether the column makes sense at a point."""
-        return self.mode is None or point.values.get("mode") == self.mode
+        return self.only_at is None or point.values.get(self.only_at[0]) == self.only_at[1]
+
+    def title(self, *used: Statistic) -> str:
+        """The heading when these statistics stand under it."""
+        names = " or ".join(used or self.statistics[:1]) if self.names_statistic else ""
+        return f"{self.heading}, {names}" if names else self.heading
 
 
 LOCATION = (Statistic.P50, Statistic.MEAN, Statistic.PROPORTION)
 
 
-def _main(heading: str, metric: str) -> Column:
-    return Column(heading=heading, metric=metric, statistics=LOCATION, show=Show.RATIO)
+def _main(
+    heading: str,
+    metric: str,
+    *,
+    names_statistic: bool = False,
+    only_at: tuple[str, Scalar] | None = None,
+) -> Column:
+    return Column(
+        heading=heading,
+        metric=metric,
+        statistics=LOCATION,
+        show=Show.RATIO,
+        only_at=only_at,
+        names_statistic=names_statistic,
+    )
 
 
 def _also(heading: str, metric: str, *statistics: Statistic) -> Column:
@@ -53,12 +74,13 @@ def _also(heading: str, metric: str, *statistics: Statistic) -> Column:
 
 COLUMNS: dict[str, tuple[Column, ...]] = {
     "start": (
-        _main("First byte, p50", "start_first_byte_ns"),
+        _main("First byte", "start_first_byte_ns", names_statistic=True),
         _also("First byte, p90", "start_first_byte_ns", Statistic.P90),
         _also("First byte, p99", "start_first_byte_ns", Statistic.P99),
         _main("Makespan of the batch", "start_makespan_ns"),
+        _main("Teardown of the batch", "teardown_makespan_ns"),
         _main("CPU a start", "start_cpu_ns"),
-        _main("Teardown", "teardown_ns"),
+        _main("Teardown", "teardown_ns", only_at=("concurrency", 1)),
         _also("Success", "start_success_ratio"),
     ),
     "density": (
@@ -83,14 +105,14 @@ COLUMNS: dict[str, tuple[Column, ...]] = {
         _also("Shared, cgroup", "memory_cgroup_total_bytes", Statistic.FIXED),
     ),
     "load": (
-        _main("Response, p50", "response_time_ns"),
+        _main("Response", "response_time_ns", names_statistic=True),
         _also("Response, p99", "response_time_ns", Statistic.P99),
-        _main("Service, p50", "service_time_ns"),
+        _main("Service", "service_time_ns", names_statistic=True),
         Column(
             heading="Service, p99",
             metric="service_time_ns",
             statistics=(Statistic.P99,),
-            mode="closed",
+            only_at=("mode", "closed"),
         ),
         _main("Achieved", "achieved_rps"),
         _main("CPU a request", "request_cpu_ns"),
@@ -114,8 +136,8 @@ GLANCE: tuple[Column, ...] = (
         metric="memory_pss_total_bytes",
         statistics=(Statistic.SLOPE,),
     ),
-    _main("load: response p50", "response_time_ns"),
-    Column(heading="load: peak rate", metric="achieved_rps", statistics=LOCATION, mode="closed"),
+    _main("load: response", "response_time_ns", names_statistic=True),
+    _main("load: peak rate", "achieved_rps", only_at=("mode", "closed")),
     _main("inside: system call", "syscall_ns"),
     _main("inside: page fault", "page_fault_ns"),
 )

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from seatrial.report.view import Entry, Group
 
 SEVERITY_STYLES = {Severity.ERROR: "bold red", Severity.WARNING: "yellow", Severity.INFO: "cyan"}
-VERDICT_STYLES = {Verdict.FASTER: "cyan", Verdict.SLOWER: "yellow"}
+VERDICT_STYLES = {Verdict.FASTER: "cyan", Verdict.SLOWER: "yellow", Verdict.LOST: "bold red"}
 #: A terminal is read at a glance; the page shows every column, also those without a number.
 COLUMNS_MAX = 6
 
@@ -81,6 +81,15 @@ def render_comparison(comparison: RunComparison, *, metrics: dict[str, Metric]) 
                 ),
             )
         parts += ["", table]
+    explained = [one for one in different if one.explanation]
+    parts += [""] if explained else []
+    parts += [
+        Text(
+            f"{GLYPHS[one.verdict]} {one.driver}, {one.point.key}, {one.metric}: {one.explanation}",
+            style=VERDICT_STYLES[one.verdict],
+        )
+        for one in explained
+    ]
     same = sum(one.verdict is Verdict.INDISTINGUISHABLE for one in comparison.changes)
     parts += ["", f"{len(different)} different, {same} indistinguishable"]
     if comparison.unmatched:

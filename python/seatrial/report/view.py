@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -27,6 +28,7 @@ GLYPHS = {
     Verdict.SLOWER: "▼",
     Verdict.INDISTINGUISHABLE: "≈",
     Verdict.BASELINE: "·",
+    Verdict.LOST: "✖",
     Verdict.NOT_JUDGED: "",
 }
 SEVERITY_GLYPHS = {Severity.ERROR: "✖", Severity.WARNING: "▲", Severity.INFO: "●"}
@@ -207,7 +209,16 @@ def _group(summary: RunSummary, bench: BenchSummary, point: Point, cells: Iterab
                     entries=entries,
                 )
             )
-    return Group(title=point_title(point), point=point, columns=columns, rows=tuple(rows))
+    named = tuple(
+        _named(column, [row.entries[n] for row in rows]) for n, column in enumerate(columns)
+    )
+    return Group(title=point_title(point), point=point, columns=named, rows=tuple(rows))
+
+
+def _named(column: Column, entries: Iterable[Entry | None]) -> Column:
+    """The column under a heading that names the statistic that stands in it."""
+    used = {entry.cell.statistic: None for entry in entries if entry is not None}
+    return dataclasses.replace(column, heading=column.title(*used), names_statistic=False)
 
 
 def _version(driver: DriverSummary) -> str:

@@ -13,10 +13,17 @@ from seatrial.stats.dependence import student_quantile
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from numpy.typing import NDArray
+
 #: A sentinel that ends this far from where it began disqualifies comparisons across blocks.
 DRIFT_LIMIT_RATIO = 0.10
 #: Below this many blocks a trend cannot be told from noise.
-DRIFT_BLOCKS_MIN_COUNT = 4
+TREND_BLOCKS_MIN_COUNT = 4
+#: Two blocks have a range; one has nothing to differ from.
+RANGE_BLOCKS_MIN_COUNT = 2
+#: A range within this many standard errors of the two extreme medians may be chance: the largest
+#: and the smallest of ten alike medians are three of their standard errors apart already.
+RANGE_ERRORS_MIN_COUNT = 3.0
 #: A first round this much slower than the rest is called cold.
 COLD_LIMIT_RATIO = 1.25
 #: Mann-Whitney: with fewer values in the rest even the most extreme first value is possible.
@@ -25,22 +32,28 @@ P_MAX = 0.01
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Drift:
-    """Trend of the sentinel from the first to the last block."""
+    """Trend and range of the sentinel from the first to the last block."""
 
     change_ratio: float
     """Fitted change over the whole run: 0.1 is 10 % slower at the end."""
-    low_ratio: float
-    high_ratio: float
+    low_ratio: float | None
+    """The change's interval; None below four blocks, which show no trend."""
+    high_ratio: float | None
     range_ratio: float
     """Largest over smallest block median, minus 1: catches a bump that is no trend."""
+    chance_range_ratio: float
+    """A range that the scatter of single starts could make."""
     blocks: int
 
     @property
     def is_drifting(self) -> bool:
         """Whether the trend is certain and large, or the range is beyond double the limit."""
+        limit = max(2 * DRIFT_LIMIT_RATIO, self.chance_range_ratio)
+        if self.low_ratio is None or self.high_ratio is None:
+            return self.range_ratio > limit
         is_trend = self.low_ratio > 0 or self.high_ratio < 0
         trends = is_trend and abs(self.change_ratio) > DRIFT_LIMIT_RATIO
-        return trends or self.range_ratio > 2 * DRIFT_LIMIT_RATIO
+        return trends or self.range_ratio > limit
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,26 +73,67 @@ class ColdFirstRound:
         return self.p_value <= P_MAX and self.ratio > COLD_LIMIT_RATIO
 
 
-def sentinel_drift(block_medians: Sequence[float], *, confidence: float = 0.95) -> Drift | None:
-    """Log-linear trend of one positive number a block; None below four blocks."""
+def block_drift(blocks: Sequence[Sequence[float]], *, confidence: float = 0.95) -> Drift | None:
+    """Drift of the medians of positive values, all of a block pooled.
+
+    The values' own scatter says how far two medians may differ by chance, so that a few starts a
+    block raise no false alarm.
+    """
+    kept = [np.asarray(block, dtype=np.float64) for block in blocks if len(block)]
+    if len(kept) < RANGE_BLOCKS_MIN_COUNT or min(block.min() for block in kept) <= 0:
+        return None
+    logs = [np.log(block) for block in kept]
+    residuals = np.concatenate([log - np.median(log) for log in logs])
+    # A median takes a degree of freedom from its block, which matters with five values in it.
+    freedom = max(1, residuals.size - len(logs))
+    spread = math.sqrt(float(np.sum(residuals**2)) / freedom)
+    # The variance of a median of normal values is pi / 2 times that of their mean.
+    errors = [spread * math.sqrt(math.pi / 2 / log.size) for log in logs]
+    medians = [float(np.median(block)) for block in kept]
+    extremes = errors[int(np.argmin(medians))], errors[int(np.argmax(medians))]
+    return sentinel_drift(medians, confidence=confidence, range_error=math.hypot(*extremes))
+
+
+def sentinel_drift(
+    block_medians: Sequence[float], *, confidence: float = 0.95, range_error: float = 0.0
+) -> Drift | None:
+    """Drift of one positive number a block; None below two blocks.
+
+    Args:
+        block_medians: The numbers, in the order of the blocks.
+        confidence: Level of the trend's interval.
+        range_error: Standard error of the logarithm of the range, from the scatter inside blocks.
+    """
     values = np.asarray(block_medians, dtype=np.float64)
     count = int(values.size)
-    if count < DRIFT_BLOCKS_MIN_COUNT or values.min() <= 0:
+    if count < RANGE_BLOCKS_MIN_COUNT or values.min() <= 0:
         return None
+    change, low, high = _trend(values, confidence=confidence)
+    return Drift(
+        change_ratio=change,
+        low_ratio=low,
+        high_ratio=high,
+        range_ratio=float(values.max() / values.min()) - 1,
+        chance_range_ratio=math.expm1(RANGE_ERRORS_MIN_COUNT * range_error),
+        blocks=count,
+    )
+
+
+def _trend(
+    values: NDArray[np.float64], *, confidence: float
+) -> tuple[float, float | None, float | None]:
+    """Change over all blocks by a log-linear fit, with its interval from four blocks on."""
+    count = int(values.size)
     x = np.linspace(-0.5, 0.5, count)
     y = np.log(values)
     spread = float(np.sum(x**2))
     slope = float(np.sum(x * (y - y.mean()))) / spread
+    if count < TREND_BLOCKS_MIN_COUNT:
+        return math.expm1(slope), None, None
     residuals = y - y.mean() - slope * x
     error = math.sqrt(float(np.sum(residuals**2)) / (count - 2) / spread)
     half = student_quantile(confidence, degrees=count - 2) * error
-    return Drift(
-        change_ratio=math.expm1(slope),
-        low_ratio=math.expm1(slope - half),
-        high_ratio=math.expm1(slope + half),
-        range_ratio=float(values.max() / values.min()) - 1,
-        blocks=count,
-    )
+    return math.expm1(slope), math.expm1(slope - half), math.expm1(slope + half)
 
 
 def cold_first_round(first: Sequence[float], rest: Sequence[float]) -> ColdFirstRound | None:

@@ -20,14 +20,19 @@ LOG_HALF_WIDTH_MAX = 50.0
 
 
 def mean_interval(
-    values: Sequence[float], *, confidence: float = 0.95, unit: str = ""
+    values: Sequence[float],
+    *,
+    confidence: float = 0.95,
+    unit: str = "",
+    bounds: tuple[float, float] = (-math.inf, math.inf),
 ) -> Estimate | NotAvailable:
     """Mean with Student's interval, for one value a trial.
 
     A median of so few values has no order-statistic interval (it takes six), and the values are
     themselves means or sums over a trial, for which the normal law is a fair approximation. When
     all values are positive the interval is made on the logarithm of the mean (delta method), so
-    that a rate or a size never gets a negative bound.
+    that a rate or a size never gets a negative bound. ``bounds`` are the least and the largest
+    value that there can be: an interval says nothing beyond them.
     """
     sample = np.asarray(values, dtype=np.float64)
     n = int(sample.size)
@@ -42,8 +47,8 @@ def mean_interval(
         low, high = point / factor, point * factor
     return Estimate(
         point=point,
-        low=low,
-        high=high,
+        low=max(low, bounds[0]),
+        high=min(high, bounds[1]),
         confidence=confidence,
         n=n,
         method=f"mean of {n} trials, Student t",

@@ -1,0 +1,88 @@
+"""Findings that say the same of several trials, as one that shows the worst numbers."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from seatrial.model.finding import Finding, Severity
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+#: How bad a finding is, by code: one number of its evidence, over another one where there are two.
+#: Findings of a code that is not listed are merged only when they say the same word by word.
+WEIGHTS: dict[str, tuple[str, str | None]] = {
+    "start-failures": ("failed_count", "starts_count"),
+    "request-failures": ("failed_count", "requests_count"),
+    "records-dropped": ("records_dropped_count", None),
+    "leftovers": ("leftovers_count", None),
+    "generator-bound": ("pacing_lag_ns_p99", "response_time_ns_p50"),
+    "saturated": ("unanswered_count", "offered_count"),
+}
+#: Codes whose counts have a meaning as a sum over trials: what was counted, and of how many.
+SUMS = {
+    "start-failures": ("failed_count", "starts_count", "starts"),
+    "request-failures": ("failed_count", "requests_count", "requests"),
+}
+
+
+def merge_alike(findings: Iterable[tuple[str, Finding]]) -> list[Finding]:
+    """One finding for each code, severity, driver and point; see WEIGHTS for which are alike.
+
+    Args:
+        findings: Key of the point, and a finding of a trial there.
+    """
+    groups: dict[tuple[str, Severity, str | None, str, str], list[Finding]] = {}
+    for point_key, found in findings:
+        said = "" if _weight(found) is not None else found.message
+        key = (found.code, found.severity, found.driver, point_key, said)
+        groups.setdefault(key, []).append(found)
+    return [_merged(point_key, group) for (_, _, _, point_key, _), group in groups.items()]
+
+
+def _merged(point_key: str, group: Sequence[Finding]) -> Finding:
+    worst = max(group, key=lambda found: _weight(found) or 0.0)
+    trials = len({found.trial_id for found in group})
+    evidence = {**worst.evidence, "findings_count": len(group), "trials_count": trials}
+    message = f"{point_key}: {worst.message}"
+    if len(group) > 1:
+        is_same = all(found.message == worst.message for found in group)
+        which = "one" if is_same else "the worst"
+        message += f" ({which} of {len(group)} such findings"
+        if worst.code in SUMS:
+            part, whole, what = SUMS[worst.code]
+            sums = _sum(group, part), _sum(group, whole)
+            message += f"; {sums[0]} of {sums[1]} {what} in all"
+            evidence |= {"failed_total_count": sums[0], f"{what}_total_count": sums[1]}
+        message += ")"
+    return Finding(
+        code=worst.code,
+        severity=worst.severity,
+        message=message,
+        evidence=evidence,
+        trial_id=worst.trial_id,
+        driver=worst.driver,
+    )
+
+
+def _sum(group: Sequence[Finding], name: str) -> int:
+    return sum(round(_number(found, name) or 0) for found in group)
+
+
+def _weight(found: Finding) -> float | None:
+    """How bad it is; None when its code has no number for that."""
+    names = WEIGHTS.get(found.code)
+    if names is None:
+        return None
+    top = _number(found, names[0])
+    bottom = 1.0 if names[1] is None else _number(found, names[1])
+    return None if top is None or not bottom else top / bottom
+
+
+def _number(found: Finding, name: str) -> float | None:
+    if name == "unanswered_count":
+        offered = _number(found, "offered_count")
+        answered = _number(found, "answered_count")
+        return None if offered is None or answered is None else offered - answered
+    value = found.evidence.get(name)
+    return float(value) if isinstance(value, int | float) else None
