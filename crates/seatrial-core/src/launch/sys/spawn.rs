@@ -169,6 +169,9 @@ fn conclude(
 ) -> Result<(i32, OwnedFd), SpawnFailure> {
     if pid < 0 {
         let errno = io::Error::last_os_error().raw_os_error().unwrap_or(0);
+        // The kernel writes the number before its last checks (pids.max) and takes only the
+        // descriptor back: the number would become that of whatever is opened next.
+        slot.take();
         let text = program.describe_failure(encode_failure(AT_CLONE, errno));
         return Err(SpawnFailure { text, pid: None });
     }
@@ -196,5 +199,42 @@ impl Drop for Spawner {
     fn drop(&mut self) {
         // SAFETY: the mapping is ours and no child runs on it: `spawn` has returned.
         unsafe { libc::munmap(self.stack, CHILD_STACK_BYTES) };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+    use std::sync::Arc;
+
+    use rustix::process::{Resource, getrlimit};
+
+    use super::super::Host;
+    use super::super::program::Ingredients;
+    use super::*;
+
+    #[test]
+    fn a_failed_clone_leaves_no_descriptor_to_kill_through() {
+        let ingredients = Ingredients {
+            namespaces: 0,
+            steps: Vec::new(),
+            descriptors: Vec::new(),
+            argv: vec![c"/bin/true".to_owned()],
+            env: Vec::new(),
+        };
+        let host = Host {
+            open_files: getrlimit(Resource::Nofile),
+            high_fd_base: 512,
+            reset_signals: Vec::new(),
+            null: Arc::new(File::open("/dev/null").unwrap().into()),
+        };
+        let program = Program::new(ingredients, &host);
+        let slot = PidfdSlot::new();
+        // What the kernel wrote before it found that there may be no further process.
+        slot.number.store(1_000_000, Ordering::SeqCst);
+        let failure = conclude(&program, -1, &slot).unwrap_err();
+        assert!(failure.text.starts_with("clone: "), "{}", failure.text);
+        assert_eq!(failure.pid, None);
+        assert_eq!(slot.take(), -1);
     }
 }
