@@ -120,6 +120,20 @@ def test_presets_are_good(name: str) -> None:
         ('[start]\ndeadline = "0s"', 'x.toml:3: start.deadline: got "0s"; expected more than 0'),
         ('[start]\ndeadline = "2h"', 'x.toml:3: start.deadline: got "2h"; expected more than 0'),
         ("start = 3", "x.toml:2: start: got 3; expected a table"),
+        ("[load]\nthreads = 65", "x.toml:3: load.threads: got 65; expected at most 64"),
+        ("[load]\nworkers = 65", "x.toml:3: load.workers: got 65; expected at most 64"),
+        (
+            "[load]\nconnections = [8, 2]\nthreads = 4",
+            "x.toml:4: load.threads: got 4; expected at most 2, the smallest of load.connections",
+        ),
+        (
+            "[load]\nthreads = 2",
+            "x.toml:3: load.threads: got 2; expected at most 1, the smallest of load.connections",
+        ),
+        (
+            "[inside]\nbatches = 10001",
+            "x.toml:3: inside.batches: got 10001; expected at most 10000",
+        ),
         ("blocks = 0\n[start]", "x.toml:2: blocks: got 0; expected at least 1"),
         ("seed = -1\n[start]", "x.toml:2: seed: got -1; expected at least 0"),
         ("confidence = 95.0\n[start]", "x.toml:2: confidence: got 95.0; expected less than 1"),
@@ -236,3 +250,17 @@ def test_files_that_are_no_text(tmp_path: Path) -> None:
         with pytest.raises(ConfigError, match=part) as caught:
             read_source(path)
         assert caught.value.code == code
+
+
+def test_bounds_are_those_of_what_runs_them() -> None:
+    """The largest values that the load engine and the guest accept are good ones."""
+    text = "[load]\nconnections = [64, 100]\nthreads = 64\nworkers = 64\n"
+    experiment = parse(f'name = "x"\n{text}[inside]\nbatches = 10000\n')
+    assert experiment.load is not None
+    assert experiment.load.threads == experiment.load.workers == 64
+
+
+def test_threads_are_not_compared_with_faulty_connections() -> None:
+    """A wrong list is the one mistake; what does not fit it is not a second one."""
+    (line,) = mistakes('name = "x"\n[load]\nconnections = ["2"]\nthreads = 4')
+    assert line.startswith("x.toml:3: load.connections[0]: "), line

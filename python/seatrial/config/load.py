@@ -203,3 +203,12 @@ def _load_problems(load: Mapping[str, object]) -> Iterator[Problem]:
             message=f'operation "{operation}" takes no demand; expected operation '
             f'"{Operation.SPIN}" or "{Operation.SLEEP}" beside a demand',
         )
+    threads, connections = load.get("threads", 1), load.get("connections", [1])
+    counts = connections if isinstance(connections, list) else []
+    are_counts = bool(counts) and all(type(count) is int and count > 0 for count in counts)
+    if are_counts and type(threads) is int and threads > min(counts):
+        yield Problem(
+            key="load.threads",
+            message=f"got {threads}; expected at most {min(counts)}, the smallest of "
+            "load.connections: each thread needs one",
+        )

@@ -54,12 +54,15 @@ from seatrial.units import (
 BLOCKS_MAX: Final = 1_000
 SANDBOXES_MAX: Final = 10_000
 ROUNDS_MAX: Final = 100_000
-CONNECTIONS_MAX: Final = 10_000
-THREADS_MAX: Final = 256
-DEPTH_MAX: Final = 1_024
-BATCHES_MAX: Final = 100_000
 POINTS_MAX: Final = 100
 RATE_RPS_MAX: Final = 10_000_000.0
+# The load engine's own bounds.
+CONNECTIONS_MAX: Final = 10_000
+THREADS_MAX: Final = 64
+DEPTH_MAX: Final = 1_024
+# The guest's own bounds.
+WORKERS_MAX: Final = 64
+BATCHES_MAX: Final = 10_000
 # The wire protocol's own bound on a payload.
 PAYLOAD_BYTES_MAX: Final = MIB
 # Seeds go through the core as unsigned 64-bit and through Parquet as signed integers.
@@ -161,6 +164,7 @@ Demand = Annotated[StrictStr, AfterValidator(_demand)]
 SandboxCount = Annotated[StrictInt, Field(ge=1, le=SANDBOXES_MAX)]
 ConnectionCount = Annotated[StrictInt, Field(ge=1, le=CONNECTIONS_MAX)]
 ThreadCount = Annotated[StrictInt, Field(ge=1, le=THREADS_MAX)]
+WorkerCount = Annotated[StrictInt, Field(ge=1, le=WORKERS_MAX)]
 Probe = Annotated[StrictStr, AfterValidator(_one_of(INSIDE_PROBES))]
 Option = StrictStr | StrictBool | StrictInt | StrictFloat
 Axis = Annotated[list[T], Field(min_length=1, max_length=POINTS_MAX), AfterValidator(_unique)]
@@ -222,7 +226,7 @@ class WrittenLoad:
     operation: Annotated[StrictStr, AfterValidator(_one_of(tuple(Operation)))] = Operation.EMPTY
     payload: Size = 0
     demand: Demand = "none"
-    workers: ThreadCount = 1
+    workers: WorkerCount = 1
     threads: ThreadCount = 1
     depth: Annotated[StrictInt, Field(ge=1, le=DEPTH_MAX)] = 1
     request_timeout: Duration = 5 * NS_PER_S
