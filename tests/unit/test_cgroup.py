@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import time
 from pathlib import Path
 
 import pytest
 
+from seatrial import proc
+from seatrial.probes import leaks
 from seatrial.probes.cgroup import (
     Cgroup,
     CgroupError,
@@ -103,6 +107,32 @@ class TestDetection:
         assert host.problems() == ("controllers not available: cpu, memory",)
         assert host.is_writable
 
+    def test_what_can_be_handed_down_is_no_problem(self, tmp_path: Path) -> None:
+        """A controller that is on, or goes on when asked, is there."""
+        host = v2_host(tmp_path)
+        fill(tmp_path, cgroup__subtree_control="cpu")
+        assert host.problems() == ()
+
+    def test_a_busy_root_hands_no_controller_down(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A v2 group that holds processes itself lists controllers and yet hands none down."""
+        host = v2_host(tmp_path)
+        fill(tmp_path, cgroup__subtree_control="pids")
+        write_text = Path.write_text
+
+        def refuse(path: Path, text: str) -> int:
+            if path.name == "cgroup.subtree_control":
+                raise OSError(errno.EBUSY, "Device or resource busy")
+            return write_text(path, text)
+
+        monkeypatch.setattr(Path, "write_text", refuse)
+        (problem,) = host.problems()
+        assert "cpu, memory" in problem
+        assert str(tmp_path) in problem
+        assert "Device or resource busy" in problem
+        assert "holds processes itself" in problem
+
 
 class TestNames:
     @pytest.mark.parametrize("path", ["..", "run/..", "../..", "/", "run//1", ".", "run/."])
@@ -119,6 +149,45 @@ class TestNames:
         """The top group holds live runs of other processes."""
         with pytest.raises(ValueError, match="every run"):
             v2_host(tmp_path).group("").kill()
+
+
+class TestKill:
+    def test_a_number_that_left_the_group_is_not_killed(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Between the look and the signal a number may pass to somebody else's process."""
+        group = v2_host(tmp_path).create("run/0001")
+        with proc.spawn(["sleep", "60"]) as stranger:
+            looks = iter([{stranger.pid: ""}])
+            monkeypatch.setattr(Cgroup, "members", lambda _: next(looks, {}))
+            assert group.kill() == ()
+            assert leaks.is_alive(stranger.pid)
+            stranger.kill()
+
+    def test_members_are_killed(self, tmp_path: Path) -> None:
+        """A process that is still a member goes; one that stays listed is given back."""
+        group = v2_host(tmp_path).create("run/0001")
+        with proc.spawn(["sleep", "60"]) as member:
+            fill(tmp_path / "seatrial/run/0001/runtime", cgroup__procs=f"{member.pid}\n")
+            assert group.kill(timeout_ns=1_000_000) == (member.pid,)
+            assert leaks.wait_process_end(
+                member.pid, deadline_ns=time.monotonic_ns() + 10_000_000_000
+            )
+
+    def test_members_of_other_pid_namespaces_have_no_number(self, tmp_path: Path) -> None:
+        """The kernel lists them as 0, which as a target would mean our own process group."""
+        group = v2_host(tmp_path).create("run/0001")
+        fill(tmp_path / "seatrial/run/0001/runtime", cgroup__procs="0\n11\n")
+        assert group.members() == {11: ""}
+
+
+class TestRemains:
+    def test_a_process_in_any_hierarchy_remains(self, tmp_path: Path) -> None:
+        """One that left the memory hierarchy is seen in another."""
+        group = v1_host(tmp_path, "memory", "cpuacct").create("run/0001")
+        assert not group.has_remains()
+        fill(tmp_path / "cpuacct/seatrial/run/0001", cgroup__procs="7\n")
+        assert group.has_remains()
 
 
 class TestV2:

@@ -9,8 +9,8 @@ import pytest
 
 from seatrial.drivers import bundle, bwrap, oci
 from seatrial.drivers.base import SandboxSpec
+from seatrial.drivers.instance import SeenProcess
 from seatrial.drivers.local import describe_failure, find_program, parse_version
-from seatrial.drivers.session import SeenProcess
 from seatrial.errors import DriverUnavailable
 from seatrial.guest.rootfs import GUEST_PATH
 from seatrial.launch import Outcome, StartResult

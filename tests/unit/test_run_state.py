@@ -87,6 +87,32 @@ def test_sessions_share_a_run_and_the_last_removes_it(tmp_path: Path) -> None:
     assert not directory.exists()
 
 
+def test_numbers_of_closed_sessions_are_used_again(tmp_path: Path) -> None:
+    """A run may open any number of sessions, one after another; a live one keeps its number."""
+    run = state.RunState.acquire("run-1", tmp_path / "run-1")
+    assert [run.next_session() for _ in range(3)] == ["001", "002", "003"]
+    run.end_session("002")
+    assert [run.next_session(), run.next_session()] == ["002", "004"]
+    for _ in range(state.SESSIONS_MAX + 1):
+        run.end_session("003")
+        assert run.next_session() == "003"
+    run.release()
+
+
+def test_so_many_sessions_at_once_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The number has three digits."""
+    monkeypatch.setattr(state, "SESSIONS_MAX", 2)
+    run = state.RunState.acquire("run-1", tmp_path / "run-1")
+    assert [run.next_session(), run.next_session()] == ["001", "002"]
+    with pytest.raises(DriverError, match="2 sessions"):
+        run.next_session()
+    run.end_session("001")
+    assert run.next_session() == "001"
+    run.release()
+
+
 def test_a_run_of_a_live_process_is_not_taken(tmp_path: Path) -> None:
     """The message names the process."""
     directory = tmp_path / "run-1"

@@ -9,6 +9,7 @@ import os
 from typing import TYPE_CHECKING, Final
 
 from seatrial.drivers.base import CHANNEL_FD, DATA_PATH
+from seatrial.drivers.instance import Command, Instance, SeenProcess
 from seatrial.drivers.local import (
     Found,
     LocalDriver,
@@ -17,7 +18,7 @@ from seatrial.drivers.local import (
     host_gaps,
     program_version,
 )
-from seatrial.drivers.session import Command, Instance, LocalSession, SeenProcess
+from seatrial.drivers.session import LocalSession
 from seatrial.guest.rootfs import GUEST_PATH, build_rootfs
 from seatrial.model.experiment import NetworkMode
 

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Final
 
 from seatrial import __version__
 from seatrial.drivers.base import CHANNEL_FD, DATA_PATH
+from seatrial.drivers.instance import Command, Instance
 from seatrial.drivers.local import Found, LocalDriver, host_capabilities, host_gaps
-from seatrial.drivers.session import Command, Instance, LocalSession
+from seatrial.drivers.session import LocalSession
 from seatrial.errors import DriverUnavailable
 from seatrial.guest.rootfs import GUEST_PATH, build_rootfs
 from seatrial.launch import Bind, Isolation

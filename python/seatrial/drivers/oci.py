@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final
 
 from seatrial.drivers import bundle
 from seatrial.drivers.base import CHANNEL_FD
+from seatrial.drivers.instance import Command, Instance, SeenProcess
 from seatrial.drivers.local import (
     Found,
     LocalDriver,
@@ -23,7 +24,7 @@ from seatrial.drivers.local import (
     host_gaps,
     program_version,
 )
-from seatrial.drivers.session import Command, Instance, LocalSession, SeenProcess
+from seatrial.drivers.session import LocalSession
 from seatrial.drivers.state import RUN_VARIABLE, SANDBOX_VARIABLE
 from seatrial.errors import DriverUnavailable, EnvironmentTrouble
 from seatrial.guest.rootfs import GUEST_PATH, build_rootfs

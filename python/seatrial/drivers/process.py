@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from seatrial import __version__
 from seatrial.drivers.base import CHANNEL_FD
+from seatrial.drivers.instance import Command, Instance
 from seatrial.drivers.local import Found, LocalDriver, host_capabilities, host_gaps
-from seatrial.drivers.session import Command, Instance, LocalSession
+from seatrial.drivers.session import LocalSession
 
 if TYPE_CHECKING:
     from seatrial.drivers.base import DriverContext

@@ -14,7 +14,6 @@ import shutil
 import time
 from abc import ABC, abstractmethod
 from collections import Counter
-from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, Self
@@ -28,13 +27,14 @@ from seatrial.drivers.base import (
     NoCgroups,
     SandboxSpec,
 )
+from seatrial.drivers.instance import Command, Instance, SeenProcess
 from seatrial.errors import DriverError, EnvironmentTrouble, SeatrialError
 from seatrial.guest.binary import guest_binary
-from seatrial.launch import Isolation, Launcher, StartPlan
+from seatrial.launch import Launcher, StartPlan
 from seatrial.model.experiment import NetworkMode
-from seatrial.network import Veth
 from seatrial.probes import leaks
 from seatrial.probes.cgroup import Cgroup, CgroupHost, Limits
+from seatrial.probes.killing import kill_until_gone
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -49,51 +49,6 @@ GONE_QUANTUM_NS: Final = 500_000
 KILL_TIMEOUT_NS: Final = 5_000_000_000
 SANDBOXES_MAX: Final = 99_999
 TOOL_PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Instance:
-    """One planned sandbox and what was made for it."""
-
-    id: str
-    token: str
-    index: int
-    spec: SandboxSpec
-    directory: Path
-    cgroup: Cgroup | None
-    veth: Veth | None
-    namespace_fd: int | None
-    """Held open where the launcher cannot see the namespace by its name."""
-
-    @property
-    def namespace_path(self) -> str | None:
-        """The path by which the launcher and its children open the network namespace."""
-        if self.veth is None:
-            return None
-        if self.namespace_fd is not None:
-            return f"/proc/{os.getpid()}/fd/{self.namespace_fd}"
-        return str(self.veth.namespace_path)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Command:
-    """How a sandbox is started; the parts of a start plan that differ between drivers."""
-
-    argv: tuple[str, ...]
-    isolation: Isolation | None = None
-    network_namespace: str | None = None
-    kill_argv: tuple[str, ...] | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SeenProcess:
-    """A live process of a sandbox, as roles are told from."""
-
-    pid: int
-    name: str
-    first_word: str
-    group: str
-    """The group below the sandbox's outer group; "" is the outer group itself."""
 
 
 class LocalSession(ABC):
@@ -137,7 +92,7 @@ class LocalSession(ABC):
             self._launcher = Launcher(unmount=self.unmounts)
         except BaseException:
             self._remove_directory()
-            self._leave_run()
+            self._leave_run(has_started=False)
             raise
 
     # --- what a driver says -----------------------------------------------------------------------
@@ -279,7 +234,7 @@ class LocalSession(ABC):
         with contextlib.ExitStack() as steps:
             # Run last to first; each runs though one before it failed.
             steps.callback(self._instances.pop, plan_id, None)
-            steps.callback(shutil.rmtree, instance.directory, ignore_errors=True)
+            steps.callback(self._remove_tree, instance.directory)
             steps.callback(self._remove_groups, instance)
             steps.callback(self._remove_network, instance)
             steps.callback(self._remove_litter, instance)
@@ -398,10 +353,18 @@ class LocalSession(ABC):
                 return True
         elif instance.cgroup.has_remains():
             return True
-        return any(
+        if any(
             instance.id in entry.name and not self.is_litter(entry)
             for entry in self.runtime_entries()
-        )
+        ):
+            return True
+        # Looked at last, so mostly once: the table is long and costs more than all before.
+        return bool(self._mounts(instance.directory))
+
+    def _mounts(self, directory: Path) -> tuple[Leak, ...]:
+        """Find the mounts at and below a directory that no runtime is known to leave."""
+        mounts = leaks.mount_leaks(directory, mountinfo=state.MOUNTINFO.read_text())
+        return tuple(leak for leak in mounts if not self.is_litter(Path(leak.name)))
 
     def _leaked_processes(self) -> tuple[Leak, ...]:
         marks = leaks.processes_with(state.SANDBOX_VARIABLE)
@@ -429,12 +392,10 @@ class LocalSession(ABC):
         )
 
     def _leaked_files(self) -> tuple[Leak, ...]:
-        mountinfo = state.MOUNTINFO.read_text()
-        mounts = leaks.mount_leaks(self.directory, mountinfo=mountinfo)
         bundles = self.directory.glob(f"{self.number}[0-9]*")
         entries = (*self.runtime_entries(), *bundles)
         return (
-            *(leak for leak in mounts if not self.is_litter(Path(leak.name))),
+            *self._mounts(self.directory),
             *leaks.file_leaks(entry for entry in entries if not self.is_litter(entry)),
         )
 
@@ -458,7 +419,7 @@ class LocalSession(ABC):
         if instance.cgroup is not None:
             instance.cgroup.kill(timeout_ns=KILL_TIMEOUT_NS)
         else:
-            state.kill_until_gone(set(self._members(instance)), timeout_ns=KILL_TIMEOUT_NS)
+            kill_until_gone(lambda: self._members(instance), timeout_ns=KILL_TIMEOUT_NS)
 
     def _remove_litter(self, instance: Instance) -> None:
         for entry in self.runtime_entries():
@@ -490,10 +451,22 @@ class LocalSession(ABC):
     def _remove_directory(self) -> None:
         directory = getattr(self, "directory", None)
         if directory is not None:
-            self._litter["mount"] += len(state.remove_mounts(directory))
-            shutil.rmtree(directory, ignore_errors=True)
+            self._remove_tree(directory)
 
-    def _leave_run(self) -> None:
-        if self._state is not None:
-            self._state.release()
-            self._state = None
+    def _remove_tree(self, directory: Path) -> None:
+        self._litter["mount"] += len(state.remove_mounts(directory))
+        state.remove_tree(directory)
+
+    def _leave_run(self, *, has_started: bool = True) -> None:
+        run, self._state = self._state, None
+        if run is None:
+            return
+        with contextlib.ExitStack() as steps:
+            steps.callback(run.release)
+            # What is left keeps the number: a later session must neither meet nor report it.
+            if (
+                hasattr(self, "directory")
+                and not self.directory.exists()
+                and not (has_started and self.audit())
+            ):
+                run.end_session(self.number)

@@ -12,9 +12,7 @@ import json
 import os
 import re
 import shutil
-import signal
 import threading
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -24,6 +22,7 @@ from seatrial.drivers.base import state_root
 from seatrial.errors import DriverError, EnvironmentTrouble
 from seatrial.probes import leaks
 from seatrial.probes.cgroup import CgroupHost
+from seatrial.probes.killing import kill_until_gone
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -129,7 +128,7 @@ class RunState:
         self.run_id = run_id
         self.directory = directory
         self._users = 0
-        self._sessions = 0
+        self._numbers: set[int] = set()
 
     @classmethod
     def acquire(cls, run_id: str, directory: Path) -> RunState:
@@ -167,12 +166,25 @@ class RunState:
             raise EnvironmentTrouble(message, hint=hint) from error
 
     def next_session(self) -> str:
-        """Give the session number as three hex digits, unique in the run."""
+        """Give the lowest free session number as three hex digits; it is taken until given back.
+
+        Raises:
+            DriverError: all numbers are taken.
+        """
         with self._lock:
-            self._sessions += 1
-            if self._sessions > SESSIONS_MAX:
-                raise DriverError(f"run {self.run_id} opened more than {SESSIONS_MAX} sessions")
-            return f"{self._sessions:03x}"
+            for number in range(1, SESSIONS_MAX + 1):
+                if number not in self._numbers:
+                    self._numbers.add(number)
+                    return f"{number:03x}"
+        message = (
+            f"run {self.run_id} has {SESSIONS_MAX} sessions that are open or left things behind"
+        )
+        raise DriverError(message, hint="close sessions, or start another run")
+
+    def end_session(self, number: str) -> None:
+        """Give back the number of a session of which nothing is left, so that no name meets it."""
+        with self._lock:
+            self._numbers.discard(int(number, 16))
 
     def release(self) -> None:
         """Leave the run; the last to leave removes its directory."""
@@ -183,7 +195,7 @@ class RunState:
             self._live.pop(self.directory, None)
             if Owner.read(self.directory) == Owner.current(self.run_id):
                 remove_run_groups(self.run_id)
-                _remove_tree(self.directory)
+                remove_tree(self.directory)
                 with contextlib.suppress(OSError):
                     self.directory.parent.rmdir()
 
@@ -233,28 +245,22 @@ def remove_run(owner: Owner, directory: Path, *, keep_short_names: bool = False)
     if not keep_short_names:
         removed += _remove_names(run_id)
     removed += [str(leak) for leak in remove_mounts(directory)]
-    _remove_tree(directory)
+    remove_tree(directory)
     removed.append(f"state {directory}")
     return removed
 
 
 def _kill_processes(run_id: str) -> tuple[leaks.Leak, ...]:
     group = CgroupHost.detect().group(run_id)
-    marks = leaks.processes_with(RUN_VARIABLE)
-    labelled = {pid for pid, value in marks.items() if value == run_id} - {os.getpid()}
-    found = leaks.process_leaks(set(group.members()) | labelled)
+
+    def labelled() -> set[int]:
+        marks = leaks.processes_with(RUN_VARIABLE)
+        return {pid for pid, value in marks.items() if value == run_id} - {os.getpid()}
+
+    found = leaks.process_leaks(set(group.members()) | labelled())
     group.kill(timeout_ns=KILL_TIMEOUT_NS)
     kill_until_gone(labelled, timeout_ns=KILL_TIMEOUT_NS)
     return found
-
-
-def kill_until_gone(pids: set[int], *, timeout_ns: int) -> tuple[int, ...]:
-    """Kill processes and wait for their ends, by pidfd; give those that would not go."""
-    deadline_ns = time.monotonic_ns() + timeout_ns
-    for pid in pids:
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.kill(pid, signal.SIGKILL)
-    return tuple(pid for pid in pids if not leaks.wait_process_end(pid, deadline_ns=deadline_ns))
 
 
 def remove_run_groups(run_id: str) -> tuple[Path, ...]:
@@ -286,7 +292,8 @@ def remove_mounts(directory: Path) -> tuple[leaks.Leak, ...]:
     return tuple(leak for leak in found if network.unmount(Path(leak.name)))
 
 
-def _remove_tree(directory: Path) -> None:
-    # A mount that could not be detached must not have its contents removed through it.
+def remove_tree(directory: Path) -> None:
+    """Remove a directory, unless a mount that could not be detached is in it."""
+    # What is mounted must not have its contents removed through the mount.
     if not leaks.mount_leaks(directory, mountinfo=MOUNTINFO.read_text()):
         shutil.rmtree(directory, ignore_errors=True)

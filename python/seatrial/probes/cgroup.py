@@ -15,7 +15,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import signal
 import time
 from dataclasses import dataclass
 from enum import StrEnum
@@ -32,9 +31,10 @@ from seatrial.probes.cgroup_books import (
     read_v2_memory,
     read_words,
 )
+from seatrial.probes.killing import POLL_QUANTUM_NS, kill_until_gone
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
 LABEL: Final = "seatrial"
 BOX: Final = "box"
@@ -44,8 +44,6 @@ LEAF: Final = "runtime"
 JOINED_CONTROLLERS: Final = ("memory", "cpu", "cpuacct", "pids", "freezer")
 V2_CONTROLLERS: Final = ("cpu", "memory", "pids")
 CPU_PERIOD_US: Final = 100_000
-#: How often a group is looked at again while waiting for it to empty; the kernel tells v1 nobody.
-POLL_QUANTUM_NS: Final = 500_000
 REMOVE_TIMEOUT_NS: Final = 2_000_000_000
 
 
@@ -193,7 +191,9 @@ class CgroupHost:
         have = self._controllers()
         wanted = ("cpu", "cpuacct", "memory") if self.joined else ("cpu", "memory")
         missing = [name for name in wanted if name not in have]
-        return (f"controllers not available: {', '.join(missing)}",) if missing else ()
+        if missing:
+            return (f"controllers not available: {', '.join(missing)}",)
+        return () if self.joined or self.v2 is None else _refusals(self.v2.base, wanted)
 
     @property
     def is_writable(self) -> bool:
@@ -365,8 +365,9 @@ class Cgroup:
     def has_remains(self) -> bool:
         """Tell whether a process or a group of a runtime is left; a cheap look, made often.
 
-        Processes are looked for where memory is booked (or else in the first hierarchy joined), the
-        runtime's group everywhere, since runtimes remove it in one hierarchy after another.
+        Processes are looked for where memory is booked (or else in the first hierarchy joined), and
+        once none is there also in the other hierarchies joined; the runtime's group everywhere,
+        since runtimes remove it in one hierarchy after another.
         """
         books = self.host.book_hierarchies
         first = next((one for one in books if "memory" in one.controllers), books[0])
@@ -374,7 +375,10 @@ class Cgroup:
         if read_words(Path(outer, "cgroup.procs")) or read_words(Path(outer, LEAF, "cgroup.procs")):
             return True
         places = (f"{one.base}/{self.relative}/{BOX}" for one in self.host.hierarchies)
-        return any(os.path.isdir(place) for place in places)  # noqa: PTH112 - half the cost of a Path, in a polled look
+        if any(os.path.isdir(place) for place in places):  # noqa: PTH112 - half the cost of a Path, in a polled look
+            return True
+        others = (one for one in books if one is not first)
+        return any(read_words(one.base / self.relative / "cgroup.procs") for one in others)
 
     def members(self) -> dict[int, str]:
         """Map the members' pids to their group below this one ("" is the outer group itself)."""
@@ -386,6 +390,9 @@ class Cgroup:
                 below = str(directory.relative_to(place))
                 for pid in read_words(directory / "cgroup.procs"):
                     number = int(pid)
+                    if number == 0:
+                        # It lives in a pid namespace beside ours, so we have no number for it.
+                        continue
                     if below != "." or number not in found:
                         found[number] = "" if below in {".", LEAF} else below
         return found
@@ -398,15 +405,7 @@ class Cgroup:
         """
         if self.relative == LABEL:
             raise ValueError(f"{LABEL!r} holds the sandboxes of every run, live ones too")
-        deadline = time.monotonic_ns() + timeout_ns
-        while members := self.members():
-            for pid in members:
-                with contextlib.suppress(ProcessLookupError, PermissionError):
-                    os.kill(pid, signal.SIGKILL)
-            if time.monotonic_ns() >= deadline:
-                return tuple(self.members())
-            time.sleep(POLL_QUANTUM_NS / 1e9)
-        return ()
+        return kill_until_gone(self.members, timeout_ns=timeout_ns)
 
     def remove(self, *, timeout_ns: int = REMOVE_TIMEOUT_NS) -> tuple[Path, ...]:
         """Remove the group everywhere, deepest first; give the directories that stayed."""
@@ -460,13 +459,32 @@ def _remove_dir(path: Path) -> bool:
     return True
 
 
-def _enable_controllers(place: Path) -> None:
-    """Hand the controllers down to the groups below, as far as this kernel and place allow."""
+def _enable_controllers(place: Path) -> dict[str, OSError]:
+    """Hand the controllers down to the groups below; give those that the kernel refuses, and why.
+
+    A sandbox goes without what is refused: its CPU time is booked all the same, its memory is not,
+    and ``problems`` says so.
+    """
     have = set(read_words(place / "cgroup.subtree_control"))
+    refused: dict[str, OSError] = {}
     for name in V2_CONTROLLERS:
         if name in have or name not in read_words(place / "cgroup.controllers"):
             continue
-        # EBUSY: the place holds processes itself (no delegation). CPU time is still booked then;
-        # memory is not, and problems() says so.
-        with contextlib.suppress(OSError):
+        try:
             (place / "cgroup.subtree_control").write_text(f"+{name}")
+        except OSError as error:
+            refused[name] = error
+    return refused
+
+
+def _refusals(base: Path, wanted: Sequence[str]) -> tuple[str, ...]:
+    """Say which controllers groups below cannot get, found out by trying, as ``create`` does."""
+    refused = _enable_controllers(base)
+    names = [name for name in wanted if name in refused]
+    if not names:
+        return ()
+    error = refused[names[0]]
+    reason = error.strerror or str(error)
+    if error.errno == errno.EBUSY:
+        reason += ": the group holds processes itself; move them into a group below it"
+    return (f"{base} hands no {', '.join(names)} controller down ({reason})",)
