@@ -9,19 +9,26 @@ from seatrial.model.finding import Finding, Severity
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-#: How bad a finding is, by code: one number of its evidence, over another one where there are two.
-#: Findings of a code that is not listed are merged only when they say the same word by word.
-WEIGHTS: dict[str, tuple[str, str | None]] = {
-    "start-failures": ("failed_count", "starts_count"),
-    "request-failures": ("failed_count", "requests_count"),
-    "records-dropped": ("records_dropped_count", None),
-    "leftovers": ("leftovers_count", None),
-    "generator-bound": ("pacing_lag_ns_p99", "response_time_ns_p50"),
-    "saturated": ("unanswered_count", "offered_count"),
+#: How bad a finding is, by code: one number of its evidence, over another one where there are two;
+#: the first pair that it has. Findings of other codes, or without such numbers, are merged only
+#: when they say the same word by word.
+WEIGHTS: dict[str, tuple[tuple[str, str | None], ...]] = {
+    "start-failures": (("failed_count", "starts_count"),),
+    "stop-failures": (("failed_count", "stops_count"),),
+    "request-failures": (("failed_count", "requests_count"),),
+    "records-dropped": (("records_dropped_count", None),),
+    "leftovers": (("leftovers_count", None),),
+    "incomplete-reading": (("unreadable_count", None),),
+    "generator-bound": (
+        ("pacing_lag_ns", "response_time_ns"),
+        ("generator_cpu_ns", "length_ns"),
+    ),
+    "saturated": (("backlog_after_count", "offered_count"),),
 }
 #: Codes whose counts have a meaning as a sum over trials: what was counted, and of how many.
 SUMS = {
     "start-failures": ("failed_count", "starts_count", "starts"),
+    "stop-failures": ("failed_count", "stops_count", "stops"),
     "request-failures": ("failed_count", "requests_count", "requests"),
 }
 
@@ -34,14 +41,15 @@ def merge_alike(findings: Iterable[tuple[str, Finding]]) -> list[Finding]:
     """
     groups: dict[tuple[str, Severity, str | None, str, str], list[Finding]] = {}
     for point_key, found in findings:
-        said = "" if _weight(found) is not None else found.message
+        weighed = _weight(found)
+        said = found.message if weighed is None else weighed[0]
         key = (found.code, found.severity, found.driver, point_key, said)
         groups.setdefault(key, []).append(found)
     return [_merged(point_key, group) for (_, _, _, point_key, _), group in groups.items()]
 
 
 def _merged(point_key: str, group: Sequence[Finding]) -> Finding:
-    worst = max(group, key=lambda found: _weight(found) or 0.0)
+    worst = max(group, key=lambda found: (_weight(found) or ("", 0.0))[1])
     trials = len({found.trial_id for found in group})
     evidence = {**worst.evidence, "findings_count": len(group), "trials_count": trials}
     message = f"{point_key}: {worst.message}"
@@ -69,20 +77,16 @@ def _sum(group: Sequence[Finding], name: str) -> int:
     return sum(round(_number(found, name) or 0) for found in group)
 
 
-def _weight(found: Finding) -> float | None:
-    """How bad it is; None when its code has no number for that."""
-    names = WEIGHTS.get(found.code)
-    if names is None:
-        return None
-    top = _number(found, names[0])
-    bottom = 1.0 if names[1] is None else _number(found, names[1])
-    return None if top is None or not bottom else top / bottom
+def _weight(found: Finding) -> tuple[str, float] | None:
+    """The number that says how bad it is, by name; None when there is none."""
+    for top_name, bottom_name in WEIGHTS.get(found.code, ()):
+        top = _number(found, top_name)
+        bottom = 1.0 if bottom_name is None else _number(found, bottom_name)
+        if top is not None and bottom:
+            return top_name, top / bottom
+    return None
 
 
 def _number(found: Finding, name: str) -> float | None:
-    if name == "unanswered_count":
-        offered = _number(found, "offered_count")
-        answered = _number(found, "answered_count")
-        return None if offered is None or answered is None else offered - answered
     value = found.evidence.get(name)
     return float(value) if isinstance(value, int | float) else None
