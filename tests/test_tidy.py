@@ -59,7 +59,6 @@ SLEEPERS = {
     "python/seatrial/probes/cgroup.py": "that a group is empty has no event on cgroup v1",
     "python/seatrial/probes/host.py": "CPU use needs two readings with time between them",
     "python/seatrial/probes/killing.py": "a table forgets an ended process without a sign",
-    "python/seatrial/probes/killing.py",
     "python/seatrial/probes/noise.py": "the quiet gate looks at slices of time",
 }
 
