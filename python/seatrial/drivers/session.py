@@ -278,7 +278,7 @@ class LocalSession(ABC):
         modes = self.capabilities.network_modes
         if spec.network not in modes:
             known = ", ".join(modes)
-            message = f"{self.name}: network mode {spec.network!r} is not supported here ({known})"
+            message = f"{self.name}: network mode {spec.network} is not supported here ({known})"
             raise DriverError(message, code="unsupported")
         wants_limit = spec.memory_limit_bytes is not None or spec.cpu_limit is not None
         if wants_limit and not self.capabilities.can_limit:

@@ -306,8 +306,8 @@ impl Sandbox {
         match alarm {
             Alarm::Deadline if self.is_alive() && self.verdict == Verdict::Open => {
                 self.result.censored = true;
-                let waited_ns = now_ns.saturating_sub(self.result.due_at_ns);
-                let why = format!("no {} within {waited_ns} ns", self.goal());
+                let waited_ms = now_ns.saturating_sub(self.result.due_at_ns) / 1_000_000;
+                let why = format!("no {} within {waited_ms} ms", self.goal());
                 self.fail(Outcome::TimedOut, &why);
                 self.kill(now_ns, reactor)
             }
