@@ -67,10 +67,11 @@ def throughput() -> list[Row]:
     with Server("echo") as server:
         result = run_load(_request(server.url, connections=64))
     seconds = (result.measure_end_ns - result.measure_start_ns) / NS_PER_S
+    count = result.service_histogram.count  # of the measure phase only, unlike the counters
     return [
         Row(
             name="closed loop, 64 connections, 1 thread: requests/s",
-            value=f"{result.ok_count / seconds:,.0f}",
+            value=f"{count / seconds:,.0f}",
         )
     ]
 
