@@ -10,6 +10,7 @@ import pytest
 from seatrial.model.estimate import Estimate, NotAvailable
 from seatrial.model.metric import Direction
 from seatrial.model.summary import Verdict
+from seatrial.stats.paired import paired_ratio_interval
 from seatrial.stats.ratio import median_ratio_interval, verdict
 from tests.statistics.laws import ar1_blocks, at_least, at_most
 
@@ -38,6 +39,22 @@ def _pair(
         _draw(rng, law, shape) * hour * own[0] * ratio,
         _draw(rng, law, shape) * hour * own[1],
     )
+
+
+@pytest.mark.parametrize("count", [2, 3, 5, 20])
+def test_paired_ratio_covers(count: int) -> None:
+    """One value a block, blocks that differ much: the pairing takes their difference out."""
+    rng = np.random.default_rng(count)
+    hits = 0
+    for _ in range(1000):
+        minutes = np.exp(rng.normal(0, 0.5, count))
+        ours = 1.3 * minutes * np.exp(rng.normal(0, 0.05, count))
+        theirs = minutes * np.exp(rng.normal(0, 0.05, count))
+        found = paired_ratio_interval(list(ours), list(theirs))
+        assert isinstance(found, Estimate)
+        assert found.low > 0
+        hits += found.low <= 1.3 <= found.high
+    assert at_least(hits, 1000, 0.95)
 
 
 @pytest.mark.parametrize("law", ["lognormal", "bimodal", "ar1"])

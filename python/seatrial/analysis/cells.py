@@ -13,6 +13,7 @@ from seatrial.model.summary import FLOOR, Cell, Statistic, TrendLine, Verdict
 from seatrial.stats.line import Line, fit_line
 from seatrial.stats.mean import mean_interval
 from seatrial.stats.outlier import count_outliers
+from seatrial.stats.paired import paired_ratio_interval
 from seatrial.stats.proportion import proportion_interval
 from seatrial.stats.quantile import block_quantile_interval
 from seatrial.stats.ratio import median_ratio_interval, verdict
@@ -158,6 +159,12 @@ def _paired_ratio(
     ours: Mapping[int, Floats], theirs: Mapping[int, Floats], *, confidence: float, seed: int
 ) -> Estimate | NotAvailable:
     shared = [block for block in ours if block in theirs]
+    if all(len(ours[block]) == len(theirs[block]) == 1 for block in shared):
+        return paired_ratio_interval(
+            [float(ours[block][0]) for block in shared],
+            [float(theirs[block][0]) for block in shared],
+            confidence=confidence,
+        )
     return median_ratio_interval(
         [ours[block] for block in shared],
         [theirs[block] for block in shared],
