@@ -35,17 +35,25 @@ class Column:
     show: Show = Show.VALUE
     only_at: tuple[str, Scalar] | None = None
     """Only at points with this value of an axis; None at all of them."""
+    except_at: tuple[str, Scalar] | None = None
+    """Not at points with this value of an axis, where it would repeat another column."""
     names_statistic: bool = False
     """Whether the heading is completed by the statistic that was really used."""
 
     def fits(self, point: Point) -> bool:
         """Whether the column makes sense at a point."""
-        return self.only_at is None or point.values.get(self.only_at[0]) == self.only_at[1]
+        if self.except_at is not None and _is_at(point, self.except_at):
+            return False
+        return self.only_at is None or _is_at(point, self.only_at)
 
     def title(self, *used: Statistic) -> str:
         """The heading when these statistics stand under it."""
         names = " or ".join(used or self.statistics[:1]) if self.names_statistic else ""
         return f"{self.heading}, {names}" if names else self.heading
+
+
+def _is_at(point: Point, axis: tuple[str, Scalar]) -> bool:
+    return point.values.get(axis[0]) == axis[1]
 
 
 LOCATION = (Statistic.P50, Statistic.MEAN, Statistic.PROPORTION)
@@ -57,6 +65,7 @@ def _main(
     *,
     names_statistic: bool = False,
     only_at: tuple[str, Scalar] | None = None,
+    except_at: tuple[str, Scalar] | None = None,
 ) -> Column:
     return Column(
         heading=heading,
@@ -64,6 +73,7 @@ def _main(
         statistics=LOCATION,
         show=Show.RATIO,
         only_at=only_at,
+        except_at=except_at,
         names_statistic=names_statistic,
     )
 
@@ -72,15 +82,18 @@ def _also(heading: str, metric: str, *statistics: Statistic) -> Column:
     return Column(heading=heading, metric=metric, statistics=statistics or LOCATION)
 
 
+#: A batch of one: its makespan is its latency.
+ALONE = ("concurrency", 1)
+
 COLUMNS: dict[str, tuple[Column, ...]] = {
     "start": (
         _main("First byte", "start_first_byte_ns", names_statistic=True),
         _also("First byte, p90", "start_first_byte_ns", Statistic.P90),
         _also("First byte, p99", "start_first_byte_ns", Statistic.P99),
-        _main("Makespan of the batch", "start_makespan_ns"),
-        _main("Teardown of the batch", "teardown_makespan_ns"),
+        _main("Makespan of the batch", "start_makespan_ns", except_at=ALONE),
         _main("CPU a start", "start_cpu_ns"),
-        _main("Teardown", "teardown_ns", only_at=("concurrency", 1)),
+        _main("Teardown of the batch", "teardown_makespan_ns", except_at=ALONE),
+        _main("Teardown", "teardown_ns", only_at=ALONE),
         _also("Success", "start_success_ratio"),
     ),
     "density": (
