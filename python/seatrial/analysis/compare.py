@@ -24,6 +24,8 @@ from seatrial.stats.dependence import student_quantile
 from seatrial.stats.ratio import bootstrap_error, verdict
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from seatrial.analysis.evidence import Series
     from seatrial.store.manifest import Manifest
     from seatrial.store.run_store import RunStore
@@ -70,6 +72,7 @@ def compare_runs(before: RunStore, after: RunStore, *, is_forced: bool = False) 
         changes=(*lost, *kept),
         warnings=(
             NOT_INTERLEAVED,
+            *_by_chance(kept, confidence=confidence),
             *obstacles,
             *_version_changes(before, after),
             *_gaps(before, after),
@@ -103,6 +106,19 @@ def differences(before: Manifest, after: Manifest) -> tuple[str, ...]:
         if old is not None and new is not None and encode(old) != encode(new):
             found.append(f"the settings of {name} differ")
     return tuple(found)
+
+
+def _by_chance(changes: Sequence[Change], *, confidence: float) -> tuple[str, ...]:
+    """How many of the comparisons may differ although nothing changed."""
+    judged = sum(change.verdict is not Verdict.NOT_JUDGED for change in changes)
+    expected = judged * (1 - confidence)
+    if expected < 1:
+        return ()
+    text = (
+        f"{judged} comparisons at {confidence:.0%} confidence: about {expected:.0f} of them may "
+        "differ by chance; repeat a run before acting on a single one"
+    )
+    return (text,)
 
 
 def _gaps(before: RunStore, after: RunStore) -> tuple[str, ...]:

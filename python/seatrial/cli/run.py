@@ -34,6 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--drivers", metavar="A,B", help="run on these instead of the experiment's own"
     )
+    parser.add_argument("--baseline", metavar="NAME", help="the driver that ratios compare with")
     parser.add_argument("--blocks", metavar="N", type=int, help="repeat every point N times")
     parser.add_argument("--seed", metavar="N", type=int, help="another order, other arrivals")
     parser.add_argument("--no-html", action="store_true", help="do not make the HTML page")
@@ -70,7 +71,9 @@ def _resumed(args: argparse.Namespace) -> RunStore:
     from seatrial.run.prepare import check_resume
     from seatrial.store.run_store import RunStore
 
-    fixed = [f"--{name}" for name in ("drivers", "blocks", "seed") if getattr(args, name)]
+    fixed = [
+        f"--{name}" for name in ("drivers", "baseline", "blocks", "seed") if getattr(args, name)
+    ]
     if fixed:
         raise ConfigError(
             f"{', '.join(fixed)} cannot change a run that was begun",
@@ -123,6 +126,7 @@ def _changed(experiment: Experiment, args: argparse.Namespace) -> Experiment:
         experiment,
         blocks=experiment.blocks if args.blocks is None else args.blocks,
         seed=experiment.seed if args.seed is None else args.seed,
+        baseline=args.baseline or experiment.baseline,
     )
 
 
