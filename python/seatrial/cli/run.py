@@ -71,9 +71,8 @@ def _resumed(args: argparse.Namespace) -> RunStore:
     from seatrial.run.prepare import check_resume
     from seatrial.store.run_store import RunStore
 
-    fixed = [
-        f"--{name}" for name in ("drivers", "baseline", "blocks", "seed") if getattr(args, name)
-    ]
+    names = ("drivers", "baseline", "blocks", "seed")
+    fixed = [f"--{name}" for name in names if getattr(args, name) is not None]
     if fixed:
         raise ConfigError(
             f"{', '.join(fixed)} cannot change a run that was begun",

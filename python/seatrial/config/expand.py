@@ -136,7 +136,7 @@ def _resolved_drivers(experiment: Experiment, drivers: Sequence[str] | None) -> 
     if experiment.baseline not in names:
         raise ConfigError(
             f'the baseline "{experiment.baseline}" is not among the drivers {", ".join(names)}',
-            hint="add it to the drivers, or name another baseline (--baseline, or the key baseline)",
+            hint="add it to the drivers, or name another one with --baseline",
         )
     if len(set(names)) != len(names):
         raise ConfigError(f"a driver is named twice among {', '.join(names)}")
