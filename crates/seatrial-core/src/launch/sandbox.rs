@@ -5,6 +5,7 @@ mod talk;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
+use std::time::Duration;
 
 use rustix::process::{Pid, Signal};
 
@@ -306,8 +307,9 @@ impl Sandbox {
         match alarm {
             Alarm::Deadline if self.is_alive() && self.verdict == Verdict::Open => {
                 self.result.censored = true;
-                let waited_ms = now_ns.saturating_sub(self.result.due_at_ns) / 1_000_000;
-                let why = format!("no {} within {waited_ms} ms", self.goal());
+                let waited_ns = now_ns.saturating_sub(self.result.due_at_ns);
+                let waited = Duration::from_nanos(waited_ns - waited_ns % 1_000_000);
+                let why = format!("no {} within {waited:?}", self.goal());
                 self.fail(Outcome::TimedOut, &why);
                 self.kill(now_ns, reactor)
             }
