@@ -3,7 +3,7 @@
 One round releases ``concurrency`` starts by one barrier in the launcher, waits until each sandbox
 has answered a ping, reads its cgroup's CPU books, then asks all to stop and waits until nothing
 of them is left. The launcher's floor, the same number of null starts, is taken in the same round,
-just before. METHODOLOGY 3 defines each number.
+before or after it in turn. METHODOLOGY 3 defines each number.
 """
 
 from __future__ import annotations
@@ -205,7 +205,7 @@ class StartTrial:
     def _plan(self, session: DriverSession, *, is_floor: bool) -> StartPlan:
         index, self._next_index = self._next_index, self._next_index + 1
         spec = SandboxSpec(
-            role=("null",) if is_floor else ("idle",),
+            role=("idle",),
             network=self._context.experiment.network,
             ready="hello" if is_floor else "ready",
             deadline_ns=self._settings.deadline_ns,
@@ -309,7 +309,7 @@ def derive_start(tables: Mapping[str, pl.DataFrame], point: Point) -> tuple[Samp
         rows = starts.filter(starts["is_floor"] == is_floor)
         succeeded = rows.filter(rows["outcome"] == "ok")
         values = {name: _difference(succeeded, end, start) for name, end, start in _SPANS}
-        if not is_floor:  # a null process ends by itself
+        if not is_floor:  # the floor is about starting
             values["stop_exit_ns"] = _difference(
                 _obeyed(succeeded), "exit_seen_at_ns", "stop_requested_at_ns"
             )
