@@ -22,7 +22,7 @@ QUANTILES = (0.5, 0.99, 0.999)
 
 def _request(target: str, **changes: object) -> LoadRequest:
     values: dict[str, object] = {
-        "target": target,
+        "targets": (target,),
         "protocol": "echo",
         "operation": "empty",
         "payload_bytes": PAYLOAD_BYTES,

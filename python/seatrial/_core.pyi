@@ -6,6 +6,7 @@ Times are whole nanoseconds of the kernel's monotonic clock, the timeline of
 is `None` or null, never 0 or -1.
 """
 
+from collections.abc import Mapping, Sequence
 from typing import ClassVar, final
 
 __all__ = [
@@ -23,8 +24,8 @@ class CoreError(Exception):
     """The core could not do its work. Trouble of single requests is their outcome, not an error."""
 
     code: str
-    """`invalid-plan`, `invalid-value`, `connect-failed`, `system-call-failed`, `bad-histogram` or
-    `thread-panicked`; does not change between versions."""
+    """`invalid-plan`, `invalid-value`, `invalid-option`, `connect-failed`, `system-call-failed`,
+    `bad-histogram` or `thread-panicked`; does not change between versions."""
 
 @final
 class BuildInfo:
@@ -95,13 +96,17 @@ class LoadPlan:
     def __new__(
         cls,
         *,
-        target: str,
+        targets: Sequence[str],
         protocol: str,
+        options: Mapping[str, str] = {},
         operation: str,
         payload_bytes: int,
         demand: str,
         arrival: str,
         rate_rps: float | None = None,
+        agent: int = 0,
+        agents: int = 1,
+        start_at_ns: int | None = None,
         connections: int,
         threads: int,
         depth: int,
@@ -117,9 +122,12 @@ class LoadPlan:
         """Checks the settings, alone and together.
 
         Args:
-            target: `tcp://ADDRESS:PORT` (a numeric address), `unix:///PATH`, or
+            targets: 1 to 4096 of `tcp://ADDRESS:PORT` (a numeric address), `tls://`, `udp://`,
+                `unix:///PATH`, or one
                 `fake://?workers=1&service=LAW&stall_at=TIME&stall=TIME` for a modelled server.
+                Connection `i` goes to target `i mod targets`.
             protocol: `echo` (bytes back as they came) or `rpc`.
+            options: settings that only this protocol knows.
             operation: for rpc `empty`, `checksum`, `spin` (CPU time) or `sleep`; for echo `empty`.
             payload_bytes: payload of each request, 0 to 1 MiB; at least 1 for echo.
             demand: work that each request asks for: `none`, `constant:100us` or
@@ -127,7 +135,10 @@ class LoadPlan:
                 it always).
             arrival: `closed`, or for an open loop `fixed` or `poisson`.
             rate_rps: arrivals a second of all threads; None for a closed loop.
-            connections: of all threads together, 1 to 10000.
+            agent: number of this process among those that share the schedule, from 0.
+            agents: processes that share the schedule; each sends the arrivals that are its own.
+            start_at_ns: instant of the start, as agreed by agents; None for at once.
+            connections: of all threads of this agent together, 1 to 10000.
             threads: 1 to 64, at most one for each connection; 1 for a fake target.
             depth: requests at once on one connection, 1 to 1024.
             warm_up_ns: length of the phase that is thrown away.
@@ -142,45 +153,13 @@ class LoadPlan:
                 (spins for the last 60 us).
 
         Raises:
-            CoreError: code `invalid-plan` or `invalid-value`; the message names the setting.
+            CoreError: code `invalid-plan`, `invalid-value` or `invalid-option`; the message names
+                the setting.
         """
 
     @property
-    def target(self) -> str: ...
-    @property
-    def protocol(self) -> str: ...
-    @property
-    def operation(self) -> str: ...
-    @property
-    def payload_bytes(self) -> int: ...
-    @property
-    def demand(self) -> str: ...
-    @property
-    def arrival(self) -> str: ...
-    @property
-    def rate_rps(self) -> float | None: ...
-    @property
-    def connections(self) -> int: ...
-    @property
-    def threads(self) -> int: ...
-    @property
-    def depth(self) -> int: ...
-    @property
-    def warm_up_ns(self) -> int: ...
-    @property
-    def measure_ns(self) -> int: ...
-    @property
-    def drain_ns(self) -> int: ...
-    @property
-    def request_timeout_ns(self) -> int: ...
-    @property
-    def requests_max(self) -> int: ...
-    @property
-    def records_max(self) -> int: ...
-    @property
-    def seed(self) -> int: ...
-    @property
-    def wait(self) -> str: ...
+    def settings(self) -> dict[str, object]:
+        """The settings as they were given."""
 
 @final
 class LoadResult:

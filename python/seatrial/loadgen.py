@@ -43,6 +43,7 @@ RECORDS_MAX: Final = 4_000_000
 _ERRORS: Final[dict[str, tuple[type[SeatrialError], str | None]]] = {
     "invalid-plan": (ConfigError, None),
     "invalid-value": (ConfigError, None),
+    "invalid-option": (ConfigError, None),
     "connect-failed": (
         TrialFailed,
         "check that the server is up and listens there, and that 'ulimit -n' is high enough",
@@ -60,14 +61,18 @@ class LoadRequest:
     The defaults ask for a closed loop of one connection that sends empty rpc requests.
     """
 
-    target: str
+    targets: tuple[str, ...]
     measure_ns: int
     protocol: str = "rpc"
+    options: dict[str, str] = dataclasses.field(default_factory=dict)
     operation: str = "empty"
     payload_bytes: int = 0
     demand: str = "none"
     arrival: str = "closed"
     rate_rps: float | None = None
+    agent: int = 0
+    agents: int = 1
+    start_at_ns: int | None = None
     connections: int = 1
     threads: int = 1
     depth: int = 1
@@ -87,7 +92,8 @@ class LoadRequest:
         """
         settings = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         if self.wait is None:
-            is_open = self.arrival != "closed" and not self.target.startswith("fake:")
+            is_fake = any(target.startswith("fake:") for target in self.targets)
+            is_open = self.arrival != "closed" and not is_fake
             settings["wait"] = "hybrid" if is_open else "block"
         try:
             return _core.LoadPlan(**settings)

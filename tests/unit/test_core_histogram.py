@@ -19,7 +19,7 @@ SECOND_NS = 1_000_000_000
 def response_histogram(*, service: str, seed: int = 0) -> Histogram:
     """Returns response times of a modelled server."""
     request = LoadRequest(
-        target=f"fake://?service={service}",
+        targets=(f"fake://?service={service}",),
         arrival="poisson",
         rate_rps=100.0,
         measure_ns=10 * SECOND_NS,

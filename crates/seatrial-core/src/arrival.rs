@@ -175,6 +175,12 @@ impl Share {
         index % self.members as u64 == self.member as u64
     }
 
+    /// The number in the whole run of our thing number `own`, when things are dealt in turn.
+    #[must_use]
+    pub fn number_of(self, own: usize) -> u32 {
+        self.member + self.members * u32::try_from(own).unwrap_or(u32::MAX)
+    }
+
     /// How many of the first `total` items are ours.
     #[must_use]
     pub const fn portion_of(self, total: u64) -> u64 {

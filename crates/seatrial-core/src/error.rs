@@ -29,6 +29,18 @@ pub enum CoreError {
         /// What would have been accepted.
         expected: &'static str,
     },
+    /// An option of a protocol is not known or has a value that does not fit.
+    #[error("{protocol} option {name}={value:?}, expected {expected}")]
+    InvalidOption {
+        /// The protocol.
+        protocol: &'static str,
+        /// The option.
+        name: String,
+        /// Its value.
+        value: String,
+        /// What would have been accepted.
+        expected: String,
+    },
     /// The target turned connections away before the load began.
     #[error(
         "connection {connection} of {total} to {target} failed before the load began: {source}"
@@ -69,6 +81,7 @@ impl CoreError {
         match self {
             Self::InvalidPlan { .. } => "invalid-plan",
             Self::InvalidValue { .. } => "invalid-value",
+            Self::InvalidOption { .. } => "invalid-option",
             Self::Connect { .. } => "connect-failed",
             Self::System { .. } => "system-call-failed",
             Self::BadHistogram { .. } => "bad-histogram",

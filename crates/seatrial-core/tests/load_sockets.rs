@@ -19,8 +19,8 @@ use support::{MILLISECOND, SECOND, open, outcomes, run};
 /// A closed loop of 200 rpc requests on one connection, with a time limit that is never reached.
 fn plan(server: &Server) -> LoadPlan {
     LoadPlan {
-        target: Target::parse(&server.target).unwrap(),
-        target_text: server.target.clone(),
+        targets: vec![Target::parse(&server.target).unwrap()],
+        targets_text: vec![server.target.clone()],
         measure: Nanos::new(60 * SECOND),
         request_timeout: Nanos::new(60 * SECOND),
         drain: Nanos::new(60 * SECOND),
@@ -302,7 +302,7 @@ fn a_target_that_turns_us_away_is_an_error_before_the_load() {
         };
         let error = run_load(&plan, &stop).unwrap_err();
         assert_eq!(error.code(), "connect-failed");
-        assert!(error.to_string().contains(&plan.target_text), "{error}");
+        assert!(error.to_string().contains(&plan.targets_text[0]), "{error}");
     }
 }
 

@@ -2,12 +2,13 @@
 
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
-use pyo3::types::PyDict;
+use pyo3::types::{PyDict, PyDictMethods};
 use seatrial_core::arrival::{ArrivalLaw, ArrivalSequence, DemandLaw};
 use seatrial_core::engine::LoadPlan;
 use seatrial_core::engine::plan::{Loop, ProtocolKind, parse_operation};
 use seatrial_core::error::CoreError;
 use seatrial_core::pacer::WaitMode;
+use seatrial_core::transport::options::Options;
 use seatrial_core::transport::target::Target;
 use seatrial_core::units::{Nanos, RatePerSecond};
 
@@ -17,14 +18,22 @@ use crate::error::to_python;
 #[derive(FromPyObject)]
 #[pyo3(from_item_all)]
 struct Settings {
-    target: String,
+    targets: Vec<String>,
     protocol: String,
+    #[pyo3(default)]
+    options: Options,
     operation: String,
     payload_bytes: i128,
     demand: String,
     arrival: String,
     #[pyo3(default)]
     rate_rps: Option<f64>,
+    #[pyo3(default = 0)]
+    agent: i128,
+    #[pyo3(default = 1)]
+    agents: i128,
+    #[pyo3(default)]
+    start_at_ns: Option<i128>,
     connections: i128,
     threads: i128,
     depth: i128,
@@ -39,14 +48,18 @@ struct Settings {
 }
 
 /// Names of the settings, and whether each has to be given.
-const NAMES: [(&str, bool); 18] = [
-    ("target", true),
+const NAMES: [(&str, bool); 22] = [
+    ("targets", true),
     ("protocol", true),
+    ("options", false),
     ("operation", true),
     ("payload_bytes", true),
     ("demand", true),
     ("arrival", true),
     ("rate_rps", false),
+    ("agent", false),
+    ("agents", false),
+    ("start_at_ns", false),
     ("connections", true),
     ("threads", true),
     ("depth", true),
@@ -62,14 +75,27 @@ const NAMES: [(&str, bool); 18] = [
 
 impl Settings {
     fn to_core(&self) -> Result<LoadPlan, CoreError> {
+        let targets = self
+            .targets
+            .iter()
+            .map(|text| Target::parse(text))
+            .collect::<Result<_, _>>();
+        let start_at = self
+            .start_at_ns
+            .map(|at| whole("start_at_ns", at))
+            .transpose()?;
         let plan = LoadPlan {
-            target: Target::parse(&self.target)?,
-            target_text: self.target.clone(),
+            targets: targets?,
+            targets_text: self.targets.clone(),
             protocol: ProtocolKind::parse(&self.protocol)?,
+            options: self.options.clone(),
             operation: parse_operation(&self.operation)?,
             payload_bytes: whole("payload_bytes", self.payload_bytes)?,
             demand: DemandLaw::parse(&self.demand)?,
             arrival: Loop::parse(&self.arrival, self.rate_rps)?,
+            agent: whole("agent", self.agent)?,
+            agents: whole("agents", self.agents)?,
+            start_at: start_at.map(Nanos::new),
             connections: whole("connections", self.connections)?,
             threads: whole("threads", self.threads)?,
             depth: whole("depth", self.depth)?,
@@ -91,7 +117,7 @@ impl Settings {
 #[pyclass(frozen, name = "LoadPlan", module = "seatrial._core")]
 pub struct PyLoadPlan {
     core: LoadPlan,
-    written: Settings,
+    written: Py<PyDict>,
 }
 
 impl PyLoadPlan {
@@ -106,113 +132,34 @@ impl PyLoadPlan {
     #[new]
     #[pyo3(
         signature = (**settings),
-        text_signature = "(*, target, protocol, operation, payload_bytes, demand, arrival, \
-            rate_rps=None, connections, threads, depth, warm_up_ns, measure_ns, drain_ns, \
+        text_signature = "(*, targets, protocol, options={}, operation, payload_bytes, demand, arrival, \
+            rate_rps=None, agent=0, agents=1, start_at_ns=None, connections, threads, depth, warm_up_ns, measure_ns, drain_ns, \
             request_timeout_ns, requests_max, records_max, seed, wait)"
     )]
     fn new(py: Python<'_>, settings: Option<&Bound<'_, PyDict>>) -> PyResult<Self> {
         let empty = PyDict::new(py);
         let settings = settings.unwrap_or(&empty);
         check_names(settings)?;
-        let written: Settings = settings.extract()?;
-        let core = written.to_core().map_err(to_python)?;
-        Ok(Self { core, written })
+        let core = settings
+            .extract::<Settings>()?
+            .to_core()
+            .map_err(to_python)?;
+        Ok(Self {
+            core,
+            written: settings.copy()?.unbind(),
+        })
     }
 
+    /// The settings as they were given.
     #[getter]
-    fn target(&self) -> &str {
-        &self.core.target_text
-    }
-
-    #[getter]
-    fn protocol(&self) -> &str {
-        &self.written.protocol
-    }
-
-    #[getter]
-    fn operation(&self) -> &str {
-        &self.written.operation
-    }
-
-    #[getter]
-    fn payload_bytes(&self) -> u32 {
-        self.core.payload_bytes
-    }
-
-    #[getter]
-    fn demand(&self) -> &str {
-        &self.written.demand
-    }
-
-    #[getter]
-    fn arrival(&self) -> &str {
-        &self.written.arrival
-    }
-
-    #[getter]
-    fn rate_rps(&self) -> Option<f64> {
-        self.written.rate_rps
-    }
-
-    #[getter]
-    fn connections(&self) -> u32 {
-        self.core.connections
-    }
-
-    #[getter]
-    fn threads(&self) -> u32 {
-        self.core.threads
-    }
-
-    #[getter]
-    fn depth(&self) -> u32 {
-        self.core.depth
-    }
-
-    #[getter]
-    fn warm_up_ns(&self) -> u64 {
-        self.core.warm_up.get()
-    }
-
-    #[getter]
-    fn measure_ns(&self) -> u64 {
-        self.core.measure.get()
-    }
-
-    #[getter]
-    fn drain_ns(&self) -> u64 {
-        self.core.drain.get()
-    }
-
-    #[getter]
-    fn request_timeout_ns(&self) -> u64 {
-        self.core.request_timeout.get()
-    }
-
-    #[getter]
-    fn requests_max(&self) -> u64 {
-        self.core.requests_max
-    }
-
-    #[getter]
-    fn records_max(&self) -> u64 {
-        self.core.records_max
-    }
-
-    #[getter]
-    fn seed(&self) -> u64 {
-        self.core.seed
-    }
-
-    #[getter]
-    fn wait(&self) -> &str {
-        &self.written.wait
+    fn settings<'py>(&self, py: Python<'py>) -> Bound<'py, PyDict> {
+        self.written.bind(py).clone()
     }
 
     fn __repr__(&self) -> String {
         format!(
-            "LoadPlan(target={:?}, arrival={:?}, connections={})",
-            self.core.target_text, self.written.arrival, self.core.connections
+            "LoadPlan(targets={:?}, connections={})",
+            self.core.targets_text, self.core.connections
         )
     }
 }

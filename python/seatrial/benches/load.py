@@ -147,7 +147,7 @@ class LoadTrial:
         settings = self._settings
         is_open = values["mode"] == OPEN
         request = LoadRequest(
-            target=self._target,
+            targets=(self._target,),
             protocol="rpc",
             operation=settings.operation,
             payload_bytes=settings.payload_bytes,

@@ -268,7 +268,7 @@ impl<A: Arrival, T: Transport, C: Clock> Member<'_, A, T, C> {
                     done_at,
                 } => {
                     if self.table.is_up(connection) {
-                        self.handle_reply(connection, reply, first_byte_at, done_at);
+                        self.handle_reply(connection, &reply, first_byte_at, done_at);
                     }
                 }
                 Event::Closed {
@@ -289,19 +289,20 @@ impl<A: Arrival, T: Transport, C: Clock> Member<'_, A, T, C> {
     fn handle_reply(
         &mut self,
         connection: usize,
-        reply: Reply,
+        reply: &Reply,
         first_byte_at: Nanos,
         done_at: Nanos,
     ) {
         let Ok(flight) = self.table.complete(connection, reply.request_id, done_at) else {
             self.transport.disconnect(connection);
-            self.lose(connection, CloseCause::Protocol, Some(first_byte_at));
+            let cause = CloseCause::Protocol("a reply that answers no request".into());
+            self.lose(connection, cause, Some(first_byte_at));
             return;
         };
         if flight.is_expired {
             return;
         }
-        let outcome = if reply.is_ok {
+        let outcome = if reply.is_ok() {
             Outcome::Ok
         } else {
             Outcome::ApplicationError
@@ -316,13 +317,12 @@ impl<A: Arrival, T: Transport, C: Clock> Member<'_, A, T, C> {
 
     /// Records what was on a connection that is gone.
     fn lose(&mut self, connection: usize, cause: CloseCause, first_byte_at: Option<Nanos>) {
-        self.last_cause = Some(cause);
         let flights = self.table.take_down(connection, self.clock.now());
         for (position, flight) in flights.iter().enumerate() {
             // Bytes that are no reply belong to the oldest request; the others just lost their connection.
             let is_oldest = position == 0;
-            let outcome = match cause {
-                CloseCause::Protocol if is_oldest => Outcome::ProtocolError,
+            let outcome = match &cause {
+                CloseCause::Protocol(_) if is_oldest => Outcome::ProtocolError,
                 _ => Outcome::Reset,
             };
             self.ledger.keep(&RequestRecord {
@@ -330,6 +330,7 @@ impl<A: Arrival, T: Transport, C: Clock> Member<'_, A, T, C> {
                 ..ended(flight, outcome, self.numbering.of(connection))
             });
         }
+        self.last_cause = Some(cause);
     }
 
     fn keep_unsent(&mut self, scheduled: &Scheduled) {

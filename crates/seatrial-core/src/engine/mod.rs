@@ -28,8 +28,8 @@ use crate::stop::StopSignal;
 use crate::transport::echo::Echo;
 use crate::transport::fake::{FakeModel, FakeTransport};
 use crate::transport::rpc::Rpc;
-use crate::transport::socket::SocketTransport;
-use crate::transport::target::{SocketTarget, Target};
+use crate::transport::socket::{Routes, SocketTransport};
+use crate::transport::target::Target;
 use crate::transport::{Protocol, Transport};
 use crate::units::Nanos;
 
@@ -44,9 +44,10 @@ const START_LEAD: Nanos = Nanos::new(1_000_000);
 /// requests is not an error but their outcome.
 pub fn run_load(plan: &LoadPlan, stop: &Arc<StopSignal>) -> Result<LoadResult, CoreError> {
     plan.validate()?;
-    let members = match &plan.target {
-        Target::Fake(model) => run_fake(plan, model, stop)?,
-        Target::Socket(target) => run_threads(plan, target, stop)?,
+    let members = if let [Target::Fake(model)] = plan.targets.as_slice() {
+        run_fake(plan, model, stop)?
+    } else {
+        run_threads(plan, stop)?
     };
     // Every thread that failed gave an error above, so there is at least one result.
     LoadResult::merge(members, plan.warm_up).ok_or(CoreError::ThreadPanicked)
@@ -56,6 +57,9 @@ pub fn run_load(plan: &LoadPlan, stop: &Arc<StopSignal>) -> Result<LoadResult, C
 #[derive(Clone, Copy)]
 struct Job<'a> {
     plan: &'a LoadPlan,
+    /// Which thread of this agent it is: decides its connections.
+    thread: Share,
+    /// Which thread of all agents it is: decides its arrivals.
     share: Share,
     line: &'a StartLine,
     stop: &'a Arc<StopSignal>,
@@ -63,12 +67,12 @@ struct Job<'a> {
 
 impl Job<'_> {
     fn connections(&self) -> usize {
-        usize::try_from(self.share.portion_of(self.plan.connections.into())).unwrap_or(usize::MAX)
+        usize::try_from(self.thread.portion_of(self.plan.connections.into())).unwrap_or(usize::MAX)
     }
 
     fn records_max(&self) -> usize {
         let total = self.plan.records_max.min(self.plan.requests_max);
-        usize::try_from(self.share.portion_of(total)).unwrap_or(usize::MAX)
+        usize::try_from(self.thread.portion_of(total)).unwrap_or(usize::MAX)
     }
 }
 
@@ -84,9 +88,10 @@ fn run_fake(
         member: 0,
         members: 1,
     };
-    let line = StartLine::new(1, Nanos::ZERO);
+    let line = StartLine::new(1, Nanos::ZERO, None);
     let job = Job {
         plan,
+        thread: share,
         share,
         line: &line,
         stop,
@@ -94,26 +99,27 @@ fn run_fake(
     Ok(run_member(job, transport, clock)?.into_iter().collect())
 }
 
-fn run_threads(
-    plan: &LoadPlan,
-    target: &SocketTarget,
-    stop: &Arc<StopSignal>,
-) -> Result<Vec<MemberResult>, CoreError> {
-    let line = StartLine::new(plan.threads, START_LEAD);
+fn run_threads(plan: &LoadPlan, stop: &Arc<StopSignal>) -> Result<Vec<MemberResult>, CoreError> {
+    let line = StartLine::new(plan.threads, START_LEAD, plan.start_at);
     let outcomes: Vec<_> = std::thread::scope(|scope| {
         let threads: Vec<_> = (0..plan.threads)
             .map(|member| {
-                let share = Share {
+                let thread = Share {
                     member,
                     members: plan.threads,
                 };
+                let share = Share {
+                    member: plan.agent * plan.threads + member,
+                    members: plan.agents * plan.threads,
+                };
                 let job = Job {
                     plan,
+                    thread,
                     share,
                     line: &line,
                     stop,
                 };
-                scope.spawn(move || run_thread(job, target))
+                scope.spawn(move || run_thread(job))
             })
             .collect();
         threads
@@ -125,23 +131,32 @@ fn run_threads(
     Ok(results?.into_iter().flatten().collect())
 }
 
-fn run_thread(job: Job<'_>, target: &SocketTarget) -> Result<Option<MemberResult>, CoreError> {
+fn run_thread(job: Job<'_>) -> Result<Option<MemberResult>, CoreError> {
     let _guard = job.line.guard();
     Pacer::sharpen_thread_timers()?;
     let payload_bytes = job.plan.payload_bytes as usize;
     match job.plan.protocol {
-        ProtocolKind::Echo => run_socket(job, target, Echo::new(payload_bytes)),
-        ProtocolKind::Rpc => run_socket(job, target, Rpc::new(job.plan.operation, payload_bytes)),
+        ProtocolKind::Echo => run_socket(job, Echo::new(payload_bytes)),
+        ProtocolKind::Rpc => run_socket(job, Rpc::new(job.plan.operation, payload_bytes)),
     }
 }
 
-fn run_socket<P: Protocol>(
-    job: Job<'_>,
-    target: &SocketTarget,
-    protocol: P,
-) -> Result<Option<MemberResult>, CoreError> {
+fn run_socket<P: Protocol>(job: Job<'_>, protocol: P) -> Result<Option<MemberResult>, CoreError> {
     let (clock, stop) = (MonotonicClock, Arc::clone(job.stop));
-    let transport = SocketTransport::new(target.clone(), protocol, clock, job.connections(), stop)?;
+    let targets = job.plan.targets.iter().filter_map(|target| match target {
+        Target::Socket(target) => Some(target.clone()),
+        Target::Fake(_) => None,
+    });
+    let transport = SocketTransport::new(
+        Routes {
+            targets: targets.collect(),
+            thread: job.thread,
+            connections: job.connections(),
+        },
+        protocol,
+        clock,
+        stop,
+    )?;
     run_member(job, transport, clock)
 }
 
@@ -180,7 +195,7 @@ fn member<A: Arrival, T: Transport, C: Clock>(
     clock: C,
     start: Nanos,
 ) -> Member<'_, A, T, C> {
-    let Job { plan, share, .. } = job;
+    let Job { plan, thread, .. } = job;
     let measure_start = start.later_by(plan.warm_up);
     let offer_end = measure_start.later_by(plan.measure);
     let drain_end = offer_end.later_by(plan.drain);
@@ -198,8 +213,8 @@ fn member<A: Arrival, T: Transport, C: Clock>(
         ledger: Ledger::new(job.records_max()),
         pacer: Pacer::new(plan.wait),
         numbering: Numbering {
-            first: share.member,
-            step: share.members,
+            first: thread.member,
+            step: thread.members,
         },
         request_timeout: plan.request_timeout,
         stop: job.stop,

@@ -3,7 +3,8 @@
 use crate::arrival::{ArrivalLaw, DemandLaw};
 use crate::error::CoreError;
 use crate::pacer::WaitMode;
-use crate::transport::target::Target;
+use crate::transport::options::{OptionReader, Options};
+use crate::transport::target::{SocketTarget, Target};
 use crate::units::{Nanos, RatePerSecond};
 use crate::wire::{Operation, PAYLOAD_BYTES_MAX};
 
@@ -15,6 +16,10 @@ pub const THREADS_MAX: u32 = 64;
 pub const DEPTH_MAX: u32 = 1_024;
 /// Longest phase of a run: one day.
 pub const PHASE_MAX: Nanos = Nanos::new(86_400_000_000_000);
+/// Most servers that one load goes to.
+pub const TARGETS_MAX: usize = 4_096;
+/// Most agents that share one schedule.
+pub const AGENTS_MAX: u32 = 1_024;
 /// Most records that a run keeps; one takes about 60 bytes.
 pub const RECORDS_MAX: u64 = 100_000_000;
 
@@ -108,12 +113,14 @@ impl Loop {
 /// One load: where, what, how much, how long, and the bounds.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LoadPlan {
-    /// The server.
-    pub target: Target,
-    /// The target as it was written, for messages.
-    pub target_text: String,
+    /// The servers; connection `i` of the run goes to target `i mod targets`.
+    pub targets: Vec<Target>,
+    /// The targets as they were written, for messages.
+    pub targets_text: Vec<String>,
     /// The bytes to speak.
     pub protocol: ProtocolKind,
+    /// Settings that only this protocol knows.
+    pub options: Options,
     /// What each rpc request asks for.
     pub operation: Operation,
     /// Bytes of payload in each request.
@@ -122,9 +129,15 @@ pub struct LoadPlan {
     pub demand: DemandLaw,
     /// Open or closed loop.
     pub arrival: Loop,
-    /// Connections of all threads together.
+    /// Number of this agent among those that share the schedule, from 0.
+    pub agent: u32,
+    /// Agents that share the schedule, at least 1.
+    pub agents: u32,
+    /// When the load starts, as agreed with other agents; as soon as possible if not given.
+    pub start_at: Option<Nanos>,
+    /// Connections of all threads of this agent together.
     pub connections: u32,
-    /// Threads of the engine.
+    /// Threads of the engine in this agent.
     pub threads: u32,
     /// Requests at once on one connection.
     pub depth: u32,
@@ -209,15 +222,67 @@ impl LoadPlan {
             self.threads,
             "at most one for each connection",
         )?;
+        self.validate_agents()?;
+        self.validate_targets()?;
         self.validate_work()?;
         self.validate_fake()
     }
 
+    fn validate_agents(&self) -> Result<(), CoreError> {
+        let is_counted = (1..=AGENTS_MAX).contains(&self.agents);
+        check(is_counted, "agents", self.agents, "1 to 1024")?;
+        let is_one_of_them = self.agent < self.agents;
+        check(is_one_of_them, "agent", self.agent, "below agents")
+    }
+
+    fn validate_targets(&self) -> Result<(), CoreError> {
+        let count = self.targets.len();
+        let is_counted = (1..=TARGETS_MAX).contains(&count);
+        check(is_counted, "targets", count, "1 to 4096 of them")?;
+        let is_fake = self.is_fake();
+        check(
+            !is_fake || count == 1,
+            "targets",
+            count,
+            "1 when it is fake",
+        )?;
+        let kinds: Vec<_> = self.targets.iter().map(std::mem::discriminant).collect();
+        let is_tls = |target: &Target| matches!(target, Target::Socket(SocketTarget::Tls(_)));
+        let is_udp = |target: &Target| matches!(target, Target::Socket(SocketTarget::Udp(_)));
+        let is_mixed = |test: &dyn Fn(&Target) -> bool| {
+            self.targets.iter().any(test) && !self.targets.iter().all(test)
+        };
+        let is_uniform = kinds.windows(2).all(|two| two[0] == two[1])
+            && !is_mixed(&is_tls)
+            && !is_mixed(&is_udp);
+        check(
+            is_uniform,
+            "targets",
+            self.targets_text.join(" "),
+            "all of them with TLS or none, all of them udp or none",
+        )
+    }
+
+    /// The target of this connection of the run, as it was written.
+    #[must_use]
+    pub fn target_text_of(&self, connection: u32) -> String {
+        let count = self.targets_text.len().max(1);
+        let text = self.targets_text.get(connection as usize % count);
+        text.cloned().unwrap_or_default()
+    }
+
+    /// Whether the server is a model on the virtual clock.
+    #[must_use]
+    pub fn is_fake(&self) -> bool {
+        matches!(self.targets.first(), Some(Target::Fake(_)))
+    }
+
     fn validate_work(&self) -> Result<(), CoreError> {
-        let is_fake = matches!(self.target, Target::Fake(_));
+        let is_fake = self.is_fake();
         let has_demand = self.demand != DemandLaw::None;
         match self.protocol {
             ProtocolKind::Echo => {
+                OptionReader::new("echo", &self.options).finish()?;
                 check(
                     self.payload_bytes > 0,
                     "payload_bytes",
@@ -234,6 +299,7 @@ impl LoadPlan {
                 check(is_fake || !has_demand, "demand", "set", "none for echo")
             }
             ProtocolKind::Rpc => {
+                OptionReader::new("rpc", &self.options).finish()?;
                 let is_working = matches!(self.operation, Operation::Spin | Operation::Sleep);
                 check(
                     has_demand || !is_working,
@@ -253,9 +319,15 @@ impl LoadPlan {
 
     /// A fake target runs on a virtual clock, which one thread moves.
     fn validate_fake(&self) -> Result<(), CoreError> {
-        if !matches!(self.target, Target::Fake(_)) {
+        if !self.is_fake() {
             return Ok(());
         }
+        check(
+            self.agents == 1,
+            "agents",
+            self.agents,
+            "1 for a fake target",
+        )?;
         check(
             self.threads == 1,
             "threads",

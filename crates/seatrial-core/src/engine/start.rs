@@ -24,6 +24,7 @@ const BACKLOG_PAUSE: Nanos = Nanos::new(1_000_000);
 pub(super) struct StartLine {
     members: u32,
     lead: Nanos,
+    agreed: Option<Nanos>,
     state: Mutex<LineState>,
     changed: Condvar,
 }
@@ -36,10 +37,12 @@ struct LineState {
 }
 
 impl StartLine {
-    pub fn new(members: u32, lead: Nanos) -> Self {
+    /// A line for this many threads: they start at the agreed instant, or `lead` after the last has come.
+    pub fn new(members: u32, lead: Nanos, agreed: Option<Nanos>) -> Self {
         Self {
             members,
             lead,
+            agreed,
             state: Mutex::default(),
             changed: Condvar::new(),
         }
@@ -50,7 +53,8 @@ impl StartLine {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         state.arrived += 1;
         if state.arrived == self.members {
-            state.start = Some(clock.now().later_by(self.lead));
+            let soonest = clock.now().later_by(self.lead);
+            state.start = Some(self.agreed.unwrap_or(soonest));
             self.changed.notify_all();
         }
         while state.start.is_none() && state.gone == 0 {
@@ -86,13 +90,13 @@ pub(super) fn connect_all(
     clock: &impl Clock,
 ) -> Result<(), CoreError> {
     let Job {
-        plan, share, stop, ..
+        plan, thread, stop, ..
     } = *job;
     let total = job.connections();
     let deadline = clock.now().later_by(CONNECT_TIMEOUT);
     let failed = |connection: usize, source| CoreError::Connect {
-        target: plan.target_text.clone(),
-        connection: share.member + share.members * u32::try_from(connection).unwrap_or(u32::MAX),
+        target: plan.target_text_of(thread.number_of(connection)),
+        connection: thread.number_of(connection),
         total: plan.connections,
         source,
     };
@@ -146,7 +150,9 @@ pub(super) fn connect_all(
 fn reason(cause: CloseCause) -> std::io::Error {
     match cause {
         CloseCause::Refused(code) => std::io::Error::from_raw_os_error(code),
-        CloseCause::Reset => std::io::ErrorKind::ConnectionReset.into(),
-        CloseCause::Protocol => std::io::ErrorKind::InvalidData.into(),
+        CloseCause::Reset | CloseCause::Announced => std::io::ErrorKind::ConnectionReset.into(),
+        CloseCause::Protocol(text) => {
+            std::io::Error::new(std::io::ErrorKind::InvalidData, String::from(text))
+        }
     }
 }

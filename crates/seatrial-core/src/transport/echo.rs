@@ -3,7 +3,7 @@
 //! Eight bytes or more carry the request id in front, so that a lost or swapped
 //! echo is seen; all other bytes are compared with the pattern that was sent.
 
-use super::{DecodeError, Protocol, Reply, Request, payload_pattern, take_front};
+use super::{DecodeError, Decoded, Protocol, Reply, Request, payload_pattern, take_front};
 
 /// Bytes of the request id in front of the payload.
 const ID_BYTES: usize = 8;
@@ -39,18 +39,23 @@ pub struct PartialEcho {
 }
 
 impl Protocol for Echo {
-    type Partial = PartialEcho;
+    type State = PartialEcho;
 
-    fn encode(&self, request: &Request, bytes: &mut Vec<u8>) {
+    fn open(&self, _connection: u32) -> PartialEcho {
+        PartialEcho::default()
+    }
+
+    fn encode(&mut self, _partial: &mut PartialEcho, request: &Request, bytes: &mut Vec<u8>) {
         bytes.extend_from_slice(&request.request_id.to_le_bytes()[..self.id_bytes]);
         bytes.extend_from_slice(&self.pattern[self.id_bytes..]);
     }
 
     fn decode(
-        &self,
+        &mut self,
         partial: &mut PartialEcho,
         bytes: &mut &[u8],
-    ) -> Result<Option<Reply>, DecodeError> {
+        _out: &mut Vec<u8>,
+    ) -> Result<Decoded, DecodeError> {
         let id_part = take_front(bytes, self.id_bytes.saturating_sub(partial.received_bytes));
         let id_end = partial.received_bytes + id_part.len();
         if !id_part.is_empty() {
@@ -72,14 +77,13 @@ impl Protocol for Echo {
         }
         partial.received_bytes += part.len();
         if partial.received_bytes < self.pattern.len() {
-            return Ok(None);
+            return Ok(Decoded::More);
         }
         let done = std::mem::take(partial);
         let request_id = (self.id_bytes > 0).then(|| u64::from_le_bytes(done.id));
-        Ok(Some(Reply {
+        Ok(Decoded::Reply(Reply {
             request_id,
-            is_ok: true,
-            service: None,
+            ..Reply::default()
         }))
     }
 }
@@ -101,15 +105,16 @@ mod tests {
         /// However the stream is cut into reads, every echo is found once, in order.
         #[test]
         fn replies_survive_any_cut(payload_bytes in 1..40usize, cut in 1..17usize, count in 1..9u64) {
-            let echo = Echo::new(payload_bytes);
-            let mut stream = Vec::new();
+            let mut echo = Echo::new(payload_bytes);
+            let (mut partial, mut stream) = (PartialEcho::default(), Vec::new());
             for id in 0..count {
-                echo.encode(&request(id), &mut stream);
+                echo.encode(&mut partial, &request(id), &mut stream);
             }
-            let mut partial = PartialEcho::default();
             let mut ids = Vec::new();
             for mut piece in stream.chunks(cut) {
-                while let Some(reply) = echo.decode(&mut partial, &mut piece).unwrap() {
+                while let Decoded::Reply(reply) =
+                    echo.decode(&mut partial, &mut piece, &mut Vec::new()).unwrap()
+                {
                     ids.push(reply.request_id);
                 }
                 prop_assert!(piece.is_empty());
@@ -121,11 +126,11 @@ mod tests {
 
     #[test]
     fn a_changed_byte_is_a_protocol_error() {
-        let echo = Echo::new(16);
-        let mut stream = Vec::new();
-        echo.encode(&request(1), &mut stream);
+        let mut echo = Echo::new(16);
+        let (mut partial, mut stream) = (PartialEcho::default(), Vec::new());
+        echo.encode(&mut partial, &request(1), &mut stream);
         stream[12] ^= 1;
-        let decoded = echo.decode(&mut PartialEcho::default(), &mut stream.as_slice());
+        let decoded = echo.decode(&mut partial, &mut stream.as_slice(), &mut Vec::new());
         assert_eq!(decoded, Err(DecodeError::Echo { offset: 12 }));
     }
 }

@@ -147,7 +147,7 @@ impl FakeTransport {
         };
         match self.damage.take() {
             Some(Fault::WrongId) => reply.request_id = Some(u64::MAX),
-            Some(Fault::Failure) => reply.is_ok = false,
+            Some(Fault::Failure) => reply.failure = Some("scripted failure".into()),
             _ => {}
         }
         events.push(Event::Reply {
@@ -193,7 +193,7 @@ impl Transport for FakeTransport {
         self.workers_free_at[worker] = end;
         let reply = Reply {
             request_id: Some(request.request_id),
-            is_ok: true,
+            failure: None,
             service: Some(service),
         };
         let _ = self.replies.insert(self.sent_count, reply);

@@ -3,10 +3,11 @@
 //! The engine knows only [`Transport`]. [`socket`] implements it for stream
 //! sockets of any address family and any [`Protocol`]; [`fake`] implements it
 //! for a modelled server on the virtual clock. A new protocol is one file that
-//! implements [`Protocol`].
+//! implements [`Protocol`]; it does no input or output of its own.
 
 pub mod echo;
 pub mod fake;
+pub mod options;
 pub mod rpc;
 pub mod socket;
 pub mod target;
@@ -25,29 +26,39 @@ pub struct Request {
 }
 
 /// A whole reply.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Reply {
     /// The request that it answers; `None` when the protocol does not tell.
     pub request_id: Option<u64>,
-    /// Whether the server did what was asked.
-    pub is_ok: bool,
+    /// Why the server did not do what was asked, in its words; `None` when it did.
+    pub failure: Option<Box<str>>,
     /// The server's own time for the request, when the protocol tells.
     pub service: Option<Nanos>,
 }
 
+impl Reply {
+    /// Whether the server did what was asked.
+    #[must_use]
+    pub const fn is_ok(&self) -> bool {
+        self.failure.is_none()
+    }
+}
+
 /// Why a connection is gone.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CloseCause {
     /// It could not be made; with the error number.
     Refused(i32),
     /// The peer or the kernel closed it.
     Reset,
-    /// The peer sent bytes that the protocol does not allow.
-    Protocol,
+    /// The peer sent bytes that the protocol does not allow; what was wrong.
+    Protocol(Box<str>),
+    /// The peer had announced it; nobody is at fault, and it is made again at once.
+    Announced,
 }
 
 /// What happened on a connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
     /// It can be used now.
     Connected {
@@ -102,29 +113,79 @@ pub trait Transport {
     fn wait(&mut self, until: Nanos, events: &mut Vec<Event>) -> Result<(), CoreError>;
 }
 
-/// Turns requests into bytes and bytes into replies.
+/// Which request a reply answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReplyOrder {
+    /// The oldest one on its connection.
+    Fifo,
+    /// The one whose id it carries; replies may overtake each other.
+    ById,
+}
+
+/// What the next bytes of a connection were.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Decoded {
+    /// All bytes were taken, and nothing is whole yet.
+    More,
+    /// The peer is ready for requests; comes once, and only when [`Protocol::greet`] said so.
+    Ready,
+    /// A whole reply.
+    Reply(Reply),
+    /// The peer will close the connection after this; requests on it that got no reply are lost.
+    Closing,
+}
+
+/// Turns requests into bytes and bytes into replies, and does nothing else.
 pub trait Protocol {
-    /// The part of a reply that was read so far, one for each connection.
-    type Partial: Default;
+    /// What one connection remembers between calls.
+    type State;
+
+    /// Which request a reply answers.
+    fn order(&self) -> ReplyOrder {
+        ReplyOrder::Fifo
+    }
+
+    /// The state of a connection that was just made; `connection` is its number in the whole run.
+    fn open(&self, connection: u32) -> Self::State;
+
+    /// Appends what has to be said first. Whether requests may follow at once; if
+    /// not, [`Decoded::Ready`] comes later.
+    ///
+    /// # Errors
+    /// The connection cannot be used, for instance because a name is not valid.
+    fn greet(&mut self, state: &mut Self::State, out: &mut Vec<u8>) -> Result<bool, DecodeError> {
+        let _ = (state, out);
+        Ok(true)
+    }
 
     /// Appends the bytes of a request.
-    fn encode(&self, request: &Request, bytes: &mut Vec<u8>);
+    fn encode(&mut self, state: &mut Self::State, request: &Request, out: &mut Vec<u8>);
 
-    /// Takes the next whole reply from the front of `bytes`; `None` when more
-    /// bytes are needed, all of which are then in `partial`.
+    /// Takes bytes from the front until something is whole or none are left. What the
+    /// protocol itself has to answer is appended to `out`.
     ///
     /// # Errors
     /// The bytes are not a reply; the connection is of no further use.
     fn decode(
-        &self,
-        partial: &mut Self::Partial,
+        &mut self,
+        state: &mut Self::State,
         bytes: &mut &[u8],
-    ) -> Result<Option<Reply>, DecodeError>;
+        out: &mut Vec<u8>,
+    ) -> Result<Decoded, DecodeError>;
+
+    /// The reply that ends with the connection, asked when the peer has closed it.
+    fn end(&mut self, state: &mut Self::State) -> Option<Reply> {
+        let _ = state;
+        None
+    }
 }
 
 /// Bytes that are not a reply.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DecodeError {
+    /// They break the protocol; in what way.
+    #[error("{0}")]
+    Broken(Box<str>),
     /// They break the rpc format.
     #[error(transparent)]
     Wire(#[from] WireError),

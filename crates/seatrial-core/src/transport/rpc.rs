@@ -1,6 +1,6 @@
 //! The rpc protocol of [`crate::wire`], from the client's side.
 
-use super::{DecodeError, Protocol, Reply, Request, payload_pattern, take_front};
+use super::{DecodeError, Decoded, Protocol, Reply, Request, payload_pattern, take_front};
 use crate::units::Nanos;
 use crate::wire::{self, HEADER_BYTES, Operation, RequestHeader, Status};
 
@@ -26,6 +26,15 @@ impl Rpc {
         }
     }
 
+    fn failure(&self, reply: &wire::Reply) -> Option<Box<str>> {
+        if reply.status != Status::Ok {
+            return Some(format!("the server answers {:?}", reply.status).into());
+        }
+        let is_wrong = self.operation == Operation::Checksum && reply.value != self.payload_sum;
+        let (got, sent) = (reply.value, self.payload_sum);
+        is_wrong.then(|| format!("checksum {got:#018x}, expected {sent:#018x}").into())
+    }
+
     fn argument(&self, request: &Request) -> u64 {
         match self.operation {
             Operation::Empty => 0,
@@ -43,9 +52,13 @@ pub struct PartialReply {
 }
 
 impl Protocol for Rpc {
-    type Partial = PartialReply;
+    type State = PartialReply;
 
-    fn encode(&self, request: &Request, bytes: &mut Vec<u8>) {
+    fn open(&self, _connection: u32) -> PartialReply {
+        PartialReply::default()
+    }
+
+    fn encode(&mut self, _partial: &mut PartialReply, request: &Request, bytes: &mut Vec<u8>) {
         let header = RequestHeader {
             operation: self.operation,
             request_id: request.request_id,
@@ -57,23 +70,23 @@ impl Protocol for Rpc {
     }
 
     fn decode(
-        &self,
+        &mut self,
         partial: &mut PartialReply,
         bytes: &mut &[u8],
-    ) -> Result<Option<Reply>, DecodeError> {
+        _out: &mut Vec<u8>,
+    ) -> Result<Decoded, DecodeError> {
         let part = take_front(bytes, HEADER_BYTES - partial.received_bytes);
         let end = partial.received_bytes + part.len();
         partial.header[partial.received_bytes..end].copy_from_slice(part);
         partial.received_bytes = end;
         if end < HEADER_BYTES {
-            return Ok(None);
+            return Ok(Decoded::More);
         }
         let done = std::mem::take(partial);
         let reply = wire::Reply::decode(&done.header)?;
-        let is_sum_right = self.operation != Operation::Checksum || reply.value == self.payload_sum;
-        Ok(Some(Reply {
+        Ok(Decoded::Reply(Reply {
             request_id: Some(reply.request_id),
-            is_ok: reply.status == Status::Ok && is_sum_right,
+            failure: self.failure(&reply),
             service: Some(Nanos::new(reply.service_ns)),
         }))
     }
@@ -94,29 +107,37 @@ mod tests {
         .to_vec()
     }
 
+    fn reply_of(decoded: Result<Decoded, DecodeError>) -> Reply {
+        match decoded {
+            Ok(Decoded::Reply(reply)) => reply,
+            other => panic!("no reply but {other:?}"),
+        }
+    }
+
     #[test]
     fn two_replies_in_one_read_are_two_replies() {
-        let rpc = Rpc::new(Operation::Empty, 0);
+        let mut rpc = Rpc::new(Operation::Empty, 0);
         let mut bytes = reply_bytes(Status::Ok, 1, 0);
         bytes.extend(reply_bytes(Status::TooLarge, 2, 0));
         let mut rest = bytes.as_slice();
         let mut partial = PartialReply::default();
-        let first = rpc.decode(&mut partial, &mut rest).unwrap().unwrap();
-        let second = rpc.decode(&mut partial, &mut rest).unwrap().unwrap();
-        assert_eq!((first.request_id, first.is_ok), (Some(1), true));
-        assert_eq!((second.request_id, second.is_ok), (Some(2), false));
+        let mut next = || rpc.decode(&mut partial, &mut rest, &mut Vec::new());
+        let (first, second) = (reply_of(next()), reply_of(next()));
+        assert_eq!((first.request_id, first.is_ok()), (Some(1), true));
+        assert_eq!((second.request_id, second.is_ok()), (Some(2), false));
         assert_eq!(first.service, Some(Nanos::new(5)));
-        assert_eq!(rpc.decode(&mut partial, &mut rest), Ok(None));
+        assert_eq!(next(), Ok(Decoded::More));
     }
 
     #[test]
     fn a_wrong_sum_is_not_ok() {
-        let rpc = Rpc::new(Operation::Checksum, 100);
+        let mut rpc = Rpc::new(Operation::Checksum, 100);
         let right = reply_bytes(Status::Ok, 1, rpc.payload_sum);
         let wrong = reply_bytes(Status::Ok, 1, 99);
         for (bytes, is_ok) in [(right, true), (wrong, false)] {
-            let decoded = rpc.decode(&mut PartialReply::default(), &mut bytes.as_slice());
-            assert_eq!(decoded.unwrap().unwrap().is_ok, is_ok);
+            let mut partial = PartialReply::default();
+            let decoded = rpc.decode(&mut partial, &mut bytes.as_slice(), &mut Vec::new());
+            assert_eq!(reply_of(decoded).is_ok(), is_ok);
         }
     }
 
@@ -128,7 +149,8 @@ mod tests {
         };
         for (operation, argument) in [(Operation::Spin, 777), (Operation::Empty, 0)] {
             let mut bytes = Vec::new();
-            Rpc::new(operation, 10).encode(&request, &mut bytes);
+            let mut rpc = Rpc::new(operation, 10);
+            rpc.encode(&mut PartialReply::default(), &request, &mut bytes);
             let header: [u8; HEADER_BYTES] = bytes[..HEADER_BYTES].try_into().unwrap();
             let header = RequestHeader::decode(&header).unwrap();
             assert_eq!((header.argument, header.payload_bytes), (argument, 10));
@@ -138,8 +160,9 @@ mod tests {
 
     #[test]
     fn garbage_is_a_protocol_error() {
-        let rpc = Rpc::new(Operation::Empty, 0);
-        let decoded = rpc.decode(&mut PartialReply::default(), &mut [b'H'; 64].as_slice());
+        let mut rpc = Rpc::new(Operation::Empty, 0);
+        let mut bytes = [b'H'; 64].as_slice();
+        let decoded = rpc.decode(&mut PartialReply::default(), &mut bytes, &mut Vec::new());
         assert!(matches!(decoded, Err(DecodeError::Wire(_))));
     }
 }

@@ -15,7 +15,8 @@ use rustix::net::{
 };
 
 use super::target::SocketTarget;
-use super::{CloseCause, Event, Protocol, Request, Transport};
+use super::{CloseCause, Decoded, Event, Protocol, Request, Transport};
+use crate::arrival::Share;
 use crate::clock::Clock;
 use crate::error::CoreError;
 use crate::stop::StopSignal;
@@ -31,40 +32,74 @@ const EVENTS_MAX: usize = 256;
 /// Marks the stop signal among the connections of the epoll set.
 const STOP_TOKEN: u64 = u64::MAX;
 
+/// How far a connection has come.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Stage {
+    /// The kernel is still at it.
+    Connecting,
+    /// The protocol still has to say that requests may follow.
+    Greeting,
+    /// Requests and replies.
+    #[default]
+    Up,
+    /// The peer has announced that it will close.
+    Closing,
+}
+
 /// One connection.
 #[derive(Debug)]
 struct Link<S> {
     fd: Option<OwnedFd>,
-    is_connecting: bool,
+    stage: Stage,
     wants_write: bool,
     /// Bytes that the kernel has not taken yet, from `outgoing_start` on.
     outgoing: Vec<u8>,
     outgoing_start: usize,
-    partial: S,
+    /// What the protocol remembers; there as long as the descriptor is.
+    state: Option<S>,
     first_byte_at: Option<Nanos>,
 }
 
-impl<S: Default> Default for Link<S> {
+impl<S> Default for Link<S> {
     fn default() -> Self {
         Self {
             fd: None,
-            is_connecting: false,
+            stage: Stage::Up,
             wants_write: false,
             outgoing: Vec::new(),
             outgoing_start: 0,
-            partial: S::default(),
+            state: None,
             first_byte_at: None,
         }
     }
 }
 
+/// Which connections one thread has, and where each goes.
+#[derive(Clone, Debug)]
+pub struct Routes {
+    /// Where the connections of the run go, in turn; at least one.
+    pub targets: Vec<SocketTarget>,
+    /// The thread, among those that the connections are dealt to.
+    pub thread: Share,
+    /// Connections of this thread.
+    pub connections: usize,
+}
+
+impl Routes {
+    /// The number in the run of connection `own` of this thread, and its target.
+    fn of(&self, own: usize) -> (u32, &SocketTarget) {
+        let number = self.thread.number_of(own);
+        (number, &self.targets[number as usize % self.targets.len()])
+    }
+}
+
 /// The connections of one thread to one server.
 pub struct SocketTransport<P: Protocol, C: Clock> {
-    target: SocketTarget,
+    routes: Routes,
     protocol: P,
     clock: C,
     epoll: OwnedFd,
-    links: Vec<Link<P::Partial>>,
+    links: Vec<Link<P::State>>,
     buffer: Box<[u8]>,
     ready: Vec<EpollEvent>,
     /// Keeps the descriptor open that the epoll set watches.
@@ -72,15 +107,14 @@ pub struct SocketTransport<P: Protocol, C: Clock> {
 }
 
 impl<P: Protocol, C: Clock> SocketTransport<P, C> {
-    /// Prepares this many connections; none is made yet.
+    /// Prepares these connections; none is made yet.
     ///
     /// # Errors
     /// [`CoreError::System`] when the kernel gives no epoll set.
     pub fn new(
-        target: SocketTarget,
+        routes: Routes,
         protocol: P,
         clock: C,
-        connections: usize,
         stop: Arc<StopSignal>,
     ) -> Result<Self, CoreError> {
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)
@@ -92,14 +126,15 @@ impl<P: Protocol, C: Clock> SocketTransport<P, C> {
             EventFlags::IN,
         )
         .map_err(CoreError::system("epoll_ctl"))?;
+        let links = std::iter::repeat_with(Link::default)
+            .take(routes.connections)
+            .collect();
         Ok(Self {
-            target,
+            routes,
             protocol,
             clock,
             epoll,
-            links: std::iter::repeat_with(Link::default)
-                .take(connections)
-                .collect(),
+            links,
             buffer: vec![0; READ_BYTES].into_boxed_slice(),
             ready: vec![EpollEvent { events: 0, u64: 0 }; EVENTS_MAX],
             _stop: stop,
@@ -108,20 +143,25 @@ impl<P: Protocol, C: Clock> SocketTransport<P, C> {
 
     /// Makes a socket and begins to connect it; whether it is connected already.
     fn open(&mut self, connection: usize) -> Result<bool, Errno> {
-        let family = match &self.target {
-            SocketTarget::Tcp(address) if address.is_ipv6() => AddressFamily::INET6,
-            SocketTarget::Tcp(_) => AddressFamily::INET,
+        let (number, target) = self.routes.of(connection);
+        let family = match target {
+            SocketTarget::Tcp(address) | SocketTarget::Tls(address) if address.is_ipv6() => {
+                AddressFamily::INET6
+            }
+            SocketTarget::Tcp(_) | SocketTarget::Tls(_) => AddressFamily::INET,
             SocketTarget::Unix(_) => AddressFamily::UNIX,
+            SocketTarget::Udp(_) => return Err(Errno::PROTONOSUPPORT),
         };
         let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
         let fd = socket_with(family, SocketType::STREAM, flags, None)?;
-        let begun = match &self.target {
-            SocketTarget::Tcp(address) => {
+        let begun = match target {
+            SocketTarget::Tcp(address) | SocketTarget::Tls(address) => {
                 // Small requests must not wait for the acknowledgement of others.
                 sockopt::set_tcp_nodelay(&fd, true)?;
                 connect(&fd, address)
             }
             SocketTarget::Unix(path) => connect(&fd, &SocketAddrUnix::new(path)?),
+            SocketTarget::Udp(_) => Err(Errno::PROTONOSUPPORT),
         };
         let is_connected = match begun {
             Ok(()) => true,
@@ -141,7 +181,12 @@ impl<P: Protocol, C: Clock> SocketTransport<P, C> {
         )?;
         self.links[connection] = Link {
             fd: Some(fd),
-            is_connecting: !is_connected,
+            stage: if is_connected {
+                Stage::Up
+            } else {
+                Stage::Connecting
+            },
+            state: Some(self.protocol.open(number)),
             ..Link::default()
         };
         Ok(is_connected)
@@ -163,7 +208,7 @@ impl<P: Protocol, C: Clock> SocketTransport<P, C> {
         if let Some(fd) = &self.links[connection].fd {
             sockopt::socket_error(fd)??;
         }
-        self.links[connection].is_connecting = false;
+        self.links[connection].stage = Stage::Up;
         self.set_interest(connection, EventFlags::IN)
     }
 
@@ -201,9 +246,9 @@ impl<P: Protocol, C: Clock> SocketTransport<P, C> {
     /// Reads once and appends the replies that are whole now; why the connection ended, if it did.
     fn read_in(&mut self, connection: usize, events: &mut Vec<Event>) -> Option<CloseCause> {
         let link = &mut self.links[connection];
-        let fd = link.fd.as_ref()?;
+        let (fd, state) = (link.fd.as_ref()?, link.state.as_mut()?);
         let count = match recv(fd, &mut *self.buffer, RecvFlags::empty()) {
-            Ok((0, _)) => return Some(CloseCause::Reset),
+            Ok((0, _)) => return Some(self.end(connection, events)),
             Ok((count, _)) => count,
             Err(Errno::AGAIN | Errno::INTR) => return None,
             Err(_) => return Some(CloseCause::Reset),
@@ -212,8 +257,9 @@ impl<P: Protocol, C: Clock> SocketTransport<P, C> {
         let mut rest = &self.buffer[..count];
         while !rest.is_empty() {
             let first_byte_at = *link.first_byte_at.get_or_insert(read_at);
-            match self.protocol.decode(&mut link.partial, &mut rest) {
-                Ok(Some(reply)) => {
+            let decoded = self.protocol.decode(state, &mut rest, &mut link.outgoing);
+            match decoded {
+                Ok(Decoded::Reply(reply)) => {
                     link.first_byte_at = None;
                     events.push(Event::Reply {
                         connection,
@@ -222,11 +268,74 @@ impl<P: Protocol, C: Clock> SocketTransport<P, C> {
                         done_at: read_at,
                     });
                 }
-                Ok(None) => {}
-                Err(_) => return Some(CloseCause::Protocol),
+                Ok(Decoded::Ready) => {
+                    link.first_byte_at = None;
+                    if link.stage == Stage::Greeting {
+                        link.stage = Stage::Up;
+                        events.push(Event::Connected { connection });
+                    }
+                }
+                Ok(Decoded::Closing) => link.stage = Stage::Closing,
+                Ok(Decoded::More) => {}
+                Err(error) => return Some(CloseCause::Protocol(error.to_string().into())),
             }
         }
+        if link.stage == Stage::Greeting {
+            link.first_byte_at = None; // what was read belongs to no request
+        }
         None
+    }
+
+    /// The peer has closed: asks the protocol for a reply that ends so, and says why it closed.
+    fn end(&mut self, connection: usize, events: &mut Vec<Event>) -> CloseCause {
+        let link = &mut self.links[connection];
+        let done_at = self.clock.now();
+        let reply = link
+            .state
+            .as_mut()
+            .and_then(|state| self.protocol.end(state));
+        let is_ended = reply.is_some();
+        if let Some(reply) = reply {
+            let first_byte_at = link.first_byte_at.take().unwrap_or(done_at);
+            events.push(Event::Reply {
+                connection,
+                reply,
+                first_byte_at,
+                done_at,
+            });
+        }
+        if is_ended || link.stage == Stage::Closing {
+            CloseCause::Announced
+        } else {
+            CloseCause::Reset
+        }
+    }
+
+    /// Lets the protocol say what it has to say first; whether requests may follow at once.
+    fn greet(&mut self, connection: usize) -> Result<bool, CloseCause> {
+        let link = &mut self.links[connection];
+        let Some(state) = link.state.as_mut() else {
+            return Ok(false);
+        };
+        let is_ready = self
+            .protocol
+            .greet(state, &mut link.outgoing)
+            .map_err(|error| CloseCause::Protocol(error.to_string().into()))?;
+        if !is_ready {
+            link.stage = Stage::Greeting;
+        }
+        self.write_out(connection)
+            .map(|()| is_ready)
+            .map_err(|_| CloseCause::Reset)
+    }
+
+    /// Greets a connection that was just made, and says that it is up once it is.
+    fn welcome(&mut self, connection: usize, events: &mut Vec<Event>) {
+        match self.greet(connection) {
+            Ok(true) => events.push(Event::Connected { connection }),
+            Ok(false) => {}
+            Err(cause) => self.close(connection, cause, events),
+        }
     }
 
     fn close(&mut self, connection: usize, cause: CloseCause, events: &mut Vec<Event>) {
@@ -245,9 +354,9 @@ impl<P: Protocol, C: Clock> SocketTransport<P, C> {
         if link.fd.is_none() {
             return;
         }
-        if link.is_connecting {
+        if link.stage == Stage::Connecting {
             match self.finish_connect(connection) {
-                Ok(()) => events.push(Event::Connected { connection }),
+                Ok(()) => self.welcome(connection, events),
                 Err(errno) => {
                     self.close(
                         connection,
@@ -258,10 +367,10 @@ impl<P: Protocol, C: Clock> SocketTransport<P, C> {
             }
             return;
         }
-        let has_outgoing = link.wants_write;
         if let Some(cause) = self.read_in(connection, events) {
             self.close(connection, cause, events);
-        } else if has_outgoing && self.write_out(connection).is_err() {
+        } else if !self.links[connection].outgoing.is_empty() && self.write_out(connection).is_err()
+        {
             self.close(connection, CloseCause::Reset, events);
         }
     }
@@ -270,7 +379,7 @@ impl<P: Protocol, C: Clock> SocketTransport<P, C> {
 impl<P: Protocol, C: Clock> Transport for SocketTransport<P, C> {
     fn connect(&mut self, connection: usize, events: &mut Vec<Event>) {
         match self.open(connection) {
-            Ok(true) => events.push(Event::Connected { connection }),
+            Ok(true) => self.welcome(connection, events),
             Ok(false) => {}
             Err(errno) => {
                 self.close(
@@ -287,8 +396,10 @@ impl<P: Protocol, C: Clock> Transport for SocketTransport<P, C> {
     }
 
     fn send(&mut self, connection: usize, request: &Request) {
-        self.protocol
-            .encode(request, &mut self.links[connection].outgoing);
+        let link = &mut self.links[connection];
+        if let Some(state) = link.state.as_mut() {
+            self.protocol.encode(state, request, &mut link.outgoing);
+        }
     }
 
     fn flush(&mut self, connection: usize, events: &mut Vec<Event>) {

@@ -1,4 +1,4 @@
-//! Where load goes: `tcp://127.0.0.1:7000`, `unix:///run/x.sock` or `fake://...`.
+//! Where load goes: `tcp://127.0.0.1:7000`, `tls://`, `udp://`, `unix:///run/x.sock` or `fake://...`.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -22,6 +22,10 @@ pub enum Target {
 pub enum SocketTarget {
     /// An IP address and port.
     Tcp(SocketAddr),
+    /// The same, with TLS on top of it.
+    Tls(SocketAddr),
+    /// An IP address and port for datagrams.
+    Udp(SocketAddr),
     /// The path of a unix socket.
     Unix(PathBuf),
 }
@@ -42,16 +46,25 @@ impl Target {
             expected,
         };
         match text.split_once("://") {
-            Some(("tcp", address)) => address
-                .parse()
-                .map(|address| Self::Socket(SocketTarget::Tcp(address)))
-                .map_err(|_| invalid("tcp://ADDRESS:PORT with a numeric address")),
+            Some((scheme @ ("tcp" | "tls" | "udp"), address)) => {
+                let kind = match scheme {
+                    "tcp" => SocketTarget::Tcp,
+                    "tls" => SocketTarget::Tls,
+                    _ => SocketTarget::Udp,
+                };
+                address
+                    .parse()
+                    .map(|address| Self::Socket(kind(address)))
+                    .map_err(|_| invalid("ADDRESS:PORT with a numeric address"))
+            }
             Some(("unix", path)) if path.starts_with('/') => {
                 Ok(Self::Socket(SocketTarget::Unix(path.into())))
             }
             Some(("fake", query)) => parse_fake(query.trim_start_matches('?'))
                 .and_then(|model| model.ok_or_else(|| invalid("fake://?workers=N&service=LAW"))),
-            _ => Err(invalid("tcp://ADDRESS:PORT, unix:///PATH or fake://?MODEL")),
+            _ => Err(invalid(
+                "tcp://ADDRESS:PORT, tls://, udp://, unix:///PATH or fake://?MODEL",
+            )),
         }
     }
 }

@@ -13,6 +13,7 @@ use seatrial_core::pacer::WaitMode;
 use seatrial_core::record::Outcome;
 use seatrial_core::stop::StopSignal;
 use seatrial_core::transport::fake::FakeModel;
+use seatrial_core::transport::options::Options;
 use seatrial_core::transport::target::Target;
 use seatrial_core::units::Nanos;
 use seatrial_core::wire::Operation;
@@ -35,8 +36,12 @@ pub fn constant_ms(millis: u64) -> DemandLaw {
 /// A closed loop of one connection for one second against a fake server.
 pub fn plan(model: FakeModel) -> LoadPlan {
     LoadPlan {
-        target: Target::Fake(model),
-        target_text: "fake://".to_owned(),
+        targets: vec![Target::Fake(model)],
+        targets_text: vec!["fake://".to_owned()],
+        options: Options::new(),
+        agent: 0,
+        agents: 1,
+        start_at: None,
         protocol: ProtocolKind::Rpc,
         operation: Operation::Empty,
         payload_bytes: 0,
