@@ -173,6 +173,31 @@ pub trait Protocol {
         out: &mut Vec<u8>,
     ) -> Result<Decoded, DecodeError>;
 
+    /// Tells when the bytes of the next [`Protocol::decode`] calls were read.
+    fn note_read(&mut self, state: &mut Self::State, read_at: Nanos) {
+        let _ = (state, read_at);
+    }
+
+    /// When the first byte of the reply that [`Protocol::decode`] just gave was read, where
+    /// replies interleave; `None` when it is the first byte that came after the reply before.
+    fn first_byte_at(&self, state: &Self::State) -> Option<Nanos> {
+        let _ = state;
+        None
+    }
+
+    /// Whether the connection can carry no further request and owes no reply; asked after
+    /// each read. It is then closed and made anew, as one whose end was announced.
+    fn is_spent(&self, state: &Self::State) -> bool {
+        let _ = state;
+        false
+    }
+
+    /// Requests of all connections that the peer did not admit at once, because it limits how
+    /// many run at the same time; they were written later.
+    fn held_back_count(&self) -> u64 {
+        0
+    }
+
     /// The reply that ends with the connection, asked when the peer has closed it.
     fn end(&mut self, state: &mut Self::State) -> Option<Reply> {
         let _ = state;

@@ -15,7 +15,7 @@ use rustix::net::{
 };
 
 use super::target::SocketTarget;
-use super::{CloseCause, Decoded, Event, Protocol, Request, Transport};
+use super::{CloseCause, Decoded, Event, Protocol, ReplyOrder, Request, Transport};
 use crate::arrival::Share;
 use crate::clock::Clock;
 use crate::error::CoreError;
@@ -254,6 +254,7 @@ impl<P: Protocol, C: Clock> SocketTransport<P, C> {
             Err(_) => return Some(CloseCause::Reset),
         };
         let read_at = self.clock.now();
+        self.protocol.note_read(state, read_at);
         let mut rest = &self.buffer[..count];
         while !rest.is_empty() {
             let first_byte_at = *link.first_byte_at.get_or_insert(read_at);
@@ -261,6 +262,8 @@ impl<P: Protocol, C: Clock> SocketTransport<P, C> {
             match decoded {
                 Ok(Decoded::Reply(reply)) => {
                     link.first_byte_at = None;
+                    let own = self.protocol.first_byte_at(state);
+                    let first_byte_at = own.unwrap_or(first_byte_at);
                     events.push(Event::Reply {
                         connection,
                         reply,
@@ -282,6 +285,9 @@ impl<P: Protocol, C: Clock> SocketTransport<P, C> {
         }
         if link.stage == Stage::Greeting {
             link.first_byte_at = None; // what was read belongs to no request
+        }
+        if self.protocol.is_spent(state) {
+            return Some(CloseCause::Announced);
         }
         None
     }
@@ -339,7 +345,9 @@ impl<P: Protocol, C: Clock> SocketTransport<P, C> {
     }
 
     fn close(&mut self, connection: usize, cause: CloseCause, events: &mut Vec<Event>) {
-        let first_byte_at = self.links[connection].first_byte_at;
+        let is_fifo = self.protocol.order() == ReplyOrder::Fifo;
+        // Where replies interleave, nothing tells whose byte was the first.
+        let first_byte_at = self.links[connection].first_byte_at.filter(|_| is_fifo);
         // Dropping the descriptor takes it out of the epoll set.
         self.links[connection] = Link::default();
         events.push(Event::Closed {
