@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import keyword
 import os
 import sys
 import tempfile
@@ -20,7 +21,8 @@ from seatrial.errors import ExitCode, SeatrialError
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-# {command: what it does}. The module of a command is seatrial.cli.<command>.
+# {command: what it does}. The module of a command is seatrial.cli.<command>, unless Python keeps
+# the word for itself: then it ends with an underscore.
 COMMANDS: Final[Mapping[str, str]] = {
     "run": "run an experiment: a preset or a TOML file",
     "plan": "show what would run, in which order, for how long",
@@ -28,6 +30,7 @@ COMMANDS: Final[Mapping[str, str]] = {
     "compare": "compare two runs: faster, slower or indistinguishable",
     "doctor": "say what this machine can measure, what not, why, and how to fix it",
     "list": "list drivers, benches, metrics and presets",
+    "import": "read the log of another tool: lancet, mitosis",
     "clean": "remove what killed runs left behind",
 }
 
@@ -125,7 +128,8 @@ def _add_traceback(parser: argparse.ArgumentParser, *, default: object) -> None:
 
 
 def _command(name: str) -> Command:
-    return cast("Command", importlib.import_module(f"seatrial.cli.{name}"))
+    module = f"{name}_" if keyword.iskeyword(name) else name
+    return cast("Command", importlib.import_module(f"seatrial.cli.{module}"))
 
 
 def _version() -> str:
