@@ -2,41 +2,39 @@
 
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
 
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags, Shutdown, recv, send, shutdown};
-use seatrial_core::wire::{
-    HEADER_BYTES, Operation, Reply, RequestHeader, Status, checksum, request_id_of,
-};
 
-use super::{PENDING_BYTES_MAX, Protocol};
-use crate::spin::{DEMAND_NS_MAX, Spinner};
+use super::HELD_BYTES_MAX;
+use super::service::{Next, Refusal, Service, Tools};
 use crate::sys;
 
 /// Reads of one connection before the others of its worker have their turn.
 const READS_PER_TURN: usize = 4;
 
-/// A frame up to this size may wait for its rest without asking the common budget.
-const PENDING_BYTES_FREE: usize = 4096;
+/// What a connection may hold without asking the common budget.
+const HELD_BYTES_FREE: usize = 8 << 10;
 
-/// Payloads up to this size are answered so fast that replies before them may wait.
-const QUICK_PAYLOAD_BYTES: usize = 4096;
-
-/// Bytes still read, and thrown away, from a peer that was told it is wrong.
+/// Bytes still read, and thrown away, from a peer that is not served any more.
 const DRAIN_BYTES_MAX: usize = 4 << 20;
 
-/// An input buffer that grew beyond this for a large frame is given back after it.
-const INPUT_BYTES_KEPT: usize = 64 << 10;
+/// How long such a peer may take to read its replies and to hang up.
+const CLOSE_NS_MAX: u64 = 10_000_000_000;
+
+/// A buffer that grew beyond this is given back once it is empty.
+const BUFFER_BYTES_KEPT: usize = 4 << 10;
 
 /// What a worker lends to a connection for its turn.
 pub struct Turn<'a> {
     /// Where bytes are read to.
     pub scratch: &'a mut [u8],
-    /// How CPU time is burnt.
-    pub spinner: Spinner,
-    /// What half-received frames of all connections hold.
-    pub pending_bytes: &'a AtomicUsize,
+    /// Where replies are made; empty between turns.
+    pub output: &'a mut Vec<u8>,
+    /// What it lends to the service.
+    pub tools: Tools<'a>,
+    /// What all connections hold.
+    pub held_bytes: &'a AtomicUsize,
 }
 
 /// What a connection waits for.
@@ -54,10 +52,10 @@ enum State {
     Open,
     /// The peer has finished sending; the rest of the replies goes out.
     Finishing,
-    /// The peer broke the protocol; the reply that says so goes out.
-    Refusing,
-    /// That reply is out. What still comes is thrown away, because closing with
-    /// unread bytes would reset the connection and destroy the reply.
+    /// Nothing more is served; the replies that were made go out.
+    Closing,
+    /// They are out. What still comes is thrown away, because closing with
+    /// unread bytes would reset the connection and destroy the last reply.
     Draining { left_bytes: usize },
 }
 
@@ -65,15 +63,25 @@ enum State {
 #[derive(Debug)]
 pub struct Connection {
     socket: OwnedFd,
-    protocol: Protocol,
+    service: Box<dyn Service>,
+    is_timed: bool,
     state: State,
-    /// Bytes of a frame that is not whole yet.
+    /// Bytes that are not served yet: a request that is not whole, or more
+    /// behind replies that the peer has not taken.
     input: Vec<u8>,
-    /// Bytes that the peer has not taken yet, from `output_start` on.
-    output: Vec<u8>,
-    output_start: usize,
+    /// Whether serving stopped for the peer to read first.
+    is_stalled: bool,
+    /// Bytes that the peer has not taken yet, from `unsent_start` on.
+    unsent: Vec<u8>,
+    unsent_start: usize,
+    /// Length of the request that has begun, as far as it tells.
+    whole_bytes: usize,
     /// What this connection has taken of the common budget.
-    pending_bytes: usize,
+    held_bytes: usize,
+    /// When it ends unless more has come.
+    deadline_ns: Option<u64>,
+    /// The earliest deadline of this connection that the worker has noted.
+    pub noted_ns: Option<u64>,
 }
 
 /// The peer is gone or unusable.
@@ -81,15 +89,20 @@ struct Gone;
 
 impl Connection {
     /// A connection that was just accepted.
-    pub const fn new(socket: OwnedFd, protocol: Protocol) -> Self {
+    pub fn new(socket: OwnedFd, service: Box<dyn Service>) -> Self {
         Self {
             socket,
-            protocol,
+            is_timed: service.is_timed(),
+            service,
             state: State::Open,
             input: Vec::new(),
-            output: Vec::new(),
-            output_start: 0,
-            pending_bytes: 0,
+            is_stalled: false,
+            unsent: Vec::new(),
+            unsent_start: 0,
+            whole_bytes: 0,
+            held_bytes: 0,
+            deadline_ns: None,
+            noted_ns: None,
         }
     }
 
@@ -100,49 +113,63 @@ impl Connection {
 
     /// What it waits for.
     pub fn interest(&self) -> Interest {
-        if self.output.is_empty() {
+        if self.unsent.is_empty() {
             Interest::Read
         } else {
             Interest::Write
         }
     }
 
+    /// When it is to be told that it is late, if ever.
+    pub const fn deadline_ns(&self) -> Option<u64> {
+        self.deadline_ns
+    }
+
     /// Does what can be done now; gives what to wait for, `None` when it is over.
     pub fn take_turn(&mut self, turn: &mut Turn<'_>) -> Option<Interest> {
-        self.advance(turn).ok().map(|()| self.interest())
+        let outcome = self.advance(turn).and_then(|()| self.hold(turn));
+        outcome.ok().map(|()| self.interest())
+    }
+
+    /// Its deadline has passed; gives what to wait for, `None` when it is over.
+    pub fn be_late(&mut self, turn: &mut Turn<'_>) -> Option<Interest> {
+        if self.state != State::Open || !self.unsent.is_empty() {
+            return None;
+        }
+        self.refuse(Refusal::Late, turn).ok()?;
+        self.take_turn(turn)
     }
 
     /// Returns its part of the common budget.
     pub fn give_back(&mut self, budget: &AtomicUsize) {
-        budget.fetch_sub(self.pending_bytes, Ordering::Relaxed);
-        self.pending_bytes = 0;
+        budget.fetch_sub(self.held_bytes, Ordering::Relaxed);
+        self.held_bytes = 0;
     }
 
     fn advance(&mut self, turn: &mut Turn<'_>) -> Result<(), Gone> {
-        self.flush()?;
+        self.flush(turn)?;
+        if self.is_stalled && self.unsent.is_empty() {
+            self.is_stalled = false;
+            turn.tools.resume_now();
+            self.serve_input(turn)?;
+        }
         for _ in 0..READS_PER_TURN {
-            if !self.output.is_empty() {
+            if !self.unsent.is_empty() {
                 return Ok(()); // the peer is slow; it is heard again when it has read
             }
             match self.state {
                 State::Open | State::Draining { .. } => {}
                 State::Finishing => return Err(Gone),
-                State::Refusing => {
-                    shutdown(&self.socket, Shutdown::Write).map_err(|_| Gone)?;
-                    self.state = State::Draining {
-                        left_bytes: DRAIN_BYTES_MAX,
-                    };
-                }
+                State::Closing => self.start_draining()?,
             }
             let count = match recv(&self.socket, &mut *turn.scratch, RecvFlags::empty()) {
-                Ok((0, _)) => return self.finish(),
+                Ok((0, _)) => return self.finish(turn),
                 Ok((count, _)) => count,
                 Err(Errno::AGAIN) => return Ok(()),
                 Err(Errno::INTR) => continue,
                 Err(_) => return Err(Gone),
             };
             self.take_bytes(count, turn)?;
-            self.flush()?;
             if count < turn.scratch.len() && self.state == State::Open {
                 return Ok(()); // most likely all there was; epoll tells otherwise
             }
@@ -150,10 +177,28 @@ impl Connection {
         Ok(())
     }
 
+    fn start_draining(&mut self) -> Result<(), Gone> {
+        shutdown(&self.socket, Shutdown::Write).map_err(|_| Gone)?;
+        self.state = State::Draining {
+            left_bytes: DRAIN_BYTES_MAX,
+        };
+        Ok(())
+    }
+
+    /// Nothing more is served; the peer gets a bounded time to take its replies and hang up.
+    fn close_soon(&mut self) {
+        self.state = State::Closing;
+        self.whole_bytes = 0;
+        self.deadline_ns = Some(sys::monotonic_ns().saturating_add(CLOSE_NS_MAX));
+    }
+
     /// The peer has said its last byte; what it is still owed goes out first.
-    fn finish(&mut self) -> Result<(), Gone> {
+    fn finish(&mut self, turn: &Turn<'_>) -> Result<(), Gone> {
+        if self.state == State::Open && !self.input.is_empty() {
+            turn.tools.stats.bad_request(false); // its last request never came whole
+        }
         self.state = State::Finishing;
-        if self.output.is_empty() {
+        if self.unsent.is_empty() {
             Err(Gone)
         } else {
             Ok(())
@@ -166,179 +211,156 @@ impl Connection {
             self.state = State::Draining { left_bytes };
             return Ok(());
         }
-        match self.protocol {
-            Protocol::Echo => self.send_or_keep(&turn.scratch[..count]),
-            Protocol::Rpc if self.input.is_empty() => {
-                let bytes = &turn.scratch[..count];
-                let used = self.answer_frames(bytes, turn.spinner)?;
-                self.input.extend_from_slice(&bytes[used..]);
-                self.hold_input(turn.pending_bytes);
-                Ok(())
+        turn.tools.stats.received_bytes.add(count as u64);
+        if self.is_timed {
+            turn.tools.read_now();
+        }
+        if !self.input.is_empty() {
+            self.input.extend_from_slice(&turn.scratch[..count]);
+            return self.serve_input(turn);
+        }
+        // Lent out for the call, since serving needs the rest of the turn.
+        let scratch = std::mem::take(&mut turn.scratch);
+        let served = self.serve(&scratch[..count], turn);
+        turn.scratch = scratch;
+        self.input.extend_from_slice(&turn.scratch[served?..count]);
+        self.flush(turn)
+    }
+
+    /// Serves what was kept.
+    fn serve_input(&mut self, turn: &mut Turn<'_>) -> Result<(), Gone> {
+        let mut input = std::mem::take(&mut self.input);
+        let used_bytes = self.serve(&input, turn)?;
+        self.input = if input.capacity() > BUFFER_BYTES_KEPT && used_bytes > 0 {
+            input.split_off(used_bytes)
+        } else {
+            input.drain(..used_bytes);
+            input
+        };
+        self.flush(turn)
+    }
+
+    /// Has the service answer what is whole; gives the bytes that it is done with.
+    fn serve(&mut self, input: &[u8], turn: &mut Turn<'_>) -> Result<usize, Gone> {
+        let mut used_bytes = 0;
+        loop {
+            let rest = &input[used_bytes..];
+            let step = self.service.serve(rest, turn.output, &mut turn.tools);
+            used_bytes += step.used_bytes;
+            match step.next {
+                Next::Read {
+                    whole_bytes,
+                    until_ns,
+                } => {
+                    self.whole_bytes = whole_bytes;
+                    self.deadline_ns = until_ns;
+                    return Ok(used_bytes);
+                }
+                Next::Mirror => self.send_or_keep(&rest[..step.used_bytes], turn)?,
+                Next::Flush => {
+                    self.flush(turn)?;
+                    turn.tools.resume_now();
+                }
+                Next::Close => {
+                    self.close_soon();
+                    return Ok(input.len());
+                }
             }
-            Protocol::Rpc => self.take_more(count, turn),
+            if !self.unsent.is_empty() {
+                self.is_stalled = true;
+                self.whole_bytes = 0;
+                self.deadline_ns = None;
+                return Ok(used_bytes);
+            }
         }
     }
 
-    /// Continues a frame of which a part had come before.
-    fn take_more(&mut self, count: usize, turn: &Turn<'_>) -> Result<(), Gone> {
-        let mut input = std::mem::take(&mut self.input);
-        input.extend_from_slice(&turn.scratch[..count]);
-        let used = self.answer_frames(&input, turn.spinner)?;
-        if used > 0 {
-            self.give_back(turn.pending_bytes);
+    /// Ends the request that has begun with the reply that says why.
+    fn refuse(&mut self, why: Refusal, turn: &mut Turn<'_>) -> Result<(), Gone> {
+        let before_bytes = turn.output.len();
+        self.service.refuse(&self.input, why, turn.output);
+        let is_told = turn.output.len() > before_bytes;
+        turn.tools.stats.bad_request(is_told);
+        self.input = Vec::new();
+        self.close_soon();
+        self.flush(turn)
+    }
+
+    /// Takes from the common budget what this connection holds between turns, or refuses to hold it.
+    fn hold(&mut self, turn: &mut Turn<'_>) -> Result<(), Gone> {
+        let wanted_bytes = self.wanted_bytes();
+        if wanted_bytes > self.held_bytes {
+            let more_bytes = wanted_bytes - self.held_bytes;
+            let all_bytes = turn.held_bytes.fetch_add(more_bytes, Ordering::Relaxed);
+            self.held_bytes = wanted_bytes;
+            if all_bytes + more_bytes > HELD_BYTES_MAX {
+                if self.state != State::Open || !self.unsent.is_empty() {
+                    return Err(Gone); // it cannot even be told
+                }
+                self.refuse(Refusal::Memory, turn)?;
+            }
         }
-        self.input = if input.capacity() > INPUT_BYTES_KEPT && used > 0 {
-            input.split_off(used)
-        } else {
-            input.drain(..used);
-            input
-        };
-        self.hold_input(turn.pending_bytes);
+        let wanted_bytes = self.wanted_bytes();
+        if wanted_bytes < self.held_bytes {
+            turn.held_bytes
+                .fetch_sub(self.held_bytes - wanted_bytes, Ordering::Relaxed);
+            self.held_bytes = wanted_bytes;
+        }
+        let missing_bytes = self.whole_bytes.saturating_sub(self.input.len());
+        self.input.reserve_exact(missing_bytes);
         Ok(())
     }
 
-    /// Makes room for the frame that has begun, if the common budget allows it.
-    fn hold_input(&mut self, budget: &AtomicUsize) {
-        if self.state != State::Open {
-            self.input = Vec::new();
-            self.give_back(budget);
-            return;
-        }
-        let Some(head) = self.input.first_chunk::<HEADER_BYTES>() else {
-            return;
-        };
-        let Ok(header) = RequestHeader::decode(head) else {
-            return;
-        };
-        let frame_bytes = header.frame_bytes();
-        if frame_bytes <= PENDING_BYTES_FREE || self.pending_bytes > 0 {
-            return;
-        }
-        self.pending_bytes = frame_bytes;
-        if budget.fetch_add(frame_bytes, Ordering::Relaxed) + frame_bytes > PENDING_BYTES_MAX {
-            self.give_back(budget);
-            self.input = Vec::new();
-            self.refuse(header.request_id, Status::TooLarge);
-            return;
-        }
-        self.input
-            .reserve_exact(frame_bytes.saturating_sub(self.input.len()));
+    /// What this connection holds now, or will for the request that has begun.
+    fn wanted_bytes(&self) -> usize {
+        let input_bytes = self.input.len().max(self.whole_bytes);
+        let bytes = input_bytes + self.unsent.len() + self.service.held_bytes();
+        if bytes > HELD_BYTES_FREE { bytes } else { 0 }
     }
 
-    /// Answers each whole request at the start of `bytes`; gives the bytes used.
-    fn answer_frames(&mut self, bytes: &[u8], spinner: Spinner) -> Result<usize, Gone> {
-        let mut used = 0;
-        while let Some(head) = bytes[used..].first_chunk::<HEADER_BYTES>() {
-            let header = match RequestHeader::decode(head) {
-                Ok(header) => header,
-                Err(error) => {
-                    self.refuse(request_id_of(head), error.status());
-                    break;
-                }
-            };
-            let Some(frame) = bytes[used..].get(..header.frame_bytes()) else {
-                break;
-            };
-            let takes_time = match header.operation {
-                Operation::Spin | Operation::Sleep => true,
-                Operation::Checksum => frame.len() > QUICK_PAYLOAD_BYTES,
-                Operation::Empty => false,
-            };
-            if takes_time {
-                self.flush()?; // replies before this one do not wait for it
-            }
-            let reply = execute(&header, &frame[HEADER_BYTES..], spinner);
-            self.output.extend_from_slice(&reply.encode());
-            if takes_time {
-                self.flush()?;
-            }
-            used += frame.len();
-        }
-        Ok(used)
-    }
-
-    fn refuse(&mut self, request_id: u64, status: Status) {
-        let reply = Reply {
-            status,
-            request_id,
-            value: 0,
-            service_ns: 0,
-        };
-        self.output.extend_from_slice(&reply.encode());
-        self.state = State::Refusing;
-    }
-
-    fn send_or_keep(&mut self, bytes: &[u8]) -> Result<(), Gone> {
-        let sent = if self.output.is_empty() {
-            self.send(bytes)?
+    /// Sends bytes that are a reply as they are.
+    fn send_or_keep(&mut self, bytes: &[u8], turn: &Turn<'_>) -> Result<(), Gone> {
+        let sent_bytes = if self.unsent.is_empty() {
+            self.send(bytes, turn)?
         } else {
             0
         };
-        self.output.extend_from_slice(&bytes[sent..]);
+        self.unsent.extend_from_slice(&bytes[sent_bytes..]);
         Ok(())
     }
 
-    fn flush(&mut self) -> Result<(), Gone> {
-        if self.output.is_empty() {
-            return Ok(());
+    /// Sends what the peer takes now of what was kept and of what was made since.
+    fn flush(&mut self, turn: &mut Turn<'_>) -> Result<(), Gone> {
+        if !self.unsent.is_empty() {
+            self.unsent_start += self.send(&self.unsent[self.unsent_start..], turn)?;
+            if self.unsent_start == self.unsent.len() {
+                self.unsent.clear();
+                self.unsent.shrink_to(BUFFER_BYTES_KEPT);
+                self.unsent_start = 0;
+            }
         }
-        self.output_start += self.send(&self.output[self.output_start..])?;
-        if self.output_start == self.output.len() {
-            self.output.clear();
-            self.output_start = 0;
+        if !turn.output.is_empty() {
+            let output = std::mem::take(turn.output);
+            let kept = self.send_or_keep(&output, turn);
+            *turn.output = output;
+            turn.output.clear();
+            kept?;
         }
         Ok(())
     }
 
     /// Sends what the peer takes now.
-    fn send(&self, bytes: &[u8]) -> Result<usize, Gone> {
+    fn send(&self, bytes: &[u8], turn: &Turn<'_>) -> Result<usize, Gone> {
         loop {
             match send(&self.socket, bytes, SendFlags::NOSIGNAL) {
-                Ok(sent) => return Ok(sent),
+                Ok(sent_bytes) => {
+                    turn.tools.stats.sent_bytes.add(sent_bytes as u64);
+                    return Ok(sent_bytes);
+                }
                 Err(Errno::INTR) => {}
                 Err(Errno::AGAIN) => return Ok(0),
                 Err(_) => return Err(Gone),
             }
         }
-    }
-}
-
-/// Does what a request asks; `service_ns` is from the whole request being taken up to the reply.
-///
-/// Waiting for earlier requests is not in it: that is the queue, not the service.
-fn execute(header: &RequestHeader, payload: &[u8], spinner: Spinner) -> Reply {
-    let start_ns = sys::monotonic_ns();
-    let (status, value) = match header.operation {
-        Operation::Empty => (Status::Ok, 0),
-        Operation::Checksum => {
-            let value = checksum(payload);
-            let is_right = value == header.argument;
-            (
-                if is_right {
-                    Status::Ok
-                } else {
-                    Status::ChecksumMismatch
-                },
-                value,
-            )
-        }
-        Operation::Spin | Operation::Sleep if header.argument > DEMAND_NS_MAX => {
-            (Status::TooLarge, 0)
-        }
-        Operation::Spin => {
-            spinner.burn(header.argument);
-            (Status::Ok, 0)
-        }
-        Operation::Sleep => {
-            std::thread::sleep(Duration::from_nanos(header.argument));
-            (Status::Ok, 0)
-        }
-    };
-    let service_ns = sys::monotonic_ns().saturating_sub(start_ns);
-    Reply {
-        status,
-        request_id: header.request_id,
-        value,
-        service_ns,
     }
 }

@@ -4,12 +4,22 @@
 //! which handles one request after another, so that one worker is one queue with
 //! one server, which is what queueing formulas are about.
 //!
-//! Everything is bounded: connections ([`CONNECTIONS_MAX`]), a frame (by the wire
-//! format), and what all half-received frames together may hold
-//! ([`PENDING_BYTES_MAX`]). A peer that does not read is not read from.
+//! What is spoken is a [`Service`]: it turns bytes into bytes and knows nothing
+//! of sockets. A worker serves whatever one read brought and sends the replies
+//! with one write, except that no reply waits for a request that takes time.
+//!
+//! Everything is bounded: connections ([`CONNECTIONS_MAX`]), a request (by its
+//! protocol), and what half-received requests and untaken replies of all
+//! connections together may hold ([`HELD_BYTES_MAX`]). A peer that does not read
+//! is not read from.
 
 mod connection;
+mod echo;
 mod listen;
+mod rpc;
+mod service;
+mod stats;
+mod work;
 mod worker;
 
 use std::collections::HashMap;
@@ -22,12 +32,14 @@ use rustix::event::epoll;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::error::GuestError;
+use service::Service;
+use stats::Stats;
 
 /// Most connections at a time; further ones are closed as soon as they are accepted.
 const CONNECTIONS_MAX: usize = 10_000;
 
-/// Most bytes that half-received frames of all connections may hold.
-const PENDING_BYTES_MAX: usize = 256 << 20;
+/// Most bytes that all connections may hold for requests not whole and replies not taken.
+const HELD_BYTES_MAX: usize = 256 << 20;
 
 /// What is spoken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,6 +48,16 @@ pub enum Protocol {
     Echo,
     /// `seatrial_core::wire`.
     Rpc,
+}
+
+impl Protocol {
+    /// The service of a new connection.
+    fn service(self) -> Box<dyn Service> {
+        match self {
+            Self::Echo => Box::new(echo::Echo),
+            Self::Rpc => Box::new(rpc::Rpc),
+        }
+    }
 }
 
 /// Where to listen.
@@ -64,15 +86,16 @@ struct Shared {
     protocol: Protocol,
     workers: Vec<Inbox>,
     open_count: AtomicUsize,
-    pending_bytes: AtomicUsize,
+    held_bytes: AtomicUsize,
 }
 
-/// A worker's epoll and the connections that it was dealt but has not seen yet.
+/// A worker's counters, its epoll, and the connections that it was dealt but has not seen yet.
 ///
 /// The acceptor registers a connection itself; the worker takes it from here at
 /// its first event. So dealing wakes nobody up without need.
 #[derive(Debug)]
 struct Inbox {
+    stats: Stats,
     epoll: OwnedFd,
     sockets: Mutex<HashMap<u64, OwnedFd>>,
 }
@@ -92,7 +115,7 @@ pub fn start(options: &ServerOptions) -> Result<Vec<String>, GuestError> {
         protocol: options.protocol,
         workers,
         open_count: AtomicUsize::new(0),
-        pending_bytes: AtomicUsize::new(0),
+        held_bytes: AtomicUsize::new(0),
     });
     for index in 0..options.workers {
         let shared = Arc::clone(&shared);
@@ -115,6 +138,7 @@ impl Inbox {
                 errno,
             })?;
         Ok(Self {
+            stats: Stats::default(),
             epoll,
             sockets: Mutex::new(HashMap::new()),
         })

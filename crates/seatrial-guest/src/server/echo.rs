@@ -1,0 +1,27 @@
+//! The echo protocol: bytes go back as they came.
+
+use super::service::{Next, Refusal, Service, Step, Tools};
+
+/// An echo remembers nothing.
+#[derive(Debug)]
+pub struct Echo;
+
+impl Service for Echo {
+    fn serve(&mut self, input: &[u8], _output: &mut Vec<u8>, _tools: &mut Tools) -> Step {
+        let next = if input.is_empty() {
+            Next::READ
+        } else {
+            Next::Mirror
+        };
+        Step {
+            used_bytes: input.len(),
+            next,
+        }
+    }
+
+    fn refuse(&mut self, _input: &[u8], _why: Refusal, _output: &mut Vec<u8>) {}
+
+    fn is_timed(&self) -> bool {
+        false // a stream of bytes has no requests
+    }
+}
