@@ -127,12 +127,15 @@ class LoadPlan:
                 `fake://?workers=1&service=LAW&stall_at=TIME&stall=TIME` for a modelled server.
                 Connection `i` goes to target `i mod targets`.
             protocol: `echo` (bytes back as they came) or `rpc`.
-            options: settings that only this protocol knows.
-            operation: for rpc `empty`, `checksum`, `spin` (CPU time) or `sleep`; for echo `empty`.
+            options: settings that only this protocol knows; rpc: `reply_bytes` (payload of a
+                checksum reply, 0 to 1 MiB, default 2048) and `touch_bytes` (1 byte to 256 MiB,
+                default 1 MiB).
+            operation: for rpc `empty`, `checksum`, `spin` (CPU time), `spin_wall`, `sleep` or
+                `touch`; for echo `empty`.
             payload_bytes: payload of each request, 0 to 1 MiB; at least 1 for echo.
             demand: work that each request asks for: `none`, `constant:100us` or
-                `exponential:1ms`; needed for spin and sleep, `none` otherwise (a fake target takes
-                it always).
+                `exponential:1ms`; needed for spin, spin_wall and sleep, `none` otherwise (a fake
+                target takes it always).
             arrival: `closed`, or for an open loop `fixed` or `poisson`.
             rate_rps: arrivals a second of all threads; None for a closed loop.
             agent: number of this process among those that share the schedule, from 0.

@@ -78,6 +78,7 @@ fn parse_serve(options: &[OsString]) -> Result<ServerOptions, GuestError> {
     let mut protocol = None;
     let mut listen = Vec::new();
     let mut workers = 1;
+    let mut seed = 1;
     for pair in options.chunks(2) {
         let name = pair[0].to_str().unwrap_or_default();
         let value = pair.get(1).and_then(|value| value.to_str());
@@ -88,6 +89,7 @@ fn parse_serve(options: &[OsString]) -> Result<ServerOptions, GuestError> {
             "--protocol" => protocol = Some(parse_protocol(value)?),
             "--listen" => listen.push(parse_address(value)?),
             "--workers" => workers = parse_workers(value)?,
+            "--seed" => seed = parse_seed(value)?,
             _ => return Err(usage(&format!("serve: unknown option {name}"))),
         }
     }
@@ -102,6 +104,7 @@ fn parse_serve(options: &[OsString]) -> Result<ServerOptions, GuestError> {
         protocol,
         listen,
         workers,
+        seed,
     })
 }
 
@@ -125,6 +128,15 @@ fn parse_workers(value: &str) -> Result<usize, GuestError> {
                 "serve: --workers {value}, expected a number from 1 to {WORKERS_MAX}"
             ))
         })
+}
+
+fn parse_seed(value: &str) -> Result<u64, GuestError> {
+    value.parse().map_err(|_| {
+        usage(&format!(
+            "serve: --seed {value}, expected a number from 0 to {}",
+            u64::MAX
+        ))
+    })
 }
 
 fn parse_address(value: &str) -> Result<Address, GuestError> {
@@ -190,6 +202,7 @@ mod tests {
                     Address::Unix("/s".to_owned())
                 ],
                 workers: 3,
+                seed: 1,
             }))
         );
     }

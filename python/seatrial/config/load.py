@@ -46,7 +46,7 @@ _TABLES: Final[Mapping[str, type]] = {
     "load": WrittenLoad,
     "inside": WrittenInside,
 }
-_WORKING: Final = (Operation.SPIN, Operation.SLEEP)
+_WORKING: Final = (Operation.SPIN, Operation.SPIN_WALL, Operation.SLEEP)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -201,7 +201,7 @@ def _load_problems(load: Mapping[str, object]) -> Iterator[Problem]:
         yield Problem(
             key="load.demand",
             message=f'operation "{operation}" takes no demand; expected operation '
-            f'"{Operation.SPIN}" or "{Operation.SLEEP}" beside a demand',
+            f'"{Operation.SPIN}", "{Operation.SPIN_WALL}" or "{Operation.SLEEP}" beside a demand',
         )
     threads, connections = load.get("threads", 1), load.get("connections", [1])
     counts = connections if isinstance(connections, list) else []

@@ -35,7 +35,9 @@ class Operation(StrEnum):
     EMPTY = "empty"
     CHECKSUM = "checksum"
     SPIN = "spin"
+    SPIN_WALL = "spin_wall"
     SLEEP = "sleep"
+    TOUCH = "touch"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -27,7 +27,7 @@ use crate::pacer::Pacer;
 use crate::stop::StopSignal;
 use crate::transport::echo::Echo;
 use crate::transport::fake::{FakeModel, FakeTransport};
-use crate::transport::rpc::Rpc;
+use crate::transport::rpc::{Rpc, RpcOptions};
 use crate::transport::socket::{Routes, SocketTransport};
 use crate::transport::target::Target;
 use crate::transport::{Protocol, Transport};
@@ -137,7 +137,10 @@ fn run_thread(job: Job<'_>) -> Result<Option<MemberResult>, CoreError> {
     let payload_bytes = job.plan.payload_bytes as usize;
     match job.plan.protocol {
         ProtocolKind::Echo => run_socket(job, Echo::new(payload_bytes)),
-        ProtocolKind::Rpc => run_socket(job, Rpc::new(job.plan.operation, payload_bytes)),
+        ProtocolKind::Rpc => {
+            let options = RpcOptions::read(&job.plan.options)?;
+            run_socket(job, Rpc::new(job.plan.operation, payload_bytes, options))
+        }
     }
 }
 

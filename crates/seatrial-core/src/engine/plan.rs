@@ -4,6 +4,7 @@ use crate::arrival::{ArrivalLaw, DemandLaw};
 use crate::error::CoreError;
 use crate::pacer::WaitMode;
 use crate::transport::options::{OptionReader, Options};
+use crate::transport::rpc::RpcOptions;
 use crate::transport::target::{SocketTarget, Target};
 use crate::units::{Nanos, RatePerSecond};
 use crate::wire::{Operation, PAYLOAD_BYTES_MAX};
@@ -59,11 +60,13 @@ pub fn parse_operation(text: &str) -> Result<Operation, CoreError> {
         "empty" => Ok(Operation::Empty),
         "checksum" => Ok(Operation::Checksum),
         "spin" => Ok(Operation::Spin),
+        "spin_wall" => Ok(Operation::SpinWall),
         "sleep" => Ok(Operation::Sleep),
+        "touch" => Ok(Operation::Touch),
         _ => Err(CoreError::InvalidValue {
             what: "operation",
             value: text.to_owned(),
-            expected: "empty, checksum, spin or sleep",
+            expected: "empty, checksum, spin, spin_wall, sleep or touch",
         }),
     }
 }
@@ -299,19 +302,22 @@ impl LoadPlan {
                 check(is_fake || !has_demand, "demand", "set", "none for echo")
             }
             ProtocolKind::Rpc => {
-                OptionReader::new("rpc", &self.options).finish()?;
-                let is_working = matches!(self.operation, Operation::Spin | Operation::Sleep);
+                RpcOptions::read(&self.options)?;
+                let is_working = matches!(
+                    self.operation,
+                    Operation::Spin | Operation::SpinWall | Operation::Sleep
+                );
                 check(
                     has_demand || !is_working,
                     "demand",
                     "none",
-                    "a law for spin and sleep",
+                    "a law for spin, spin_wall and sleep",
                 )?;
                 check(
                     is_fake || is_working || !has_demand,
                     "demand",
                     "set",
-                    "none, or the operation spin or sleep",
+                    "none, or the operation spin, spin_wall or sleep",
                 )
             }
         }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 
-use seatrial_core::wire::{HEADER_BYTES, Reply, RequestHeader, Status};
+use seatrial_core::wire::{HEADER_BYTES, Reply, RequestHeader, Status, append_payload, checksum};
 
 /// What the server does with a connection; it ends when this returns.
 pub type Serve = fn(&mut dyn Stream, usize);
@@ -133,15 +133,19 @@ pub fn read_request(stream: &mut dyn Stream) -> Option<RequestHeader> {
     Some(header)
 }
 
-/// The plain reply to a request.
-pub fn reply_to(header: &RequestHeader, status: Status) -> [u8; HEADER_BYTES] {
-    Reply {
-        status,
-        request_id: header.request_id,
-        value: header.argument,
+/// The plain reply to a request, with the payload that it asks for.
+pub fn reply_to(header: &RequestHeader, status: Status) -> Vec<u8> {
+    let seed = header.request_id;
+    let mut payload = Vec::new();
+    append_payload(seed, header.reply_bytes as usize, &mut payload);
+    let reply = Reply {
+        value: checksum(&payload, seed),
         service_ns: 1,
-    }
-    .encode()
+        seed,
+        payload_bytes: header.reply_bytes,
+        ..Reply::plain(status, header.request_id)
+    };
+    [&reply.encode()[..], &payload].concat()
 }
 
 /// Answers each rpc request at once.

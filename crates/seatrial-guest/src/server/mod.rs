@@ -51,11 +51,11 @@ pub enum Protocol {
 }
 
 impl Protocol {
-    /// The service of a new connection.
-    fn service(self) -> Box<dyn Service> {
+    /// The service of a new connection with this number.
+    fn service(self, seed: u64, connection: u64) -> Box<dyn Service> {
         match self {
             Self::Echo => Box::new(echo::Echo),
-            Self::Rpc => Box::new(rpc::Rpc),
+            Self::Rpc => Box::new(rpc::Rpc::new(seed, connection)),
         }
     }
 }
@@ -78,12 +78,15 @@ pub struct ServerOptions {
     pub listen: Vec<Address>,
     /// Number of workers.
     pub workers: usize,
+    /// What fresh payloads are made from.
+    pub seed: u64,
 }
 
 /// What acceptors and workers share.
 #[derive(Debug)]
 struct Shared {
     protocol: Protocol,
+    seed: u64,
     workers: Vec<Inbox>,
     open_count: AtomicUsize,
     held_bytes: AtomicUsize,
@@ -113,6 +116,7 @@ pub fn start(options: &ServerOptions) -> Result<Vec<String>, GuestError> {
         .collect::<Result<_, _>>()?;
     let shared = Arc::new(Shared {
         protocol: options.protocol,
+        seed: options.seed,
         workers,
         open_count: AtomicUsize::new(0),
         held_bytes: AtomicUsize::new(0),

@@ -1,21 +1,94 @@
 //! The rpc protocol of [`seatrial_core::wire`], from the server's side.
 
 use seatrial_core::wire::{
-    HEADER_BYTES, Operation, Reply, RequestHeader, Status, checksum, request_id_of,
+    HEADER_BYTES, Operation, PAYLOAD_BYTES_MAX, REPLY_HEADER_BYTES, Reply, RequestHeader, Status,
+    append_payload, check_version, checksum, payload_seed, request_id_of,
 };
 
-use super::service::{Next, OUTPUT_BYTES_SOFT, Refusal, Service, Step, Times, Tools};
+use super::service::{Next, OUTPUT_BYTES_SOFT, Refusal, Service, Step, Tools};
 use super::work::Work;
 
-/// Payloads up to this size are answered so fast that replies before them may wait.
-const QUICK_PAYLOAD_BYTES: usize = 4096;
-
-/// Operations by their number on the wire.
-pub const OPERATIONS: &[&str] = &["empty", "checksum", "spin", "sleep"];
+/// Payloads up to this size, of request and reply together, are summed so fast
+/// that replies before them may wait.
+const QUICK_PAYLOAD_BYTES: u64 = 16 << 10;
 
 /// One connection's side of the rpc protocol.
 #[derive(Debug)]
-pub struct Rpc;
+pub struct Rpc {
+    /// What payloads of this server are made from.
+    seed: u64,
+    /// The connection's number.
+    connection: u64,
+    /// Payloads made so far.
+    made_count: u64,
+}
+
+impl Rpc {
+    /// A connection on which nothing was said yet.
+    pub const fn new(seed: u64, connection: u64) -> Self {
+        Self {
+            seed,
+            connection,
+            made_count: 0,
+        }
+    }
+
+    /// Does what a request asks and appends the reply.
+    fn answer(
+        &mut self,
+        header: &RequestHeader,
+        payload: &[u8],
+        output: &mut Vec<u8>,
+        tools: &mut Tools,
+    ) {
+        let start = output.len();
+        // Room for the header, which is known last.
+        output.extend_from_slice(&[0; REPLY_HEADER_BYTES]);
+        let mut reply = Reply::plain(Status::Ok, header.request_id);
+        match work_of(header) {
+            Some(work) if work.is_allowed() => tools.perform(work),
+            Some(_) => reply.status = Status::TooLarge,
+            None if header.operation == Operation::Checksum => {
+                self.check(header, payload, &mut reply, output, tools);
+            }
+            None => {}
+        }
+        let times = tools.finish(header.operation as usize);
+        reply.service_ns = times.service_ns;
+        reply.queue_ns = times.queue_ns;
+        output[start..start + REPLY_HEADER_BYTES].copy_from_slice(&reply.encode());
+    }
+
+    /// Verifies the request's payload and appends a fresh one.
+    fn check(
+        &mut self,
+        header: &RequestHeader,
+        payload: &[u8],
+        reply: &mut Reply,
+        output: &mut Vec<u8>,
+        tools: &Tools,
+    ) {
+        let sum = checksum(payload, 0);
+        if sum != header.argument {
+            reply.status = Status::ChecksumMismatch;
+            reply.value = sum;
+            return;
+        }
+        let reply_bytes = header.reply_bytes as usize;
+        let fits = reply_bytes <= PAYLOAD_BYTES_MAX
+            && reply_bytes + REPLY_HEADER_BYTES <= tools.reply_bytes_max;
+        if !fits {
+            reply.status = Status::TooLarge;
+            return;
+        }
+        reply.payload_bytes = header.reply_bytes;
+        reply.seed = payload_seed(self.seed, self.connection, self.made_count);
+        self.made_count = self.made_count.wrapping_add(1);
+        let start = output.len();
+        append_payload(reply.seed, reply_bytes, output);
+        reply.value = checksum(&output[start..], reply.seed);
+    }
+}
 
 impl Service for Rpc {
     fn serve(&mut self, input: &[u8], output: &mut Vec<u8>, tools: &mut Tools) -> Step {
@@ -26,11 +99,10 @@ impl Service for Rpc {
                 Ok(header) => header,
                 Err(error) => {
                     tools.stats.bad_request(true);
-                    refuse(request_id_of(head), error.status(), output);
-                    return Step {
-                        used_bytes,
-                        next: Next::Close,
-                    };
+                    let reply = Reply::plain(error.status(), request_id_of(head));
+                    output.extend_from_slice(&reply.encode());
+                    let next = Next::Close;
+                    return Step { used_bytes, next };
                 }
             };
             let Some(frame) = input[used_bytes..].get(..header.frame_bytes()) else {
@@ -39,35 +111,28 @@ impl Service for Rpc {
             };
             let takes_time = takes_time(&header);
             if output.len() > OUTPUT_BYTES_SOFT || (takes_time && !output.is_empty()) {
-                return Step {
-                    used_bytes,
-                    next: Next::Flush, // replies before this one do not wait for it
-                };
+                let next = Next::Flush; // replies before this one do not wait for it
+                return Step { used_bytes, next };
             }
-            let (status, value) = execute(&header, &frame[HEADER_BYTES..], tools);
-            let Times { service_ns, .. } = tools.finish(header.operation as usize);
-            let reply = Reply {
-                status,
-                request_id: header.request_id,
-                value,
-                service_ns,
-            };
-            output.extend_from_slice(&reply.encode());
+            self.answer(&header, &frame[HEADER_BYTES..], output, tools);
             used_bytes += frame.len();
             if takes_time {
-                return Step {
-                    used_bytes,
-                    next: Next::Flush,
-                };
+                let next = Next::Flush;
+                return Step { used_bytes, next };
             }
         }
-        Step {
-            used_bytes,
-            next: Next::Read {
-                whole_bytes,
-                until_ns: None,
-            },
+        if check_version(&input[used_bytes..]).is_err() {
+            // Of another protocol, and perhaps too short to ever become a header.
+            tools.stats.bad_request(true);
+            output.extend_from_slice(&Reply::plain(Status::BadRequest, 0).encode());
+            let next = Next::Close;
+            return Step { used_bytes, next };
         }
+        let next = Next::Read {
+            whole_bytes,
+            until_ns: None,
+        };
+        Step { used_bytes, next }
     }
 
     fn refuse(&mut self, input: &[u8], why: Refusal, output: &mut Vec<u8>) {
@@ -76,49 +141,28 @@ impl Service for Rpc {
             Refusal::Late => Status::BadRequest,
         };
         if let Some(head) = input.first_chunk::<HEADER_BYTES>() {
-            refuse(request_id_of(head), status, output);
+            output.extend_from_slice(&Reply::plain(status, request_id_of(head)).encode());
         }
     }
-}
-
-fn refuse(request_id: u64, status: Status, output: &mut Vec<u8>) {
-    let reply = Reply {
-        status,
-        request_id,
-        value: 0,
-        service_ns: 0,
-    };
-    output.extend_from_slice(&reply.encode());
 }
 
 const fn takes_time(header: &RequestHeader) -> bool {
     match header.operation {
-        Operation::Spin | Operation::Sleep => true,
-        Operation::Checksum => header.payload_bytes as usize > QUICK_PAYLOAD_BYTES,
         Operation::Empty => false,
+        Operation::Checksum => {
+            header.payload_bytes as u64 + header.reply_bytes as u64 > QUICK_PAYLOAD_BYTES
+        }
+        _ => true,
     }
 }
 
-/// Does what a request asks; gives the status and the value of the reply.
-fn execute(header: &RequestHeader, payload: &[u8], tools: &mut Tools) -> (Status, u64) {
-    let work = match header.operation {
-        Operation::Empty => return (Status::Ok, 0),
-        Operation::Checksum => {
-            let value = checksum(payload);
-            let is_right = value == header.argument;
-            let status = if is_right {
-                Status::Ok
-            } else {
-                Status::ChecksumMismatch
-            };
-            return (status, value);
-        }
-        Operation::Spin => Work::Spin(header.argument),
-        Operation::Sleep => Work::Sleep(header.argument),
-    };
-    if !work.is_allowed() {
-        return (Status::TooLarge, 0);
+/// The work that an operation is, unless it is about payloads.
+const fn work_of(header: &RequestHeader) -> Option<Work> {
+    match header.operation {
+        Operation::Empty | Operation::Checksum => None,
+        Operation::Spin => Some(Work::Spin(header.argument)),
+        Operation::SpinWall => Some(Work::SpinWall(header.argument)),
+        Operation::Sleep => Some(Work::Sleep(header.argument)),
+        Operation::Touch => Some(Work::Touch(header.argument)),
     }
-    tools.perform(work);
-    (Status::Ok, 0)
 }

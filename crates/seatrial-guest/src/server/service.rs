@@ -146,7 +146,7 @@ impl<'a> Tools<'a> {
     pub fn finish(&mut self, operation: usize) -> Times {
         let now_ns = sys::monotonic_ns();
         let times = Times {
-            queue_ns: self.begin_ns.saturating_sub(self.read_ns),
+            queue_ns: self.begin_ns.saturating_sub(self.read_ns()),
             service_ns: now_ns.saturating_sub(self.begin_ns),
         };
         self.begin_ns = now_ns;

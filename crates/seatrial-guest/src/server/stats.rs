@@ -23,11 +23,6 @@ impl Counter {
         let value = self.0.load(Ordering::Relaxed);
         self.0.store(value.wrapping_add(count), Ordering::Relaxed);
     }
-
-    /// The count so far.
-    pub fn get(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
-    }
 }
 
 /// The counters of one worker.
@@ -45,8 +40,6 @@ pub struct Stats {
     pub sent_bytes: Counter,
     /// Requests that the protocol does not allow, or that did not come whole.
     pub bad_requests: Counter,
-    /// Datagrams that were thrown away because the server was told to lose some.
-    pub dropped: Counter,
     /// Served requests by operation.
     pub operations: [Counter; OPERATIONS_MAX],
     /// Time from a request having come to the begin of its service.
@@ -139,6 +132,7 @@ fn bucket_of(nanos: u64) -> usize {
 }
 
 /// The largest value that counts in a bucket.
+#[cfg(test)]
 fn value_of(bucket: usize) -> u64 {
     let shift = (bucket / OCTAVE).saturating_sub(1);
     let kept = bucket - shift * OCTAVE;

@@ -115,7 +115,8 @@ impl Worker<'_> {
             let Some(socket) = self.inbox.take(token) else {
                 return; // cannot be: it is put there before its first event
             };
-            entry.insert(Connection::new(socket, self.shared.protocol.service()));
+            let Shared { protocol, seed, .. } = *self.shared;
+            entry.insert(Connection::new(socket, protocol.service(seed, token)));
         }
         self.give_turn(token, Connection::take_turn);
     }
@@ -192,7 +193,10 @@ fn note_deadline(deadlines: &mut Deadlines, token: u64, connection: &mut Connect
     let Some(deadline_ns) = connection.deadline_ns() else {
         return;
     };
-    if connection.noted_ns.is_none_or(|noted_ns| deadline_ns < noted_ns) {
+    if connection
+        .noted_ns
+        .is_none_or(|noted_ns| deadline_ns < noted_ns)
+    {
         connection.noted_ns = Some(deadline_ns);
         deadlines.push(Reverse((deadline_ns, token)));
     }

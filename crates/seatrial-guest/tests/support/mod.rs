@@ -2,6 +2,8 @@
 #![allow(clippy::unwrap_used)] // a panic is how a test fails
 #![allow(dead_code)] // each test program uses its part of this
 
+pub mod server;
+
 use std::io::{ErrorKind, Read, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
