@@ -8,6 +8,7 @@ pub mod control;
 pub mod engine;
 pub mod error;
 pub mod histogram;
+pub mod http2;
 pub mod launch;
 pub mod pacer;
 pub mod record;
