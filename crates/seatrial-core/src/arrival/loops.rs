@@ -1,0 +1,224 @@
+//! What a thread offers next: by the schedule in an open loop, by free places in a closed one.
+
+use super::draws::{Key, Stream};
+use super::sequence::ArrivalSequence;
+use super::size::DemandLaw;
+use crate::units::Nanos;
+
+/// Which requests of the global sequence belong to one thread.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Share {
+    /// Number of this thread, from 0.
+    pub member: u32,
+    /// Number of threads, at least 1.
+    pub members: u32,
+}
+
+impl Share {
+    /// The part of one thread of one agent, when each agent splits its part over its own threads.
+    ///
+    /// Agent `a` of `A` has the requests with `index mod A == a`, whatever its number of threads.
+    #[must_use]
+    pub const fn within(self, agent: Self) -> Self {
+        Self {
+            member: agent.member + agent.members * self.member,
+            members: agent.members * self.members,
+        }
+    }
+
+    /// Whether the request with this global index is ours.
+    #[must_use]
+    pub const fn owns(self, index: u64) -> bool {
+        index % self.members as u64 == self.member as u64
+    }
+
+    /// The number in the whole run of our thing number `own`, when things are dealt in turn.
+    #[must_use]
+    pub fn number_of(self, own: usize) -> u32 {
+        self.member + self.members * u32::try_from(own).unwrap_or(u32::MAX)
+    }
+
+    /// How many of the first `total` items are ours.
+    #[must_use]
+    pub const fn portion_of(self, total: u64) -> u64 {
+        let members = self.members as u64;
+        total / members + (total % members > self.member as u64) as u64
+    }
+}
+
+/// A request that is due, before it has a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Scheduled {
+    /// Index in the global sequence; no two requests of a run share one.
+    pub request_id: u64,
+    /// The instant at which it should have been sent.
+    pub intended_at: Nanos,
+    /// The work it asks for.
+    pub demand: Nanos,
+}
+
+/// What decides when the next request of a thread is due.
+pub trait Arrival {
+    /// When the next request is due; `None` as long as that is not known.
+    ///
+    /// `slot_free_at` is the instant at which the place that waits longest
+    /// became free, or `None` when all are taken.
+    fn due_at(&self, slot_free_at: Option<Nanos>) -> Option<Nanos>;
+
+    /// Takes the request that [`Arrival::due_at`] just announced for `intended_at`.
+    fn take(&mut self, intended_at: Nanos) -> Scheduled;
+
+    /// Whether the bound on requests is reached, or the schedule at its end.
+    fn is_exhausted(&self) -> bool;
+
+    /// How long a place that became free stays idle before it is due; drawn anew at each call.
+    fn think(&mut self) -> Nanos {
+        Nanos::ZERO
+    }
+}
+
+/// What a thread needs to know to draw its demands and ids.
+#[derive(Clone, Copy, Debug)]
+pub struct Demands {
+    /// Which requests are its own.
+    pub share: Share,
+    /// The law of the demands.
+    pub law: DemandLaw,
+    /// The seed of the run.
+    pub seed: u64,
+    /// Requests of all threads together.
+    pub requests_max: u64,
+}
+
+/// One thread's part of the demands and ids of the global sequence.
+#[derive(Clone, Debug)]
+struct Sequence {
+    share: Share,
+    law: DemandLaw,
+    key: Key,
+    /// Index of the next request of ours.
+    index: u64,
+    index_end: u64,
+}
+
+impl Sequence {
+    fn new(demands: &Demands) -> Self {
+        Self {
+            share: demands.share,
+            law: demands.law,
+            key: Key::new(demands.seed, Stream::Demand),
+            index: demands.share.member.into(),
+            index_end: demands.requests_max,
+        }
+    }
+
+    /// The next id of ours with its demand, which depends on seed and id only.
+    fn next(&mut self) -> (u64, Nanos) {
+        let index = self.index;
+        self.index = index.saturating_add(self.share.members.into());
+        (index, self.law.draw(&mut self.key.item(index)))
+    }
+
+    const fn is_exhausted(&self) -> bool {
+        self.index >= self.index_end
+    }
+}
+
+/// Open loop: requests are due by the schedule, whatever the replies do.
+#[derive(Clone, Debug)]
+pub struct OpenLoop {
+    start: Nanos,
+    arrivals: ArrivalSequence,
+    sequence: Sequence,
+    /// `None` at the end of the schedule.
+    head: Option<Nanos>,
+}
+
+impl OpenLoop {
+    /// One thread's share of the schedule that starts at `start`.
+    #[must_use]
+    pub fn new(start: Nanos, arrivals: ArrivalSequence, demands: &Demands) -> Self {
+        let mut open = Self {
+            start,
+            arrivals,
+            sequence: Sequence::new(demands),
+            head: None,
+        };
+        open.move_head(demands.share.member);
+        open
+    }
+
+    fn move_head(&mut self, skipped: u32) {
+        let skipped = usize::try_from(skipped).unwrap_or(usize::MAX);
+        let offset = self.arrivals.nth(skipped);
+        self.head = offset.map(|offset| self.start.later_by(offset));
+    }
+}
+
+impl Arrival for OpenLoop {
+    fn due_at(&self, _slot_free_at: Option<Nanos>) -> Option<Nanos> {
+        self.head.filter(|_| !self.sequence.is_exhausted())
+    }
+
+    fn take(&mut self, intended_at: Nanos) -> Scheduled {
+        let (request_id, demand) = self.sequence.next();
+        self.move_head(self.sequence.share.members - 1);
+        Scheduled {
+            request_id,
+            intended_at,
+            demand,
+        }
+    }
+
+    fn is_exhausted(&self) -> bool {
+        self.sequence.is_exhausted() || self.head.is_none()
+    }
+}
+
+/// Closed loop: a request is due as soon as a place is free and its user has thought.
+#[derive(Clone, Debug)]
+pub struct ClosedLoop {
+    sequence: Sequence,
+    think: DemandLaw,
+    think_key: Key,
+    /// Number of the next think time; like request ids, no two threads share one.
+    think_id: u64,
+}
+
+impl ClosedLoop {
+    /// One thread's share of a closed loop whose places think for this long.
+    #[must_use]
+    pub fn new(demands: &Demands, think: DemandLaw) -> Self {
+        Self {
+            sequence: Sequence::new(demands),
+            think,
+            think_key: Key::new(demands.seed, Stream::Think),
+            think_id: demands.share.member.into(),
+        }
+    }
+}
+
+impl Arrival for ClosedLoop {
+    fn due_at(&self, slot_free_at: Option<Nanos>) -> Option<Nanos> {
+        slot_free_at.filter(|_| !self.is_exhausted())
+    }
+
+    fn take(&mut self, intended_at: Nanos) -> Scheduled {
+        let (request_id, demand) = self.sequence.next();
+        Scheduled {
+            request_id,
+            intended_at,
+            demand,
+        }
+    }
+
+    fn is_exhausted(&self) -> bool {
+        self.sequence.is_exhausted()
+    }
+
+    fn think(&mut self) -> Nanos {
+        let id = self.think_id;
+        self.think_id = id.wrapping_add(self.sequence.share.members.into());
+        self.think.draw(&mut self.think_key.item(id))
+    }
+}
