@@ -10,12 +10,12 @@ from collections.abc import Mapping, Sequence
 from typing import ClassVar, final
 
 __all__ = [
+    "ArrivalProcess",
     "BuildInfo",
     "CoreError",
     "Histogram",
     "LoadPlan",
     "LoadResult",
-    "arrivals",
     "build_info",
     "run_load",
 ]
@@ -26,6 +26,69 @@ class CoreError(Exception):
     code: str
     """`invalid-plan`, `invalid-value`, `invalid-option`, `connect-failed`, `system-call-failed`,
     `bad-histogram` or `thread-panicked`; does not change between versions."""
+
+@final
+class ArrivalProcess:
+    """What an open loop offers: a law of the gaps, a rate, and how the rate changes over time.
+
+    `run_load` offers exactly its arrivals for the same law, rate, pattern and seed. METHODOLOGY
+    5.1 has the formulas.
+    """
+
+    def __new__(
+        cls, law: str, *, rate_rps: float | None = None, pattern: str = "fixed"
+    ) -> ArrivalProcess:
+        """Checks that law, rate and pattern fit together; reads the file of a trace.
+
+        Args:
+            law: `fixed`, `poisson`, `uniform` (or `uniform:low=0.5`, a share of the mean gap),
+                `lognormal:cv=2`, `gamma:cv=2`, `weibull:shape=0.5`, `pareto:shape=0.3`
+                (generalised; or `pareto:alpha=2.5`), `gev:shape=0.1,scale=0.3`,
+                `bimodal:ratio=10,share=0.1`, `mmpp:factor=10,burst=10ms,calm=90ms`, `fb_ia`, or
+                `trace:PATH[,scale=2][,loop=yes]` with a file of offsets in ns, one a line or the
+                first column `t_ns` of a CSV.
+            rate_rps: arrivals a second, above 0 and at most 1e9; gives the mean gap.
+            pattern: `fixed`, `spike:at=10s,for=1s,factor=5` (both need `rate_rps`);
+                `step:from=1000,to=5000,by=1000,every=10s` (the last step is `to` and stays),
+                `ramp:from=0,to=5000,over=60s`, `square:low=0,high=5000,period=2s` (low first).
+
+        Raises:
+            CoreError: code `invalid-value` or `invalid-plan`; the message says what is known.
+        """
+
+    def offsets_ns(self, *, seed: int, n: int, agent: int = 0, agents: int = 1) -> list[int]:
+        """Returns the first `n` (at most 10**7) arrivals of one agent, in ns from the start.
+
+        Fewer when a trace ends, or the rate falls to 0 for ever. Agent `k` of `m` has those
+        whose index in the whole sequence is `k` modulo `m`.
+
+        Raises:
+            CoreError: `invalid-plan`, when a number is out of its range.
+        """
+
+    def places(self, offsets_ns: Sequence[int], /) -> list[float]:
+        """Returns where observed arrivals lie in this process: one value less than arrivals.
+
+        Each gap in operational time (the count of expected arrivals), put through the law's
+        distribution function: independent and even from 0 to 1 if the arrivals follow the process.
+        For `fixed` instead how far each arrival is from its place in the schedule that the first
+        one begins, in mean gaps: 0. For `mmpp` the values are even, but depend on each other.
+
+        Args:
+            offsets_ns: all arrivals in order, none left out, in ns from the start of the load.
+
+        Raises:
+            CoreError: `invalid-plan`, when they are negative or not in order.
+        """
+
+    def rates_rps(self, offsets_ns: Sequence[int], /) -> list[float | None]:
+        """Returns the rate that is offered at each offset, in arrivals a second.
+
+        None only for a recorded trace whose arrivals are all at one instant.
+        """
+
+    def expected_counts(self, offsets_ns: Sequence[int], /) -> list[float]:
+        """Returns the integral of the rate from 0 to each offset; for a trace the exact count."""
 
 @final
 class BuildInfo:
@@ -104,6 +167,8 @@ class LoadPlan:
         demand: str,
         arrival: str,
         rate_rps: float | None = None,
+        pattern: str = "fixed",
+        think: str = "none",
         agent: int = 0,
         agents: int = 1,
         start_at_ns: int | None = None,
@@ -133,11 +198,19 @@ class LoadPlan:
             operation: for rpc `empty`, `checksum`, `spin` (CPU time), `spin_wall`, `sleep` or
                 `touch`; for echo `empty`.
             payload_bytes: payload of each request, 0 to 1 MiB; at least 1 for echo.
-            demand: work that each request asks for: `none`, `constant:100us` or
-                `exponential:1ms`; needed for spin, spin_wall and sleep, `none` otherwise (a fake
-                target takes it always).
-            arrival: `closed`, or for an open loop `fixed` or `poisson`.
-            rate_rps: arrivals a second of all threads; None for a closed loop.
+            demand: work that each request asks for: `none`, `constant:100us`, `exponential:1ms`,
+                `uniform:low=1ms,high=2ms`, `lognormal:mean=1ms,cv=2`, `gamma:mean=1ms,cv=2`,
+                `weibull:mean=1ms,shape=0.5`, `pareto:mean=1ms,shape=0.3`,
+                `gev:location=1ms,scale=100us,shape=0.1` or `bimodal:low=1ms,high=9ms,share=0.1`;
+                needed for spin, spin_wall and sleep, `none` otherwise (a fake target takes it
+                always). It depends on the seed and the request id only.
+            arrival: `closed`, or for an open loop a law as `ArrivalProcess` takes it.
+            rate_rps: arrivals a second of all threads and agents; None for a closed loop, for a
+                pattern with rates of its own, and for a trace that is replayed as recorded.
+            pattern: how the rate changes over time, as `ArrivalProcess` takes it; it counts from
+                the start of the load, warm-up included.
+            think: for a closed loop, how long a place stays idle after it became free, before it
+                is due: a law as for `demand`.
             agent: number of this process among those that share the schedule, from 0.
             agents: processes that share the schedule; each sends the arrivals that are its own.
             start_at_ns: instant of the start, as agreed by agents; None for at once.
@@ -268,15 +341,6 @@ class LoadResult:
 
 def build_info() -> BuildInfo:
     """Returns version and build profile of the core."""
-
-def arrivals(law: str, rate_rps: float, seed: int, n: int) -> list[int]:
-    """Returns the first `n` (at most 10**7) arrivals of a law, in ns from the start.
-
-    It is the sequence that `run_load` offers for the same law, rate and seed.
-
-    Raises:
-        CoreError: the law is not `fixed` or `poisson`, or the rate is not above 0.
-    """
 
 def run_load(plan: LoadPlan) -> LoadResult:
     """Offers the load and returns when it is over; every thread is joined by then.

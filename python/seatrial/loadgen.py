@@ -11,7 +11,7 @@ import dataclasses
 from typing import TYPE_CHECKING, Final
 
 from seatrial import _core
-from seatrial._core import BuildInfo, Histogram, LoadResult, build_info
+from seatrial._core import ArrivalProcess, BuildInfo, Histogram, LoadResult, build_info
 from seatrial.errors import (
     ConfigError,
     EnvironmentTrouble,
@@ -24,10 +24,13 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 __all__ = [
+    "ArrivalProcess",
     "BuildInfo",
     "Histogram",
     "LoadRequest",
     "LoadResult",
+    "arrival_pit",
+    "arrival_process",
     "arrivals",
     "build_info",
     "merge_histograms",
@@ -70,6 +73,8 @@ class LoadRequest:
     demand: str = "none"
     arrival: str = "closed"
     rate_rps: float | None = None
+    pattern: str = "fixed"
+    think: str = "none"
     agent: int = 0
     agents: int = 1
     start_at_ns: int | None = None
@@ -116,14 +121,57 @@ def run_load(request: LoadRequest) -> LoadResult:
         raise _translated(error) from error
 
 
-def arrivals(law: str, rate_rps: float, *, seed: int, n: int) -> list[int]:
-    """Returns the first `n` arrivals that `run_load` would offer, in ns from the start.
+def arrival_process(
+    law: str, rate_rps: float | None = None, *, pattern: str = "fixed"
+) -> ArrivalProcess:
+    """Returns the process that `run_load` offers for these settings of an open loop.
 
     Raises:
-        ConfigError: the law is not known, or the rate is not above 0.
+        ConfigError: the law or the pattern is not known, or the rate does not fit them.
     """
     try:
-        return _core.arrivals(law, rate_rps, seed, n)
+        return _core.ArrivalProcess(law, rate_rps=rate_rps, pattern=pattern)
+    except _core.CoreError as error:
+        raise _translated(error) from error
+
+
+def arrivals(  # noqa: PLR0913 - each names one part of one thing
+    law: str,
+    rate_rps: float | None = None,
+    *,
+    seed: int,
+    n: int,
+    pattern: str = "fixed",
+    agent: int = 0,
+    agents: int = 1,
+) -> list[int]:
+    """Returns the first `n` arrivals that `run_load` would offer, in ns from the start.
+
+    Of several agents, those of number `agent`: every arrival whose index is `agent` modulo `agents`.
+
+    Raises:
+        ConfigError: the law or the pattern is not known, or a number is out of its range.
+    """
+    process = arrival_process(law, rate_rps, pattern=pattern)
+    try:
+        return process.offsets_ns(seed=seed, n=n, agent=agent, agents=agents)
+    except _core.CoreError as error:
+        raise _translated(error) from error
+
+
+def arrival_pit(
+    law: str, rate_rps: float | None, offsets_ns: Sequence[int], *, pattern: str = "fixed"
+) -> list[float]:
+    """Returns the probability integral transform of observed arrivals; see `ArrivalProcess.places`.
+
+    Even from 0 to 1 if the arrivals follow the process; for `fixed` deviations from the schedule.
+
+    Raises:
+        ConfigError: the law or the pattern is not known, or the offsets are not in order.
+    """
+    process = arrival_process(law, rate_rps, pattern=pattern)
+    try:
+        return process.places(offsets_ns)
     except _core.CoreError as error:
         raise _translated(error) from error
 

@@ -273,7 +273,7 @@ def test_injected_service_time_is_recovered() -> None:
 def test_arrivals_are_refused_for_unknown_laws() -> None:
     """The law, the rate and the count are checked."""
     with pytest.raises(ConfigError, match="arrival law"):
-        arrivals("weibull", 1.0, seed=1, n=1)
+        arrivals("bursty", 1.0, seed=1, n=1)
     with pytest.raises(ConfigError, match="rate_rps"):
         arrivals("fixed", 0.0, seed=1, n=1)
     with pytest.raises(ConfigError, match="10000000"):

@@ -3,13 +3,14 @@
 
 use proptest::prelude::*;
 use seatrial_core::arrival::{
-    Arrival, ArrivalLaw, ArrivalSequence, ClosedLoop, DemandLaw, Demands, OpenLoop, Scheduled,
+    Arrival, ArrivalProcess, ArrivalSequence, ClosedLoop, DemandLaw, Demands, OpenLoop, Scheduled,
     Share,
 };
-use seatrial_core::units::{Nanos, RatePerSecond};
+use seatrial_core::units::Nanos;
 
-fn sequence(law: ArrivalLaw, rate: f64, seed: u64) -> ArrivalSequence {
-    ArrivalSequence::new(law, RatePerSecond::new(rate).unwrap(), seed)
+fn sequence(law: &str, rate: f64, seed: u64) -> ArrivalSequence {
+    let process = ArrivalProcess::parse(law, "fixed", Some(rate)).unwrap();
+    process.sequence(seed)
 }
 
 fn demands(share: Share, seed: u64, requests_max: u64) -> Demands {
@@ -22,72 +23,128 @@ fn demands(share: Share, seed: u64, requests_max: u64) -> Demands {
     }
 }
 
-/// What all threads together offer, put together by request id.
-fn schedule(threads: u32, seed: u64, count: u64) -> Vec<Scheduled> {
+/// What one thread offers.
+fn part(law: &str, share: Share, seed: u64, count: u64) -> Vec<Scheduled> {
+    let arrivals = sequence(law, 1_000.0, seed);
+    let mut open = OpenLoop::new(Nanos::new(77), arrivals, &demands(share, seed, count));
     let mut all = Vec::new();
-    for member in 0..threads {
-        let share = Share {
-            member,
-            members: threads,
-        };
-        let arrivals = sequence(ArrivalLaw::Poisson, 1_000.0, seed);
-        let mut open = OpenLoop::new(Nanos::new(77), arrivals, &demands(share, seed, count));
-        while let Some(at) = open.due_at(None) {
-            all.push(open.take(at));
+    while let Some(at) = open.due_at(None) {
+        all.push(open.take(at));
+    }
+    assert!(open.is_exhausted());
+    all
+}
+
+/// What all threads of all agents together offer, put together by request id.
+fn schedule(law: &str, threads_of_agents: &[u32], seed: u64, count: u64) -> Vec<Scheduled> {
+    let agents = u32::try_from(threads_of_agents.len()).unwrap();
+    let mut all = Vec::new();
+    for (agent, threads) in (0..).zip(threads_of_agents) {
+        for thread in 0..*threads {
+            let own = Share {
+                member: thread,
+                members: *threads,
+            };
+            let share = own.within(Share {
+                member: agent,
+                members: agents,
+            });
+            all.extend(part(law, share, seed, count));
         }
-        assert!(open.is_exhausted());
     }
     all.sort_unstable_by_key(|scheduled| scheduled.request_id);
     all
 }
 
 #[test]
-fn the_schedule_is_the_same_for_one_to_eight_threads() {
-    let alone = schedule(1, 42, 1_001);
-    assert_eq!(alone.len(), 1_001);
-    for threads in 2..=8 {
-        assert_eq!(schedule(threads, 42, 1_001), alone, "{threads} threads");
+fn the_schedule_is_the_same_for_any_threads_and_agents() {
+    let laws = [
+        "fixed",
+        "poisson",
+        "gamma:cv=2",
+        "pareto:shape=0.4",
+        "mmpp:factor=9,burst=4ms,calm=20ms",
+    ];
+    for law in laws {
+        let alone = schedule(law, &[1], 42, 1_001);
+        assert_eq!(alone.len(), 1_001);
+        let published: Vec<Nanos> = sequence(law, 1_000.0, 42).take(1_001).collect();
+        for (scheduled, offset) in alone.iter().zip(published) {
+            assert_eq!(scheduled.intended_at, offset.later_by(Nanos::new(77)));
+        }
+        // Agents need not have the same number of threads.
+        for threads in [
+            &[2][..],
+            &[3],
+            &[7],
+            &[1, 1],
+            &[1, 1, 1],
+            &[2, 2],
+            &[3, 1, 2],
+        ] {
+            assert_eq!(
+                schedule(law, threads, 42, 1_001),
+                alone,
+                "{law} over {threads:?}"
+            );
+        }
+        if law != "fixed" {
+            assert_ne!(schedule(law, &[1], 43, 1_001), alone);
+        }
     }
-    assert_ne!(schedule(1, 43, 1_001), alone);
+}
+
+#[test]
+fn ten_connections_over_three_threads_are_four_three_and_three() {
+    let portion = |member| Share { member, members: 3 }.portion_of(10);
+    assert_eq!([portion(0), portion(1), portion(2)], [4, 3, 3]);
 }
 
 #[test]
 fn a_seed_gives_the_same_numbers_on_every_machine() {
     // Fixed here, so that a change of generator or formula cannot go unseen.
-    let first: Vec<u64> = sequence(ArrivalLaw::Poisson, 1_000.0, 1)
-        .take(4)
-        .map(Nanos::get)
-        .collect();
-    assert_eq!(first, [160_272, 3_137_902, 3_719_950, 6_017_193]);
+    // (law, rate, seed, the first four, the 100 000th)
+    let rows = [
+        (
+            "fixed",
+            3.0,
+            1,
+            [0, 333_333_333, 666_666_667, 1_000_000_000],
+            33_333_000_000_000,
+        ),
+        (
+            "poisson",
+            1_000.0,
+            1,
+            [160_272, 3_137_902, 3_719_950, 6_017_193],
+            100_213_840_473,
+        ),
+        (
+            "poisson",
+            54_321.0,
+            7,
+            [146, 86_758, 92_764, 0],
+            1_844_494_737,
+        ),
+    ];
+    for (law, rate, seed, first, far) in rows {
+        let told: Vec<u64> = sequence(law, rate, seed)
+            .take(100_000)
+            .map(Nanos::get)
+            .collect();
+        for (told, right) in told.iter().zip(first) {
+            assert!(*told == right || right == 0, "{law}: {told}, not {right}");
+        }
+        assert_eq!(told[99_999], far, "{law}");
+    }
 }
 
 #[test]
 fn fixed_gaps_do_not_drift() {
     // A third of a nanosecond is lost in no gap, however many there are.
-    let far = sequence(ArrivalLaw::Fixed, 3.0, 0).nth(3_000_000).unwrap();
+    let far = sequence("fixed", 3.0, 0).nth(3_000_000).unwrap();
     assert_eq!(far, Nanos::new(1_000_000_000_000_000));
-    assert_eq!(
-        sequence(ArrivalLaw::Fixed, 3.0, 0).next(),
-        Some(Nanos::ZERO)
-    );
-}
-
-#[test]
-fn poisson_gaps_have_the_mean_and_variance_of_the_law() {
-    let count = 200_000;
-    let instants: Vec<f64> = sequence(ArrivalLaw::Poisson, 10_000.0, 9)
-        .take(count)
-        .map(|instant| instant.get() as f64)
-        .collect();
-    let gaps: Vec<f64> = instants.windows(2).map(|pair| pair[1] - pair[0]).collect();
-    let mean = gaps.iter().sum::<f64>() / gaps.len() as f64;
-    let variance = gaps.iter().map(|gap| (gap - mean).powi(2)).sum::<f64>() / gaps.len() as f64;
-    // Standard error of the mean is 0.22 %; of the standard deviation 0.45 %.
-    assert!((mean / 100_000.0 - 1.0).abs() < 0.01, "{mean}");
-    assert!(
-        (variance.sqrt() / 100_000.0 - 1.0).abs() < 0.02,
-        "{variance}"
-    );
+    assert_eq!(sequence("fixed", 3.0, 0).next(), Some(Nanos::ZERO));
 }
 
 #[test]
@@ -96,8 +153,8 @@ fn demands_do_not_depend_on_the_arrival_law() {
         member: 0,
         members: 1,
     };
-    let mut closed = ClosedLoop::new(&demands(share, 5, 100));
-    let open = schedule(1, 5, 100);
+    let mut closed = ClosedLoop::new(&demands(share, 5, 100), DemandLaw::None);
+    let open = schedule("poisson", &[1], 5, 100);
     for scheduled in open {
         let at = closed.due_at(Some(Nanos::new(1))).unwrap();
         let taken = closed.take(at);
@@ -110,31 +167,37 @@ fn demands_do_not_depend_on_the_arrival_law() {
 }
 
 #[test]
-fn laws_are_read_by_name() {
-    assert_eq!(ArrivalLaw::parse("poisson").unwrap(), ArrivalLaw::Poisson);
-    assert!(ArrivalLaw::parse("Poisson").is_err());
-    let demand = DemandLaw::parse("exponential:2ms").unwrap();
-    assert_eq!(demand, DemandLaw::Exponential(Nanos::new(2_000_000)));
-    for bad in [
-        "",
-        "constant",
-        "constant:",
-        "normal:1ms",
-        "none:1ms",
-        "constant:1",
-    ] {
-        assert_eq!(
-            DemandLaw::parse(bad).unwrap_err().code(),
-            "invalid-value",
-            "{bad}"
-        );
-    }
+fn think_times_of_two_threads_are_those_of_one() {
+    let think = DemandLaw::parse("lognormal:mean=1ms,cv=2").unwrap();
+    let times = |member, members, count| {
+        let share = Share { member, members };
+        let mut closed = ClosedLoop::new(&demands(share, 5, 100), think);
+        (0..count).map(|_| closed.think()).collect::<Vec<_>>()
+    };
+    let alone = times(0, 1, 20);
+    let pairs = times(0, 2, 10).into_iter().zip(times(1, 2, 10));
+    let together: Vec<Nanos> = pairs.flat_map(|(even, odd)| [even, odd]).collect();
+    assert_eq!(together, alone);
+    let mut open = OpenLoop::new(
+        Nanos::ZERO,
+        sequence("poisson", 1.0, 1),
+        &demands(
+            Share {
+                member: 0,
+                members: 1,
+            },
+            5,
+            100,
+        ),
+    );
+    assert_eq!(open.think(), Nanos::ZERO);
 }
 
 proptest! {
     #[test]
     fn arrivals_never_decrease(seed: u64, rate in 0.001..1e9f64) {
-        for law in [ArrivalLaw::Fixed, ArrivalLaw::Poisson] {
+        let laws = ["fixed", "poisson", "uniform", "gamma:cv=3", "pareto:shape=0.9", "mmpp:factor=9,burst=4,calm=5"];
+        for law in laws {
             let instants: Vec<Nanos> = sequence(law, rate, seed).take(200).collect();
             prop_assert!(instants.is_sorted());
         }

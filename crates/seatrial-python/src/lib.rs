@@ -3,6 +3,7 @@
 //! A frozen plan goes in, Arrow columns and histograms come out; the boundary is
 //! crossed once a trial. Whatever computes belongs into the core.
 
+mod arrival;
 mod columns;
 mod error;
 mod gate;
@@ -21,7 +22,9 @@ mod _core {
     use crate::error;
 
     #[pymodule_export]
-    use super::{BuildInfo, arrivals, build_info, run_load};
+    use super::{BuildInfo, build_info, run_load};
+    #[pymodule_export]
+    use crate::arrival::PyArrivalProcess;
     #[pymodule_export]
     use crate::error::CoreError;
     #[pymodule_export]
@@ -36,9 +39,6 @@ mod _core {
         error::add_code_attribute(module.py())
     }
 }
-
-/// Most arrivals that one call of `arrivals` returns.
-const ARRIVALS_MAX: usize = 10_000_000;
 
 /// Version and build profile of the core.
 #[pyclass(frozen, get_all, module = "seatrial._core")]
@@ -69,18 +69,6 @@ fn build_info() -> BuildInfo {
         version: env!("CARGO_PKG_VERSION"),
         profile,
     }
-}
-
-/// The first arrivals of a law, in ns from the start.
-#[pyfunction]
-#[pyo3(signature = (law, rate_rps, seed, n))]
-fn arrivals(law: &str, rate_rps: f64, seed: u64, n: usize) -> PyResult<Vec<u64>> {
-    let sequence = plan::arrival_sequence(law, rate_rps, seed).map_err(error::to_python)?;
-    let n = plan::at_most("n", n, ARRIVALS_MAX).map_err(error::to_python)?;
-    Ok(sequence
-        .take(n)
-        .map(seatrial_core::units::Nanos::get)
-        .collect())
 }
 
 /// Offers a load and returns what became of it.

@@ -3,14 +3,14 @@
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyDictMethods};
-use seatrial_core::arrival::{ArrivalLaw, ArrivalSequence, DemandLaw};
+use seatrial_core::arrival::DemandLaw;
 use seatrial_core::engine::LoadPlan;
 use seatrial_core::engine::plan::{Loop, ProtocolKind, parse_operation};
 use seatrial_core::error::CoreError;
 use seatrial_core::pacer::WaitMode;
 use seatrial_core::transport::options::Options;
 use seatrial_core::transport::target::Target;
-use seatrial_core::units::{Nanos, RatePerSecond};
+use seatrial_core::units::Nanos;
 
 use crate::error::to_python;
 
@@ -28,6 +28,10 @@ struct Settings {
     arrival: String,
     #[pyo3(default)]
     rate_rps: Option<f64>,
+    #[pyo3(default = "fixed".to_owned())]
+    pattern: String,
+    #[pyo3(default = "none".to_owned())]
+    think: String,
     #[pyo3(default = 0)]
     agent: i128,
     #[pyo3(default = 1)]
@@ -48,7 +52,7 @@ struct Settings {
 }
 
 /// Names of the settings, and whether each has to be given.
-const NAMES: [(&str, bool); 22] = [
+const NAMES: [(&str, bool); 24] = [
     ("targets", true),
     ("protocol", true),
     ("options", false),
@@ -57,6 +61,8 @@ const NAMES: [(&str, bool); 22] = [
     ("demand", true),
     ("arrival", true),
     ("rate_rps", false),
+    ("pattern", false),
+    ("think", false),
     ("agent", false),
     ("agents", false),
     ("start_at_ns", false),
@@ -92,7 +98,8 @@ impl Settings {
             operation: parse_operation(&self.operation)?,
             payload_bytes: whole("payload_bytes", self.payload_bytes)?,
             demand: DemandLaw::parse(&self.demand)?,
-            arrival: Loop::parse(&self.arrival, self.rate_rps)?,
+            arrival: Loop::parse(&self.arrival, &self.pattern, self.rate_rps)?,
+            think: DemandLaw::parse(&self.think)?,
             agent: whole("agent", self.agent)?,
             agents: whole("agents", self.agents)?,
             start_at: start_at.map(Nanos::new),
@@ -133,7 +140,7 @@ impl PyLoadPlan {
     #[pyo3(
         signature = (**settings),
         text_signature = "(*, targets, protocol, options={}, operation, payload_bytes, demand, arrival, \
-            rate_rps=None, agent=0, agents=1, start_at_ns=None, connections, threads, depth, warm_up_ns, measure_ns, drain_ns, \
+            rate_rps=None, pattern='fixed', think='none', agent=0, agents=1, start_at_ns=None, connections, threads, depth, warm_up_ns, measure_ns, drain_ns, \
             request_timeout_ns, requests_max, records_max, seed, wait)"
     )]
     fn new(py: Python<'_>, settings: Option<&Bound<'_, PyDict>>) -> PyResult<Self> {
@@ -183,34 +190,10 @@ fn check_names(settings: &Bound<'_, PyDict>) -> PyResult<()> {
 }
 
 /// A setting as the type that the core wants.
-fn whole<T: TryFrom<i128>>(field: &'static str, value: i128) -> Result<T, CoreError> {
+pub fn whole<T: TryFrom<i128>>(field: &'static str, value: i128) -> Result<T, CoreError> {
     T::try_from(value).map_err(|_| CoreError::InvalidPlan {
         field,
         value: value.to_string(),
         expected: "a whole number from 0 within the documented bounds",
     })
-}
-
-/// The value, unless it is above `limit`.
-pub fn at_most(field: &'static str, value: usize, limit: usize) -> Result<usize, CoreError> {
-    if value <= limit {
-        return Ok(value);
-    }
-    let expected = "at most 10000000";
-    Err(CoreError::InvalidPlan {
-        field,
-        value: value.to_string(),
-        expected,
-    })
-}
-
-/// The arrivals of a law given as text.
-pub fn arrival_sequence(law: &str, rate_rps: f64, seed: u64) -> Result<ArrivalSequence, CoreError> {
-    let law = ArrivalLaw::parse(law)?;
-    let rate = RatePerSecond::new(rate_rps).ok_or_else(|| CoreError::InvalidPlan {
-        field: "rate_rps",
-        value: rate_rps.to_string(),
-        expected: "above 0 and at most 1e9",
-    })?;
-    Ok(ArrivalSequence::new(law, rate, seed))
 }

@@ -59,6 +59,17 @@ impl Unit {
             Self::Bytes => parse_bytes(text),
         }
     }
+
+    const fn expected(self) -> &'static str {
+        match self {
+            Self::Time => {
+                "a duration with its unit (ns, us, ms, s, min), such as 250ms, as each value"
+            }
+            Self::Bytes => {
+                "a number of bytes (or kB, KiB, MB, MiB), such as 100 or 4KiB, as each value"
+            }
+        }
+    }
 }
 
 impl<'a> Fields<'a> {
@@ -94,23 +105,15 @@ impl<'a> Fields<'a> {
 
     /// The error of this text.
     pub fn invalid(&self) -> CoreError {
+        self.expecting(self.usage)
+    }
+
+    fn expecting(&self, expected: &'static str) -> CoreError {
         CoreError::InvalidValue {
             what: self.what,
             value: self.text.to_owned(),
-            expected: self.usage,
+            expected,
         }
-    }
-
-    fn take<T>(
-        &mut self,
-        name: &str,
-        parse: impl Fn(&str) -> Option<T>,
-    ) -> Result<Option<T>, CoreError> {
-        let Some(row) = self.rows.iter().position(|(other, _)| *other == name) else {
-            return Ok(None);
-        };
-        let (_, value) = self.rows.remove(row);
-        parse(value).map(Some).ok_or_else(|| self.invalid())
     }
 
     /// The number under this name, if it is given.
@@ -118,18 +121,17 @@ impl<'a> Fields<'a> {
     /// # Errors
     /// [`CoreError::InvalidValue`] when it is no finite number.
     pub fn number(&mut self, name: &str) -> Result<Option<f64>, CoreError> {
-        self.take(name, parse_number)
+        let Some(text) = self.word(name) else {
+            return Ok(None);
+        };
+        parse_number(text).map(Some).ok_or_else(|| self.invalid())
     }
 
     /// The number under this name, which has to be given and right.
     ///
     /// # Errors
     /// [`CoreError::InvalidValue`] when it is missing or `is_right` does not hold for it.
-    pub fn needed(
-        &mut self,
-        name: &str,
-        is_right: impl Fn(f64) -> bool,
-    ) -> Result<f64, CoreError> {
+    pub fn needed(&mut self, name: &str, is_right: impl Fn(f64) -> bool) -> Result<f64, CoreError> {
         let number = self.number(name)?.filter(|number| is_right(*number));
         number.ok_or_else(|| self.invalid())
     }
@@ -139,8 +141,8 @@ impl<'a> Fields<'a> {
     /// # Errors
     /// [`CoreError::InvalidValue`] when it is missing or no time.
     pub fn time(&mut self, name: &str) -> Result<Nanos, CoreError> {
-        let time = self.take(name, |text| parse_duration(text).ok())?;
-        time.ok_or_else(|| self.invalid())
+        let text = self.word(name).ok_or_else(|| self.invalid())?;
+        parse_duration(text).map_err(|_| self.expecting(Unit::Time.expected()))
     }
 
     /// The value in this unit under this name, if it is given.
@@ -148,7 +150,11 @@ impl<'a> Fields<'a> {
     /// # Errors
     /// [`CoreError::InvalidValue`] when it is no value in this unit.
     pub fn value(&mut self, name: &str, unit: Unit) -> Result<Option<f64>, CoreError> {
-        self.take(name, |text| unit.parse(text))
+        let Some(text) = self.word(name) else {
+            return Ok(None);
+        };
+        let value = unit.parse(text).map(Some);
+        value.ok_or_else(|| self.expecting(unit.expected()))
     }
 
     /// The value that stands alone after the colon, if there is one.
@@ -208,7 +214,12 @@ mod tests {
 
     #[test]
     fn sizes_have_binary_and_decimal_units() {
-        let rows = [("7", 7.0), ("7B", 7.0), ("4KiB", 4_096.0), ("1.5kB", 1_500.0)];
+        let rows = [
+            ("7", 7.0),
+            ("7B", 7.0),
+            ("4KiB", 4_096.0),
+            ("1.5kB", 1_500.0),
+        ];
         for (text, bytes) in rows {
             assert_eq!(Unit::Bytes.parse(text), Some(bytes), "{text}");
         }

@@ -48,9 +48,7 @@ impl ArrivalLaw {
             "fb_ia" => Pareto::with_scale(0.0, 16.0292, 0.154_971)
                 .map(|(pareto, _)| Self::Renewal(Shape::Pareto(pareto)))
                 .ok_or_else(|| fields.invalid())?,
-            _ if shape::usage_of(name).is_some() => {
-                Self::Renewal(Shape::read(name, &mut fields)?)
-            }
+            _ if shape::usage_of(name).is_some() => Self::Renewal(Shape::read(name, &mut fields)?),
             _ => return Err(fields.invalid()),
         };
         fields.finish()?;

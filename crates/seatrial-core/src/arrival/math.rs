@@ -26,35 +26,44 @@ pub fn gamma_p(a: f64, x: f64) -> f64 {
     }
     let front = libm::exp(a * libm::log(x) - x - libm::lgamma(a));
     if x < a + 1.0 {
-        let (mut term, mut sum) = (1.0 / a, 1.0 / a);
-        for n in 1..TERMS_MAX {
-            term *= x / (a + f64::from(n));
-            sum += term;
-            if term < sum * ENOUGH {
-                break;
-            }
-        }
-        return (front * sum).min(1.0);
+        (front * lower_series(a, x)).min(1.0)
+    } else {
+        (1.0 - front * upper_fraction(a, x)).clamp(0.0, 1.0)
     }
-    const TINY: f64 = 1e-300;
-    let mut b = x + 1.0 - a;
-    let mut c = 1.0 / TINY;
-    let mut d = 1.0 / b;
-    let mut fraction = d;
+}
+
+fn lower_series(a: f64, x: f64) -> f64 {
+    let (mut term, mut sum) = (1.0 / a, 1.0 / a);
     for n in 1..TERMS_MAX {
-        let n = f64::from(n);
-        let an = -n * (n - a);
-        b += 2.0;
-        d = an * d + b;
-        d = 1.0 / if d.abs() < TINY { TINY } else { d };
-        c = b + an / c;
-        c = if c.abs() < TINY { TINY } else { c };
-        fraction *= d * c;
-        if (d * c - 1.0).abs() < ENOUGH {
+        term *= x / (a + f64::from(n));
+        sum += term;
+        if term < sum * ENOUGH {
             break;
         }
     }
-    (1.0 - front * fraction).clamp(0.0, 1.0)
+    sum
+}
+
+/// By Lentz's method: numerators and denominators as running ratios, kept off 0.
+fn upper_fraction(a: f64, x: f64) -> f64 {
+    let off_zero = |ratio: f64| if ratio.abs() < 1e-300 { 1e-300 } else { ratio };
+    let mut constant = x + 1.0 - a;
+    let mut above = 1e300;
+    let mut below = 1.0 / off_zero(constant);
+    let mut fraction = below;
+    for n in 1..TERMS_MAX {
+        let n = f64::from(n);
+        let factor = n * (a - n);
+        constant += 2.0;
+        below = 1.0 / off_zero(factor * below + constant);
+        above = off_zero(constant + factor / above);
+        let change = below * above;
+        fraction *= change;
+        if (change - 1.0).abs() < ENOUGH {
+            break;
+        }
+    }
+    fraction
 }
 
 /// The distribution function of the standard normal law.
@@ -104,7 +113,10 @@ mod tests {
             (ein(40.0), EULER + libm::log(40.0)),
         ];
         for (row, (told, right)) in rows.iter().enumerate() {
-            assert!((told - right).abs() < 1e-9, "row {row}: {told}, not {right}");
+            assert!(
+                (told - right).abs() < 1e-9,
+                "row {row}: {told}, not {right}"
+            );
         }
         assert!(gamma_p(2.0, 0.0) <= 0.0 && gamma_p(2.0, f64::INFINITY) >= 1.0);
     }

@@ -150,11 +150,4 @@ impl Mmpp {
         let (weight, fast, slow) = self.phases();
         -weight * libm::expm1(-fast * x) - (1.0 - weight) * libm::expm1(-slow * x)
     }
-
-    /// The variance of a gap picked at random, in squares of the mean gap.
-    #[must_use]
-    pub fn variance(&self) -> f64 {
-        let (weight, fast, slow) = self.phases();
-        2.0 * weight / (fast * fast) + 2.0 * (1.0 - weight) / (slow * slow) - 1.0
-    }
 }

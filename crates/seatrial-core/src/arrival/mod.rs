@@ -8,7 +8,7 @@
 //! machine draws the same.
 //!
 //! A `law` gives gaps with mean 1, a `pattern` turns them into times, a `process` is both together.
-//! METHODOLOGY 5.2 has the formulas.
+//! METHODOLOGY 5.1 has the formulas.
 
 mod draws;
 mod grammar;

@@ -77,7 +77,11 @@ impl Pattern {
         let mut segments: Vec<Segment> = Vec::with_capacity(stretches.len());
         let (mut start_ns, mut start_count) = (0.0, 0.0);
         for (length_ns, from, to) in stretches {
-            let slope = if (to - from).abs() > 0.0 { (to - from) / length_ns } else { 0.0 };
+            let slope = if (to - from).abs() > 0.0 {
+                (to - from) / length_ns
+            } else {
+                0.0
+            };
             segments.push(Segment {
                 start_ns,
                 start_count,
@@ -129,7 +133,10 @@ impl Pattern {
 
     fn read_step(fields: &mut Fields<'_>) -> Result<Self, CoreError> {
         let is_rate = |rate: f64| rate > 0.0 && rate <= RatePerSecond::MAX;
-        let (from, to) = (fields.needed("from", is_rate)?, fields.needed("to", is_rate)?);
+        let (from, to) = (
+            fields.needed("from", is_rate)?,
+            fields.needed("to", is_rate)?,
+        );
         let by = fields.needed("by", is_rate)?;
         let every_ns = positive(fields, "every")?;
         fields.finish()?;
@@ -150,7 +157,10 @@ impl Pattern {
     }
 
     fn read_ramp(fields: &mut Fields<'_>) -> Result<Self, CoreError> {
-        let (from, to) = (fields.needed("from", is_share)?, fields.needed("to", is_share)?);
+        let (from, to) = (
+            fields.needed("from", is_share)?,
+            fields.needed("to", is_share)?,
+        );
         let over_ns = positive(fields, "over")?;
         fields.finish()?;
         if from + to <= 0.0 {
@@ -173,7 +183,10 @@ impl Pattern {
     }
 
     fn read_square(fields: &mut Fields<'_>) -> Result<Self, CoreError> {
-        let (low, high) = (fields.needed("low", is_share)?, fields.needed("high", is_share)?);
+        let (low, high) = (
+            fields.needed("low", is_share)?,
+            fields.needed("high", is_share)?,
+        );
         let period_ns = positive(fields, "period")?;
         fields.finish()?;
         if low >= high {
@@ -229,13 +242,17 @@ impl Pattern {
     }
 
     fn segment_at(&self, at_ns: f64) -> &Segment {
-        let after = self.segments.partition_point(|segment| segment.start_ns <= at_ns);
+        let after = self
+            .segments
+            .partition_point(|segment| segment.start_ns <= at_ns);
         &self.segments[after.max(1) - 1]
     }
 
     /// The last stretch that begins with this count or less: one without arrivals has none.
     fn segment_of(&self, count: f64) -> &Segment {
-        let after = self.segments.partition_point(|segment| segment.start_count <= count);
+        let after = self
+            .segments
+            .partition_point(|segment| segment.start_count <= count);
         &self.segments[after.max(1) - 1]
     }
 }

@@ -89,7 +89,9 @@ impl ArrivalProcess {
                 return Err(invalid("either a time scale or a rate, not both"));
             }
             ArrivalLaw::Trace(trace) if trace.gap_ns().is_none() => {
-                return Err(invalid("a trace of two instants or more, to be brought to a rate"));
+                return Err(invalid(
+                    "a trace of two instants or more, to be brought to a rate",
+                ));
             }
             ArrivalLaw::Trace(trace) => Gaps::Trace(trace),
         };
@@ -200,8 +202,8 @@ impl ArrivalProcess {
     /// Sees observed arrivals through this process: the gaps in operational time through their law.
     ///
     /// `offsets` count from the start of the load and are in order; the result has one value less.
-    /// Where a law gives a gap a probability of its own (bimodal, trace), its place inside of that
-    /// probability is drawn from a fixed stream. Gaps of `mmpp` have the right law each, but depend on
+    /// A gap that has a probability of its own (bimodal, trace, and all that rounds to the same
+    /// nanosecond) gets a place inside of that probability, drawn from a fixed stream. Gaps of `mmpp` have the right law each, but depend on
     /// each other, so the p-value of a test for independent values is only approximate.
     #[must_use]
     pub fn transform(&self, offsets: &[Nanos]) -> Transformed {
@@ -217,12 +219,8 @@ impl ArrivalProcess {
         let key = Key::new(0, Stream::Atom);
         let pairs = offsets.windows(2).zip(0..);
         let values = pairs.map(|(pair, index)| {
-            let (below, at) = self.below_and_at(self.gap_between(pair[0], pair[1]));
-            if at > 0.0 {
-                below + at * key.item(index).unit()
-            } else {
-                below
-            }
+            let (below, at) = self.below_and_at(pair[0], pair[1]);
+            below + at * key.item(index).unit()
         });
         Transformed::Probabilities(values.collect())
     }
@@ -235,12 +233,18 @@ impl ArrivalProcess {
         }
     }
 
-    fn below_and_at(&self, gaps: f64) -> (f64, f64) {
-        match &self.gaps {
-            Gaps::Renewal(shape) => shape.below_and_at(gaps),
-            Gaps::Mmpp(mmpp) => (mmpp.cdf(gaps), 0.0),
-            Gaps::Trace(trace) => trace.below_and_at(gaps),
-            Gaps::Regular => Shape::Constant.below_and_at(gaps),
-        }
+    /// The probability of a shorter gap than this one, and of one that shows as the same number of ns.
+    fn below_and_at(&self, before: Nanos, after: Nanos) -> (f64, f64) {
+        let gap = self.gap_between(before, after);
+        let half_ns = 0.5e-9 * self.rate_at(after).unwrap_or(0.0);
+        let atoms = match &self.gaps {
+            Gaps::Renewal(shape) => shape.nearest_atom(gap),
+            Gaps::Trace(trace) => Some(trace.below_and_at(gap)),
+            _ => None,
+        };
+        atoms.unwrap_or_else(|| {
+            let below = self.gap_cdf(gap - half_ns);
+            (below, self.gap_cdf(gap + half_ns) - below)
+        })
     }
 }

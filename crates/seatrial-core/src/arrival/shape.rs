@@ -1,6 +1,6 @@
 //! Laws of what is never negative, each scaled to the mean 1; the user of one sets the mean.
 //!
-//! METHODOLOGY 5.2 has the formulas. Whatever has an inverse distribution function in closed form is drawn by it.
+//! METHODOLOGY 5.1 has the formulas. Whatever has an inverse distribution function in closed form is drawn by it.
 
 use super::draws::Source;
 use super::grammar::Fields;
@@ -55,13 +55,31 @@ pub enum Shape {
 pub const LAWS: [(&str, &str); 9] = [
     ("fixed", "fixed"),
     ("poisson", "poisson"),
-    ("uniform", "uniform[:low=L,high=H], shares of the mean with 0 <= L < 1 and H = 2 - L; 0 and 2 when not given"),
-    ("lognormal", "lognormal:cv=CV, the coefficient of variation, above 0 and at most 100"),
-    ("gamma", "gamma:cv=CV (0.01 to 30) or gamma:shape=K (K = 1/CV^2, 0.001 to 10000)"),
+    (
+        "uniform",
+        "uniform[:low=L,high=H], shares of the mean with 0 <= L < 1 and H = 2 - L; 0 and 2 when not given",
+    ),
+    (
+        "lognormal",
+        "lognormal:cv=CV, the coefficient of variation, above 0 and at most 100",
+    ),
+    (
+        "gamma",
+        "gamma:cv=CV (0.01 to 30) or gamma:shape=K (K = 1/CV^2, 0.001 to 10000)",
+    ),
     ("weibull", "weibull:shape=K, 0.1 to 100"),
-    ("pareto", "pareto:shape=XI[,location=L], generalised, -10 <= XI < 1 (the mean is infinite from 1 on), 0 <= L < 1 a share of the mean; or pareto:alpha=A, classical, 1 < A <= 1000"),
-    ("gev", "gev:shape=XI,scale=S[,location=M], -10 <= XI < 1 (the mean is infinite from 1 on), 0 < S <= 1000 M, M above 0 and 1 when not given; at least half of it above 0"),
-    ("bimodal", "bimodal:ratio=R,share=P, the larger value over the smaller one (1 < R <= 1e6) and its probability (0 < P < 1)"),
+    (
+        "pareto",
+        "pareto:shape=XI[,location=L], generalised, -10 <= XI < 1 (the mean is infinite from 1 on), 0 <= L < 1 a share of the mean; or pareto:alpha=A, classical, 1 < A <= 1000",
+    ),
+    (
+        "gev",
+        "gev:shape=XI,scale=S[,location=M], -10 <= XI < 1 (the mean is infinite from 1 on), 0 < S <= 1000 M, M above 0 and 1 when not given; what is negative is left out",
+    ),
+    (
+        "bimodal",
+        "bimodal:ratio=R,share=P, the larger value over the smaller one (1 < R <= 1e6) and its probability (0 < P < 1)",
+    ),
 ];
 
 /// The usage of a law.
@@ -107,6 +125,7 @@ impl Shape {
     }
 
     /// These two values, the larger with probability `share`, divided by their mean.
+    #[must_use]
     pub fn bimodal(low: f64, high: f64, share: f64) -> Self {
         let mean = low * (1.0 - share) + high * share;
         Self::Bimodal {
@@ -119,8 +138,8 @@ impl Shape {
     fn read_uniform(fields: &mut Fields<'_>) -> Result<Self, CoreError> {
         let (low, high) = (fields.number("low")?, fields.number("high")?);
         let low = low.or(high.map(|high| 2.0 - high)).unwrap_or(0.0);
-        let is_right = (0.0..1.0).contains(&low)
-            && high.is_none_or(|high| (low + high - 2.0).abs() < 1e-9);
+        let is_right =
+            (0.0..1.0).contains(&low) && high.is_none_or(|high| (low + high - 2.0).abs() < 1e-9);
         is_right
             .then_some(Self::Uniform { low })
             .ok_or_else(|| fields.invalid())
@@ -189,16 +208,15 @@ impl Shape {
         }
     }
 
-    /// The probability of the values that are counted as lying below `x`, and of `x` itself.
+    /// Of a law of single values: the probability of those below the one nearest to `x`, and its own.
     ///
-    /// For a law with a density that is the distribution function and 0. A value that was
-    /// measured lies beside the atom that it stands for, so it is given to the nearest one.
-    pub(super) fn below_and_at(&self, x: f64) -> (f64, f64) {
+    /// A value that was measured lies beside the one that it stands for.
+    pub(super) fn nearest_atom(&self, x: f64) -> Option<(f64, f64)> {
         match *self {
-            Self::Constant => (0.0, 1.0),
-            Self::Bimodal { low, high, share } if x - low < high - x => (0.0, 1.0 - share),
-            Self::Bimodal { share, .. } => (1.0 - share, share),
-            _ => (self.cdf(x), 0.0),
+            Self::Constant => Some((0.0, 1.0)),
+            Self::Bimodal { low, high, share } if x - low < high - x => Some((0.0, 1.0 - share)),
+            Self::Bimodal { share, .. } => Some((1.0 - share, share)),
+            _ => None,
         }
     }
 }
@@ -287,7 +305,9 @@ pub struct Gev {
 }
 
 impl Gev {
-    /// The scaled law and the mean it had; `None` when more than half of it is negative.
+    /// The scaled law and the mean it had.
+    ///
+    /// The location is exceeded with probability `1 - 1/e`, so with one above 0 little enough is left out.
     pub(super) fn new(location: f64, scale: f64, shape: f64) -> Option<(Self, f64)> {
         let is_right = location > 0.0 && location < 1e15 && scale > 0.0;
         if !is_right || scale > 1_000.0 * location || !(-10.0..1.0).contains(&shape) {
@@ -313,7 +333,7 @@ impl Gev {
             excluded,
         };
         let mean = raw.mean();
-        let is_right = excluded <= 0.5 && mean.is_finite() && mean > 0.0;
+        let is_right = mean.is_finite() && mean > 0.0;
         let scaled = Self {
             location: location / mean,
             scale: scale / mean,
@@ -327,9 +347,17 @@ impl Gev {
         let kept = 1.0 - self.excluded;
         let (location, scale, end) = (self.location, self.scale, self.hazard_max);
         let sum = if self.shape == 0.0 {
-            let log_end = if self.excluded > 0.0 { libm::log(end) * self.excluded } else { 0.0 };
+            let log_end = if self.excluded > 0.0 {
+                libm::log(end) * self.excluded
+            } else {
+                0.0
+            };
             // The integral of -ln(s) exp(-s) from 0 to `end` is Ein(end) - ln(end) (1 - exp(-end)).
-            let ein = if end > 40.0 { EULER } else { math::ein(end) - libm::log(end) };
+            let ein = if end > 40.0 {
+                EULER
+            } else {
+                math::ein(end) - libm::log(end)
+            };
             location * kept + scale * (ein + log_end)
         } else {
             let order = 1.0 - self.shape;

@@ -9,11 +9,12 @@ use crate::units::Nanos;
 const CONSTANT: &str = "constant:VALUE";
 const EXPONENTIAL: &str = "exponential:MEAN";
 const UNIFORM: &str = "uniform:low=VALUE,high=VALUE, LOW below HIGH";
-const LOGNORMAL: &str = "lognormal:mean=VALUE,cv=CV, the coefficient of variation, above 0 and at most 100";
+const LOGNORMAL: &str =
+    "lognormal:mean=VALUE,cv=CV, the coefficient of variation, above 0 and at most 100";
 const GAMMA: &str = "gamma:mean=VALUE and cv=CV (0.01 to 30) or shape=K (K = 1/CV^2)";
 const WEIBULL: &str = "weibull:mean=VALUE,shape=K, 0.1 to 100";
 const PARETO: &str = "pareto:mean=VALUE and shape=XI (generalised, -10 <= XI < 1) or alpha=A (classical, 1 < A <= 1000); or pareto:location=VALUE,scale=VALUE,shape=XI";
-const GEV: &str = "gev:location=VALUE,scale=VALUE,shape=XI, -10 <= XI < 1, at least half of it above 0; what is negative is left out";
+const GEV: &str = "gev:location=VALUE,scale=VALUE,shape=XI, -10 <= XI < 1, 0 < SCALE <= 1000 LOCATION; what is negative is left out";
 const BIMODAL: &str = "bimodal:low=VALUE,high=VALUE,share=P, LOW below HIGH, P the probability of HIGH, above 0 and below 1";
 
 /// Largest mean: below it every whole number has its own f64.
@@ -68,15 +69,17 @@ impl Scaled {
             }
             "bimodal" => {
                 let ends = fields.value("low", unit)?.zip(fields.value("high", unit)?);
-                let share = fields.needed("share", |share| share > 0.0 && share < 1.0)?;
-                ends.filter(|(low, high)| low < high).map(|(low, high)| {
-                    let mean = low * (1.0 - share) + high * share;
-                    let shape = Shape::bimodal(low, high, share);
-                    Self { mean, shape }
-                })
+                let high_ratio = fields.needed("share", |share| share > 0.0 && share < 1.0)?;
+                ends.filter(|(low, high)| low < high)
+                    .map(|(low, high)| Self {
+                        mean: low * (1.0 - high_ratio) + high * high_ratio,
+                        shape: Shape::bimodal(low, high, high_ratio),
+                    })
             }
             "gev" => {
-                let ends = fields.value("location", unit)?.zip(fields.value("scale", unit)?);
+                let ends = fields
+                    .value("location", unit)?
+                    .zip(fields.value("scale", unit)?);
                 let shape = fields.needed("shape", f64::is_finite)?;
                 ends.and_then(|(location, scale)| Gev::new(location, scale, shape))
                     .map(|(gev, mean)| Self {
@@ -194,16 +197,22 @@ impl SizeLaw {
             _ if text.starts_with(|c: char| c.is_ascii_digit()) => format!("constant:{text}"),
             _ => text.to_owned(),
         };
-        let invalid = |_| CoreError::InvalidValue {
+        let invalid = || CoreError::InvalidValue {
             what: "size law",
             value: text.to_owned(),
             expected: Self::KNOWN,
         };
         let scaled = Scaled::parse("size law", &written, Unit::Bytes, Self::KNOWN);
-        let scaled = if written == text { scaled? } else { scaled.map_err(invalid)? };
-        let within = scaled.shape.cdf((max as f64 + 0.5) / scaled.mean.max(f64::MIN_POSITIVE));
+        let scaled = if written == text {
+            scaled?
+        } else {
+            scaled.map_err(|_| invalid())?
+        };
+        let within = scaled
+            .shape
+            .cdf((max as f64 + 0.5) / scaled.mean.max(f64::MIN_POSITIVE));
         if within < 0.5 {
-            return Err(invalid(()));
+            return Err(invalid());
         }
         Ok(Self { scaled, max })
     }

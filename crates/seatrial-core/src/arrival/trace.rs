@@ -84,7 +84,10 @@ impl Trace {
             return Err(invalid(text.to_owned(), expected));
         }
         if trace.gap_ns().is_some_and(|gap_ns| gap_ns < 1.0) {
-            return Err(invalid(text.to_owned(), "at most 1e9 arrivals a second, scaled"));
+            return Err(invalid(
+                text.to_owned(),
+                "at most 1e9 arrivals a second, scaled",
+            ));
         }
         Ok(trace)
     }
@@ -138,8 +141,12 @@ impl Trace {
         let count = self.gaps.len() as f64;
         // Half a nanosecond each way: gaps are whole nanoseconds, and the quotient was rounded.
         let gap_ns = gaps * mean_ns;
-        let below = self.gaps.partition_point(|gap| (*gap as f64) < gap_ns - 0.5);
-        let up_to = self.gaps.partition_point(|gap| (*gap as f64) < gap_ns + 0.5);
+        let below = self
+            .gaps
+            .partition_point(|gap| (*gap as f64) < gap_ns - 0.5);
+        let up_to = self
+            .gaps
+            .partition_point(|gap| (*gap as f64) < gap_ns + 0.5);
         (below as f64 / count, (up_to - below) as f64 / count)
     }
 }
@@ -154,26 +161,44 @@ fn read_offsets(path: &str, mut reader: impl BufRead) -> Result<Vec<u64>, CoreEr
         number += 1;
         let invalid = |told: &[u8], expected| CoreError::InvalidValue {
             what: "trace line",
-            value: format!("{path}:{number}: {}", String::from_utf8_lossy(&told[..told.len().min(80)])),
+            value: format!(
+                "{path}:{number}: {}",
+                String::from_utf8_lossy(&told[..told.len().min(80)])
+            ),
             expected,
         };
-        let read = reader.by_ref().take(LINE_BYTES_MAX).read_until(b'\n', &mut line);
-        let count = read.map_err(|error| invalid(error.to_string().as_bytes(), "a readable file"))?;
+        let read = reader
+            .by_ref()
+            .take(LINE_BYTES_MAX)
+            .read_until(b'\n', &mut line);
+        let count =
+            read.map_err(|error| invalid(error.to_string().as_bytes(), "a readable file"))?;
         if count == 0 {
             break;
         }
         let text = line.trim_ascii();
-        let column = text.split(|byte| *byte == b',').next().unwrap_or_default().trim_ascii();
+        let column = text
+            .split(|byte| *byte == b',')
+            .next()
+            .unwrap_or_default()
+            .trim_ascii();
         if text.is_empty() || text.starts_with(b"#") {
             continue;
         }
         if std::mem::take(&mut is_first) && column == b"t_ns" {
             continue;
         }
-        let offset = std::str::from_utf8(column).ok().and_then(|column| column.parse().ok());
+        let offset = std::str::from_utf8(column)
+            .ok()
+            .and_then(|column| column.parse().ok());
         let offset: u64 = offset
             .filter(|offset| *offset < OFFSET_MAX)
-            .ok_or_else(|| invalid(text, "a whole number of ns below 2^53, after a comment or the heading t_ns at most"))?;
+            .ok_or_else(|| {
+                invalid(
+                    text,
+                    "a whole number of ns below 2^53, after a comment or the heading t_ns at most",
+                )
+            })?;
         if offsets.last().is_some_and(|last| offset < *last) {
             return Err(invalid(text, "an instant no earlier than the one before"));
         }

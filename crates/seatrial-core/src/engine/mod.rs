@@ -15,7 +15,7 @@ use std::sync::Arc;
 pub use ledger::{Counters, LoadResult};
 pub use plan::LoadPlan;
 
-use crate::arrival::{Arrival, ArrivalSequence, ClosedLoop, Demands, OpenLoop, Share};
+use crate::arrival::{Arrival, ClosedLoop, Demands, OpenLoop, Share};
 use crate::clock::{Clock, MonotonicClock, VirtualClock};
 use crate::engine::ledger::{Ledger, MemberResult};
 use crate::engine::member::{Member, Numbering, Window};
@@ -108,10 +108,10 @@ fn run_threads(plan: &LoadPlan, stop: &Arc<StopSignal>) -> Result<Vec<MemberResu
                     member,
                     members: plan.threads,
                 };
-                let share = Share {
-                    member: plan.agent * plan.threads + member,
-                    members: plan.agents * plan.threads,
-                };
+                let share = thread.within(Share {
+                    member: plan.agent,
+                    members: plan.agents,
+                });
                 let job = Job {
                     plan,
                     thread,
@@ -180,11 +180,13 @@ fn run_member<T: Transport, C: Clock>(
         seed: plan.seed,
         requests_max: plan.requests_max,
     };
-    let result = match plan.arrival {
-        Loop::Closed => member(job, ClosedLoop::new(&demands), transport, clock, start).run(),
-        Loop::Open(law, rate) => {
-            let arrivals = ArrivalSequence::new(law, rate, plan.seed);
-            let arrival = OpenLoop::new(start, arrivals, &demands);
+    let result = match &plan.arrival {
+        Loop::Closed => {
+            let arrival = ClosedLoop::new(&demands, plan.think);
+            member(job, arrival, transport, clock, start).run()
+        }
+        Loop::Open(process) => {
+            let arrival = OpenLoop::new(start, process.sequence(plan.seed), &demands);
             member(job, arrival, transport, clock, start).run()
         }
     };

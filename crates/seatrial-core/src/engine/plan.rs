@@ -1,12 +1,12 @@
 //! What to offer: a load plan, checked as a whole before anything is sent.
 
-use crate::arrival::{ArrivalLaw, DemandLaw};
+use crate::arrival::{ArrivalProcess, DemandLaw};
 use crate::error::CoreError;
 use crate::pacer::WaitMode;
 use crate::transport::options::{OptionReader, Options};
 use crate::transport::rpc::RpcOptions;
 use crate::transport::target::{SocketTarget, Target};
-use crate::units::{Nanos, RatePerSecond};
+use crate::units::Nanos;
 use crate::wire::{Operation, PAYLOAD_BYTES_MAX};
 
 /// Most connections of a run; the guest's server accepts as many.
@@ -72,44 +72,33 @@ pub fn parse_operation(text: &str) -> Result<Operation, CoreError> {
 }
 
 /// Whether requests wait for replies.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Loop {
-    /// Each place on a connection sends again as soon as its reply is there.
+    /// Each place on a connection sends again once its reply is there and its user has thought.
     Closed,
-    /// Requests are due by this law and rate, whatever the replies do.
-    Open(ArrivalLaw, RatePerSecond),
+    /// Requests are due by this process, whatever the replies do.
+    Open(ArrivalProcess),
 }
 
 impl Loop {
-    /// Reads `closed`, or `fixed` and `poisson` with a rate.
+    /// Reads `closed`, or a law of arrivals with its pattern and rate.
     ///
     /// # Errors
-    /// An unknown name, a rate for a closed loop, or none for an open one.
-    pub fn parse(text: &str, rate_rps: Option<f64>) -> Result<Self, CoreError> {
-        let invalid_rate = |value, expected| CoreError::InvalidPlan {
-            field: "rate_rps",
-            value,
-            expected,
-        };
-        if text == "closed" {
-            return match rate_rps {
-                None => Ok(Self::Closed),
-                Some(rate) => Err(invalid_rate(
-                    rate.to_string(),
-                    "none, because a closed loop sends as fast as replies come",
-                )),
-            };
+    /// An unknown name, a rate or a pattern for a closed loop, or no rate for an open one.
+    pub fn parse(text: &str, pattern: &str, rate_rps: Option<f64>) -> Result<Self, CoreError> {
+        if text != "closed" {
+            return ArrivalProcess::parse(text, pattern, rate_rps).map(Self::Open);
         }
-        let law = ArrivalLaw::parse(text).map_err(|_| CoreError::InvalidValue {
-            what: "arrival",
-            value: text.to_owned(),
-            expected: "closed, fixed or poisson",
-        })?;
-        let told = rate_rps.map_or_else(|| "none".to_owned(), |rate| rate.to_string());
-        rate_rps
-            .and_then(RatePerSecond::new)
-            .map(|rate| Self::Open(law, rate))
-            .ok_or_else(|| invalid_rate(told, "above 0 and at most 1e9 for an open loop"))
+        let unwanted = |field, value: String| CoreError::InvalidPlan {
+            field,
+            value,
+            expected: "none, because a closed loop sends as fast as replies come",
+        };
+        match rate_rps {
+            Some(rate) => Err(unwanted("rate_rps", rate.to_string())),
+            None if pattern != "fixed" => Err(unwanted("pattern", pattern.to_owned())),
+            None => Ok(Self::Closed),
+        }
     }
 }
 
@@ -132,6 +121,8 @@ pub struct LoadPlan {
     pub demand: DemandLaw,
     /// Open or closed loop.
     pub arrival: Loop,
+    /// How long a place of a closed loop stays idle before it sends again.
+    pub think: DemandLaw,
     /// Number of this agent among those that share the schedule, from 0.
     pub agent: u32,
     /// Agents that share the schedule, at least 1.
@@ -226,6 +217,13 @@ impl LoadPlan {
             "at most one for each connection",
         )?;
         self.validate_agents()?;
+        let is_thinking = self.think != DemandLaw::None;
+        check(
+            !is_thinking || self.arrival == Loop::Closed,
+            "think",
+            "set",
+            "none for an open loop, whose requests are due by the schedule",
+        )?;
         self.validate_targets()?;
         self.validate_work()?;
         self.validate_fake()

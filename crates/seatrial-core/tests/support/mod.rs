@@ -26,7 +26,7 @@ pub fn fake() -> FakeModel {
 }
 
 pub fn open(law: &str, rate_rps: f64) -> Loop {
-    Loop::parse(law, Some(rate_rps)).unwrap()
+    Loop::parse(law, "fixed", Some(rate_rps)).unwrap()
 }
 
 pub fn constant_ms(millis: u64) -> DemandLaw {
@@ -47,6 +47,7 @@ pub fn plan(model: FakeModel) -> LoadPlan {
         payload_bytes: 0,
         demand: DemandLaw::None,
         arrival: Loop::Closed,
+        think: DemandLaw::None,
         connections: 1,
         threads: 1,
         depth: 1,
