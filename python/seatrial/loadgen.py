@@ -135,7 +135,7 @@ def arrival_process(
         raise _translated(error) from error
 
 
-def arrivals(  # noqa: PLR0913 - each names one part of one thing
+def arrivals(
     law: str,
     rate_rps: float | None = None,
     *,
@@ -147,7 +147,7 @@ def arrivals(  # noqa: PLR0913 - each names one part of one thing
 ) -> list[int]:
     """Returns the first `n` arrivals that `run_load` would offer, in ns from the start.
 
-    Of several agents, those of number `agent`: every arrival whose index is `agent` modulo `agents`.
+    Of several agents, those of number `agent`: arrivals whose index is `agent` modulo `agents`.
 
     Raises:
         ConfigError: the law or the pattern is not known, or a number is out of its range.

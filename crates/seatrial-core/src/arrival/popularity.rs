@@ -116,8 +116,8 @@ impl Zipf {
         loop {
             let area = self.last + source.unit() * (self.first - self.last);
             let place = self.place(area);
+            // Clamped to 1..=keys.
             #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
-            // clamped to 1..=keys
             let rank = (place + 0.5).clamp(1.0, self.keys as f64) as u64;
             let at = rank as f64;
             let is_close = at - place <= self.squeeze;
