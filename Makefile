@@ -6,6 +6,7 @@ export PATH := $(HOME)/.cargo/bin:$(PATH)
 export PYO3_PYTHON := $(CURDIR)/$(BIN)/python
 CARGO := cargo
 PYTEST_ARGS ?=
+BENCH_ARGS ?=
 EXPERIMENT ?= quick
 
 .DEFAULT_GOAL := help
@@ -37,8 +38,9 @@ lint: build ## check style, types, layers and the extension's stub
 	$(CARGO) fmt --check
 	$(CARGO) clippy --locked --quiet --workspace --all-targets -- -D warnings
 
-bench: build ## measure Seatrial itself against minimal programs (needs a quiet machine)
-	$(BIN)/python -m benchmarks
+bench: ## measure Seatrial itself against minimal programs and its peers (half an hour, quiet machine)
+	@$(PYTHON) scripts/setup.py --for bench
+	$(BIN)/python -m benchmarks $(BENCH_ARGS)
 
 fmt: ## format the sources
 	$(BIN)/ruff check --fix --quiet

@@ -1,78 +1,179 @@
-"""``python -m benchmarks``: runs the series, prints a table, writes ``benchmarks/RESULTS.md``."""
+"""``python -m benchmarks``: runs families of benchmarks, prints tables, writes `RESULTS.md`."""
 
 from __future__ import annotations
 
 import argparse
 import sys
 import tempfile
-from datetime import UTC, datetime
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from benchmarks import echo, start
-from seatrial.probes.fingerprint import read_fingerprint
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from benchmarks.series import Row
+from benchmarks import cost, echo, frozen, open_loop, paced, page, start, unary, web
+from benchmarks.peers import fortio, ghz, grpcio, h2load, hey, oha, sockperf, vegeta, wrk
+from benchmarks.rows import Row
+from benchmarks.series import one_line
+from benchmarks.settings import MEMORY_NS, ROUNDS, SECONDS, Settings, processors, smoke
+from seatrial.errors import SeatrialError
+from seatrial.units import NS_PER_S
 
 RESULTS = Path(__file__).parent / "RESULTS.md"
-FACTS = ("cpu_model", "processors_count", "kernel", "hypervisor", "cgroup_mode", "distribution")
+MEASURED = Callable[[Settings], list[Row]]
 
 
-def series(build: Path) -> dict[str, Callable[[], list[Row]]]:
-    """Returns the series by name."""
-    return {
-        "start": lambda: start.against_c(build),
-        "echo": lambda: echo.closed_loop(build),
-        "throughput": echo.throughput,
-        "send-lag": echo.send_lag,
-    }
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Family:
+    """Rows that are measured together."""
+
+    section: str
+    title: str
+    rows: MEASURED
+    peers: Mapping[str, Callable[[], str]] = field(default_factory=dict)
+    """Whose versions belong beside the rows."""
 
 
-def markdown(rows: list[Row]) -> str:
-    """Returns the results page: the machine, then the table."""
-    facts = read_fingerprint().facts
-    machine = ", ".join(f"{name} {facts[name]}" for name in FACTS if facts.get(name) is not None)
-    lines = [
-        "# Benchmark results",
-        "",
-        f"{datetime.now(UTC):%Y-%m-%d}; {machine}.",
-        "",
-        "Made by `make bench`. Ratios are of medians over interleaved rounds, with a 95 %",
-        "interval; the machine is shared, so single absolute values are worth little.",
-        "",
-        "| what | value | 95 % interval | target | verdict |",
-        "| --- | --- | --- | --- | --- |",
-    ]
-    lines += [
-        f"| {row.name} | {row.value} | {row.interval} | {row.target} | {row.verdict} |"
-        for row in rows
-    ]
-    return "\n".join(lines) + "\n"
+WEB_PEERS = {"oha": oha.version, "vegeta": vegeta.version, "fortio": fortio.version}
+FAMILIES = {
+    "start": Family(
+        section="Start", title="Start of a sandbox against a bare C loop", rows=start.rows
+    ),
+    "echo": Family(
+        section="Load engine",
+        title="Closed loop over TCP echo (T1-T4)",
+        rows=echo.rows,
+        peers={"sockperf": sockperf.version},
+    ),
+    "open": Family(
+        section="Load engine", title="Punctuality of the open loop (T8, T9, T12)",
+        rows=open_loop.rows,
+    ),
+    "cost": Family(section="Load engine", title="Its own cost (T16, T17)", rows=cost.rows),
+    "http": Family(
+        section="Peers",
+        title="Closed loop over HTTP/1.1 (T5, T6)",
+        rows=web.rows,
+        peers={"wrk": wrk.version, "h2load": h2load.version, "hey": hey.version},
+    ),
+    "grpc": Family(
+        section="Peers",
+        title="Closed loop over gRPC (T7)",
+        rows=unary.rows,
+        peers={"h2load": h2load.version, "ghz": ghz.version, "grpcio": grpcio.version},
+    ),
+    "paced": Family(
+        section="Peers", title="Open loop over HTTP/1.1 (T10, T11)", rows=paced.rows,
+        peers=WEB_PEERS,
+    ),
+    "frozen": Family(
+        section="Peers",
+        title="A server that stands still (T14)",
+        rows=frozen.rows,
+        peers={"wrk": wrk.version, "h2load": h2load.version, "hey": hey.version, **WEB_PEERS},
+    ),
+}  # fmt: skip
+#: What `--only` takes beside the names of families.
+GROUPS = {"load": [name for name in FAMILIES if name != "start"]}
 
 
 def main() -> int:
-    """Runs the chosen series; returns 0, since speed is reported here and never asserted."""
+    """Runs the chosen families; returns 0, since speed is reported here and never asserted."""
+    args = parsed()
+    if args.list:
+        for name, family in FAMILIES.items():
+            print(f"{name:<8} {family.section}: {family.title}")
+        return 0
+    texts: dict[str, str] = {}
+    with tempfile.TemporaryDirectory(prefix="seatrial-bench-") as folder:
+        settings = settings_of(args, Path(folder))
+        for name in args.only or FAMILIES:
+            family = FAMILIES[name]
+            print(f"{name}: {family.title} ...", file=sys.stderr, flush=True)
+            texts[family.title] = measured(family, settings)
+            print(f"### {family.title}\n\n{texts[family.title]}", flush=True)
+            if not (args.no_write or args.smoke):
+                # At once, so that a later failure does not lose it.
+                write(texts)
+    return 0
+
+
+def parsed() -> argparse.Namespace:
+    """Returns the command line."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("names", nargs="*", help="series to run (default: all)")
+    known = [*FAMILIES, *GROUPS]
+    parser.add_argument("--only", nargs="+", choices=known, metavar="NAME", help="what to run")
+    parser.add_argument("--list", action="store_true", help="list what there is, and end")
+    parser.add_argument("--rounds", type=int, default=ROUNDS, help=f"of each row ({ROUNDS})")
+    parser.add_argument("--seconds", type=float, default=SECONDS, help=f"of one run ({SECONDS:g})")
+    parser.add_argument(
+        "--memory-seconds",
+        type=float,
+        dest="memory",
+        default=MEMORY_NS / NS_PER_S,
+        help=f"of the run whose memory is watched ({MEMORY_NS / NS_PER_S:g})",
+    )
+    parser.add_argument("--smoke", action="store_true", help="one short round: does it all work?")
     parser.add_argument("--no-write", action="store_true", help="do not write RESULTS.md")
     args = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="seatrial-bench-") as directory:
-        known = series(Path(directory))
-        unknown = [name for name in args.names if name not in known]
-        if unknown:
-            parser.error(f"unknown series {unknown[0]!r}; expected some of: {', '.join(known)}")
-        rows: list[Row] = []
-        for name in args.names or known:
-            sys.stderr.write(f"{name} ...\n")
-            rows += known[name]()
-    text = markdown(rows)
-    sys.stdout.write(text)
-    if not args.no_write and not args.names:
-        RESULTS.write_text(text)
-    return 0
+    for name, value in (
+        ("rounds", args.rounds),
+        ("seconds", args.seconds),
+        ("memory-seconds", args.memory),
+    ):
+        if value <= 0:
+            parser.error(f"--{name} {value}: expected more than 0")
+    args.only = [one for name in args.only or () for one in GROUPS.get(name, [name])]
+    return args
+
+
+def settings_of(args: argparse.Namespace, build: Path) -> Settings:
+    """Returns the settings that the command line asks for."""
+    if args.smoke:
+        return smoke(build)
+    server_cpu, client_cpu = processors()
+    return replace(
+        Settings(build=build, server_cpu=server_cpu, client_cpu=client_cpu),
+        rounds=args.rounds,
+        seconds=args.seconds,
+        memory_ns=int(args.memory * NS_PER_S),
+    )
+
+
+def measured(family: Family, settings: Settings) -> str:
+    """Returns a family's text; what it lacks altogether is said in a row, and stops nothing."""
+    try:
+        rows = family.rows(settings)
+    except SeatrialError as error:
+        rows = [
+            Row(
+                id="",
+                name=family.title,
+                ours=f"none: {one_line(str(error))}",
+                verdict="not measured",
+            )
+        ]
+    versions = {name: version_text(version) for name, version in family.peers.items()}
+    how = f"{settings.rounds} rounds of {settings.seconds:g} s."
+    return page.family_text(rows, how=how, versions=versions)
+
+
+def version_text(version: Callable[[], str]) -> str:
+    """Returns a peer's version, or that it is not there."""
+    try:
+        return version()
+    except SeatrialError:
+        return "(missing)"
+
+
+def write(texts: Mapping[str, str]) -> None:
+    """Writes the page, with the families that were not measured as they stood."""
+    known = {family.title for family in FAMILIES.values()} | {page.ENDURANCE}
+    before = page.read_families(RESULTS.read_text()) if RESULTS.exists() else {}
+    kept = {title: text for title, text in before.items() if title in known}
+    sections: dict[str, list[str]] = {}
+    for family in FAMILIES.values():
+        sections.setdefault(family.section, []).append(family.title)
+    sections.setdefault("Load engine", []).append(page.ENDURANCE)
+    RESULTS.write_text(page.whole(sections, kept | texts))
 
 
 if __name__ == "__main__":

@@ -1,97 +1,142 @@
-"""The load engine against a minimal C client, and its own limits."""
+"""T1 to T4: the closed loop over TCP echo, against the least that a C client can do."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from benchmarks.series import Row, Target, interleave, ratio_row
-from benchmarks.servers import Server
-from benchmarks.tools import compiled
-from seatrial import proc
-from seatrial.loadgen import LoadRequest, run_load
-from seatrial.units import NS_PER_S
+from benchmarks import engine, yardstick
+from benchmarks.peers import sockperf
+from benchmarks.quiet import Quiet
+from benchmarks.rows import Row, Target
+from benchmarks.series import contest, rate_text
+from benchmarks.servers import echo_server, sockperf_server
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Callable
 
-ROUNDS = 7
-SECONDS = 1.0
-PAYLOAD_BYTES = 64
-QUANTILES = (0.5, 0.99, 0.999)
+    from benchmarks.series import Figures
+    from benchmarks.servers import Address
+    from benchmarks.settings import Settings
 
-
-def _request(target: str, **changes: object) -> LoadRequest:
-    values: dict[str, object] = {
-        "targets": (target,),
-        "protocol": "echo",
-        "operation": "empty",
-        "payload_bytes": PAYLOAD_BYTES,
-        "demand": "none",
-        "arrival": "closed",
-        "rate_rps": None,
-        "connections": 1,
-        "threads": 1,
-        "depth": 1,
-        "warm_up_ns": 100_000_000,
-        "measure_ns": int(SECONDS * NS_PER_S),
-        "drain_ns": NS_PER_S,
-        "request_timeout_ns": NS_PER_S,
-        "records_max": 4_000_000,
-        "seed": 1,
-    }
-    values.update(changes)
-    return LoadRequest(**values)  # type: ignore[arg-type]  # one table of defaults for all
+CONNECTIONS = (16, 64)
 
 
-def closed_loop(build: Path) -> list[Row]:
-    """One connection against the C client, requests a second."""
-    client = compiled("echo_client", build)
-    with Server("echo") as server:
-
-        def ours() -> list[float]:
-            result = run_load(_request(server.url))
-            return [result.ok_count / (result.ended_at_ns - result.started_at_ns) * NS_PER_S]
-
-        def theirs() -> list[float]:
-            argv = [str(client), server.host, str(server.port), str(PAYLOAD_BYTES), str(SECONDS)]
-            done = proc.run(argv, timeout_s=30)
-            return [float(done.text.split()[2])]
-
-        measured, baseline = interleave(ours, theirs, rounds=ROUNDS)
-    name = "closed loop, 1 connection: requests/s, ours / C client"
-    return [ratio_row(name, measured, baseline, target=Target(ratio=0.9, is_upper=False))]
+def rows(settings: Settings) -> list[Row]:
+    """Returns the rows of all four targets."""
+    quiet = Quiet(settings)
+    with echo_server(settings) as server:
+        quiet.add_helpers([server.pid])
+        return [
+            *one_connection(settings, server, quiet),
+            *many_connections(settings, server, quiet),
+            *pipelined(settings, server, quiet),
+        ]
 
 
-def throughput() -> list[Row]:
-    """64 connections, depth 1, one engine thread."""
-    with Server("echo") as server:
-        result = run_load(_request(server.url, connections=64))
-    seconds = (result.measure_end_ns - result.measure_start_ns) / NS_PER_S
-    count = result.service_histogram.count  # of the measure phase only, unlike the counters
+def one_connection(settings: Settings, server: Address, quiet: Quiet) -> list[Row]:
+    """T1 and T2: one request at a time, both ways of waiting."""
+    done = contest(
+        {
+            "ours, blocking": ours(settings, server, wait="block"),
+            "ours, spinning": ours(settings, server, wait="spin"),
+            "C, blocking": theirs(settings, server, wait="block"),
+            "C, spinning": theirs(settings, server, wait="spin"),
+            "sockperf ping-pong": lambda: ping_pong(settings),
+        },
+        rounds=settings.rounds,
+        quiet=quiet,
+    )
+    table = [
+        ("T1", "blocking wait", "ours, blocking", "C, blocking", Target(must=0.97, stretch=1)),
+        ("T2", "spinning wait", "ours, spinning", "C, spinning", Target(must=0.95, stretch=1)),
+        ("T2", "spinning wait", "ours, spinning", "C, blocking", Target(must=1.3, stretch=1.45)),
+        ("", "blocking wait, its own server", "ours, blocking", "sockperf ping-pong", None),
+    ]
     return [
-        Row(
-            name="closed loop, 64 connections, 1 thread: requests/s",
-            value=f"{count / seconds:,.0f}",
+        done.ratio(
+            Row(id=number, name=f"echo 64 B, 1 connection, {name}"),
+            "rate_rps",
+            ours=one,
+            theirs=two,
+            shown=rate_text,
+            target=target,
+        )
+        for number, name, one, two, target in table
+    ]
+
+
+def ping_pong(settings: Settings) -> Figures:
+    """Returns sockperf's figures; it speaks only to its own server, which lives for this run."""
+    with sockperf_server(settings) as server:
+        return sockperf.ping_pong(settings, server, seconds=settings.seconds)
+
+
+def many_connections(settings: Settings, server: Address, quiet: Quiet) -> list[Row]:
+    """T3: many connections, the content of every reply checked by our side only."""
+    found = []
+    for connections in CONNECTIONS:
+        done = contest(
+            {
+                "ours": ours(settings, server, connections=connections, verify=True),
+                "C": theirs(settings, server, connections=connections),
+            },
+            rounds=settings.rounds,
+            quiet=quiet,
+        )
+        found.append(
+            done.ratio(
+                Row(id="T3", name=f"echo 64 B, {connections} connections, replies verified"),
+                "rate_rps",
+                ours="ours",
+                theirs="C",
+                shown=rate_text,
+                target=Target(must=0.95, stretch=1),
+            )
+        )
+    return found
+
+
+def pipelined(settings: Settings, server: Address, quiet: Quiet) -> list[Row]:
+    """T4: 16 requests in flight on each of 16 connections."""
+    done = contest(
+        {
+            "ours": ours(settings, server, connections=16, depth=16),
+            "ours, verified": ours(settings, server, connections=16, depth=16, verify=True),
+            "C": theirs(settings, server, connections=16, depth=16),
+        },
+        rounds=settings.rounds,
+        quiet=quiet,
+    )
+    return [
+        done.ratio(
+            Row(id="T4", name=f"echo 64 B, 16 connections x 16 deep{what}"),
+            "rate_rps",
+            ours=one,
+            theirs="C",
+            shown=rate_text,
+            target=target,
+        )
+        for one, what, target in (
+            ("ours", "", Target(must=0.95, stretch=1)),
+            ("ours, verified", ", replies verified", Target(must=0.8, stretch=0.92)),
         )
     ]
 
 
-def send_lag() -> list[Row]:
-    """How late Poisson arrivals are sent, at two rates."""
-    rows = []
-    with Server("echo") as server:
-        for rate in (1_000.0, 10_000.0):
-            result = run_load(
-                _request(
-                    server.url,
-                    arrival="poisson",
-                    rate_rps=rate,
-                    connections=8,
-                    depth=16,
-                    measure_ns=5 * NS_PER_S,
-                )
-            )
-            lags = [result.send_lag_histogram.quantile(q) / 1000 for q in QUANTILES]
-            text = " / ".join(f"{lag:.1f}" for lag in lags)
-            rows.append(Row(name=f"send lag at {rate:,.0f}/s: p50 / p99 / p99.9, us", value=text))
-    return rows
+def ours(settings: Settings, server: Address, **changes: object) -> Callable[[], Figures]:
+    """Returns our engine as a contender; replies are not verified unless asked for."""
+    return lambda: engine.load(settings, server.tcp, **{"verify": False, **changes})
+
+
+def theirs(
+    settings: Settings,
+    server: Address,
+    *,
+    connections: int = 1,
+    depth: int = 1,
+    wait: str = "block",
+) -> Callable[[], Figures]:
+    """Returns the C client as a contender."""
+    return lambda: yardstick.closed_loop(
+        settings, server, connections=connections, depth=depth, wait=wait
+    )

@@ -1,58 +1,154 @@
-"""The guest's own server as a plain process on loopback."""
+"""The servers that are measured against: private instances on loopback, on one processor.
+
+Each is one process with one thread of work, killed when the context is left.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Self
+import selectors
+import socket
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
+from benchmarks.tools import compiled
 from seatrial import proc
 from seatrial.errors import EnvironmentTrouble
 from seatrial.guest.binary import guest_binary
 
 if TYPE_CHECKING:
-    from types import TracebackType
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from benchmarks.settings import Settings
+
+HOST = "127.0.0.1"
+READY_TIMEOUT = 10.0
+CONNECT_PAUSE = 0.05
+
+NGINX_CONF = """\
+daemon off;
+master_process off;
+worker_processes 1;
+pid {folder}/pid;
+error_log stderr error;
+events {{ worker_connections 16384; }}
+http {{
+    access_log off;
+    keepalive_requests 1000000000;
+    keepalive_timeout 1h;
+    client_body_temp_path {folder}/body;
+    proxy_temp_path {folder}/proxy;
+    fastcgi_temp_path {folder}/fastcgi;
+    uwsgi_temp_path {folder}/uwsgi;
+    scgi_temp_path {folder}/scgi;
+    server {{
+        listen {host}:{port};
+        location / {{ return 200 "ok\\n"; }}
+    }}
+}}
+"""
 
 
-class Server:
-    """Runs while the context lasts; the guest prints the port it got."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Address:
+    """Where a server listens, and its process."""
 
-    def __init__(self, protocol: str) -> None:
-        self._protocol = protocol
-        self.host = "127.0.0.1"
-        self.port = 0
+    host: str
+    port: int
+    pid: int
 
     @property
-    def url(self) -> str:
-        """Where it listens."""
+    def tcp(self) -> str:
+        """What the load engine is given."""
         return f"tcp://{self.host}:{self.port}"
 
-    def __enter__(self) -> Self:
-        """Starts it and reads its address."""
-        self._child = proc.spawn(
-            [
-                str(guest_binary()),
-                "--channel-fd",
-                "none",
-                "serve",
-                "--protocol",
-                self._protocol,
-                "--listen",
-                f"tcp:{self.host}:0",
-            ],
-            stdout="pipe",
-        )
-        stream = self._child.stdout
-        line = b"" if stream is None else stream.readline()
-        if not line:
-            self._child.close()
-            raise EnvironmentTrouble("the guest's server ended before it printed its address")
-        self.port = int(line.decode().strip().rpartition(":")[2])
-        return self
+    @property
+    def http(self) -> str:
+        """What an HTTP client is given."""
+        return f"http://{self.host}:{self.port}/"
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Ends it."""
-        self._child.close()
+
+@contextmanager
+def echo_server(settings: Settings) -> Iterator[Address]:
+    """The C echo server: one thread, blocking epoll."""
+    program = compiled("echo_server", settings.build)
+    with _printing(settings, [str(program), HOST, "0"]) as address:
+        yield address
+
+
+@contextmanager
+def guest_server(settings: Settings, protocol: str, *extra: str) -> Iterator[Address]:
+    """Our own guest's server with one worker."""
+    argv = [str(guest_binary()), "--channel-fd", "none", "serve"]
+    argv += ["--protocol", protocol, "--listen", f"tcp:{HOST}:0", *extra]
+    with _printing(settings, argv) as address:
+        yield address
+
+
+@contextmanager
+def nginx(settings: Settings) -> Iterator[Address]:
+    """An nginx of one process that answers every path with `ok`."""
+    folder = settings.build / "nginx"
+    folder.mkdir(exist_ok=True)
+    port = free_port()
+    conf = folder / "nginx.conf"
+    conf.write_text(NGINX_CONF.format(folder=folder, host=HOST, port=port))
+    argv = ["nginx", "-p", str(folder), "-c", str(conf)]
+    with _listening(settings, argv, port=port, log=folder / "log") as address:
+        yield address
+
+
+@contextmanager
+def sockperf_server(settings: Settings) -> Iterator[Address]:
+    """The server of sockperf, which only its own client speaks to."""
+    port = free_port()
+    argv = ["sockperf", "server", "-i", HOST, "-p", str(port), "--tcp"]
+    with _listening(settings, argv, port=port, log=settings.build / "sockperf.log") as address:
+        yield address
+
+
+def free_port() -> int:
+    """Returns a port that nobody listens on at the moment."""
+    with socket.socket() as probe:
+        probe.bind((HOST, 0))
+        return int(probe.getsockname()[1])
+
+
+@contextmanager
+def _printing(settings: Settings, argv: list[str]) -> Iterator[Address]:
+    """A server that prints the port it got, at the end of its first line."""
+    with proc.spawn(settings.for_server(argv), stdout="pipe") as child:
+        stream = child.stdout
+        if stream is None:
+            raise EnvironmentTrouble(f"{argv[0]}: its standard output was not kept")
+        with selectors.DefaultSelector() as selector:
+            selector.register(stream, selectors.EVENT_READ)
+            line = stream.readline() if selector.select(READY_TIMEOUT) else b""
+        digits = line.decode(errors="replace").strip().rpartition(":")[2]
+        if not digits.isdigit():
+            raise EnvironmentTrouble(f"{argv[0]} printed {line!r}; expected the port it got")
+        yield Address(host=HOST, port=int(digits), pid=child.pid)
+
+
+@contextmanager
+def _listening(settings: Settings, argv: list[str], *, port: int, log: Path) -> Iterator[Address]:
+    """A server that was told its port; it is there when it takes a connection."""
+    with log.open("wb") as output:
+        said = output.fileno()
+        with proc.spawn(settings.for_server(argv), stdout=said, stderr=said) as child:
+            deadline = time.monotonic() + READY_TIMEOUT
+            while not _takes_connections(port):
+                if child.wait(timeout_s=CONNECT_PAUSE) is not None or time.monotonic() > deadline:
+                    words = log.read_text(errors="replace")[-300:]
+                    raise EnvironmentTrouble(f"{argv[0]} did not come up: {words!r}")
+            yield Address(host=HOST, port=port, pid=child.pid)
+
+
+def _takes_connections(port: int) -> bool:
+    try:
+        socket.create_connection((HOST, port), timeout=1).close()
+    except OSError:
+        return False
+    return True

@@ -10,7 +10,7 @@ import sys
 from steps import ROOT, VENV, StepError, report, run, step
 
 #: In this order: `dev` takes uv's version from `uv`, and all of `runtime`.
-LOCKS = ("uv", "go", "runtime", "dev")
+LOCKS = ("uv", "go", "runtime", "dev", "bench")
 
 
 def main() -> int:

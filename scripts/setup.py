@@ -2,9 +2,10 @@
 
 Each step is skipped when its inputs have not changed; then nothing is asked of the network.
 
-Usage: setup.py [--for trial|test] [STEP...]
+Usage: setup.py [--for trial|test|bench] [STEP...]
 
-Steps, in this order when none is named: rust, system, python, runsc, build.
+Steps, in this order when none is named: rust, system, python, runsc, build, and for the benchmarks
+peers.
 """
 
 from __future__ import annotations
@@ -14,8 +15,11 @@ import os
 import re
 import shutil
 import sys
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+import peers
 import runsc
 from steps import (
     BINARIES,
@@ -36,18 +40,30 @@ from steps import (
     uv_install,
 )
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
 PYTHON_MIN = (3, 11)
 RUST_MIN = (1, 85)
 STATIC_BINARIES = ("seatrial-guest", "seatrial-launch")
+#: Groups of requirements/apt.txt by purpose.
+GROUPS = {
+    "trial": {"build", "measure"},
+    "test": {"build", "measure", "test"},
+    "bench": {"build", "measure", "bench"},
+}
+#: Debian asks this program before a package starts its daemon; exit code 101 forbids it.
+POLICY = Path("/usr/sbin/policy-rc.d")
 
 
 # --- system packages ---------------------------------------------------------------------------
 def wanted_packages(purpose: str) -> list[tuple[str, str, str, str]]:
     """Rows of requirements/apt.txt for a purpose: package, group, evidence, loss."""
-    groups = {"build", "measure"} | ({"test"} if purpose == "test" else set())
+    groups = GROUPS[purpose]
     lines = (ROOT / "requirements" / "apt.txt").read_text(encoding="utf-8").splitlines()
     rows = [line.split(maxsplit=3) for line in lines if line and not line.startswith("#")]
-    return [(row[0], row[1], row[2], row[3]) for row in rows if row[1] in groups]
+    wanted = [row for row in rows if groups & set(row[1].split(","))]
+    return [(row[0], row[1], row[2], row[3]) for row in wanted]
 
 
 def is_present(evidence: str) -> bool:
@@ -87,7 +103,7 @@ def install_with_apt(apt: Path, names: list[str]) -> None:
     quiet = {"DEBIAN_FRONTEND": "noninteractive"}
     common = ["-q", "-o", "DPkg::Lock::Timeout=300", "-o", "Acquire::Retries=3"]
     hint = "read the output above; `apt-get update` must work on this machine"
-    with step("system", f"installing {' '.join(names)}"):
+    with step("system", f"installing {' '.join(names)}"), no_daemons():
         run([apt, "update", *common], log="apt", hint=hint, env=quiet)
         install = [apt, "install", "-y", "--no-install-recommends", *common]
         try:
@@ -98,6 +114,25 @@ def install_with_apt(apt: Path, names: list[str]) -> None:
                     run([*install, name], log="apt", hint=hint, env=quiet)
                 except StepError:  # what is lost is said by the caller
                     continue
+
+
+@contextmanager
+def no_daemons() -> Iterator[None]:
+    """Keeps packages from starting their daemons: what is measured is always a private instance.
+
+    A policy that the machine has already is left as it is.
+    """
+    try:
+        with POLICY.open("x", encoding="ascii") as file:
+            file.write("#!/bin/sh\nexit 101\n")
+    except FileExistsError:
+        yield
+        return
+    try:
+        POLICY.chmod(0o755)
+        yield
+    finally:
+        POLICY.unlink(missing_ok=True)
 
 
 # --- Python environment ------------------------------------------------------------------------
@@ -201,9 +236,10 @@ def main() -> int:
         "python": install_python,
         "runsc": runsc.provide,
         "build": build_rust,
+        "peers": peers.provide,
     }
     parser = argparse.ArgumentParser(description="Make a bare clone ready.")
-    parser.add_argument("--for", dest="purpose", choices=("trial", "test"), default="test")
+    parser.add_argument("--for", dest="purpose", choices=tuple(GROUPS), default="test")
     parser.add_argument("steps", nargs="*", metavar="STEP", help=f"of {', '.join(steps)}")
     arguments = parser.parse_args()
     unknown = set(arguments.steps) - set(steps)
@@ -212,7 +248,8 @@ def main() -> int:
     BUILD.mkdir(exist_ok=True)
     try:
         for name, action in steps.items():
-            if not arguments.steps or name in arguments.steps:
+            is_wanted = name != "peers" or arguments.purpose == "bench"
+            if name in arguments.steps or (is_wanted and not arguments.steps):
                 action()
     except StepError as error:
         return report(error)

@@ -1,0 +1,167 @@
+"""The benchmarks' own programs and harness, end to end. Nothing here is about speed."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from benchmarks import engine, frozen, yardstick
+from benchmarks.servers import Address, echo_server
+from benchmarks.settings import Settings, smoke
+from benchmarks.tools import compiled
+from seatrial import proc
+from seatrial.errors import EnvironmentTrouble, ProcessFailed
+from tests.support.source import ROOT
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+PATIENCE_S = 90
+
+
+@pytest.fixture(scope="module")
+def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    """Short runs, programs compiled once."""
+    return smoke(tmp_path_factory.mktemp("build"))
+
+
+@pytest.fixture
+def server(settings: Settings) -> Iterator[Address]:
+    """The C echo server."""
+    with echo_server(settings) as address:
+        yield address
+
+
+@pytest.mark.parametrize(("connections", "depth"), [(1, 1), (16, 1), (3, 5), (16, 16)])
+@pytest.mark.parametrize("wait", ["block", "spin"])
+def test_c_client_counts_what_it_measures(
+    settings: Settings, server: Address, connections: int, depth: int, wait: str
+) -> None:
+    """Rate and count are of the same time, and quantiles do not cross."""
+    figures = yardstick.closed_loop(
+        settings, server, connections=connections, depth=depth, wait=wait
+    )
+    assert figures["ok_count"] > 0
+    assert figures["rate_rps"] == pytest.approx(figures["ok_count"] / settings.seconds, abs=1e-2)
+    check_order(figures, "service")
+
+
+@pytest.mark.parametrize("arrival", ["fixed", "poisson"])
+@pytest.mark.parametrize("wait", ["spin", "hybrid", "block"])
+def test_c_open_loop_gets_every_reply(
+    settings: Settings, server: Address, arrival: str, wait: str
+) -> None:
+    """What was sent came back, and no response is shorter than its lateness."""
+    figures = yardstick.open_loop(settings, server, rate_rps=2000, wait=wait, arrival=arrival)
+    length = settings.seconds + settings.warm_up
+    assert figures["sent_count"] == figures["received_count"]
+    if arrival == "fixed":
+        assert figures["sent_count"] == pytest.approx(2000 * length, abs=1)
+    check_order(figures, "late")
+    check_order(figures, "response")
+    assert figures["response_p50_ns"] >= figures["late_p50_ns"]
+
+
+def test_c_programs_refuse_what_they_cannot_do(settings: Settings, server: Address) -> None:
+    """A wrong word on the command line ends with a usage line, not with a measurement."""
+    for name in ("echo_client", "open_loop", "echo_server"):
+        done = proc.run([str(compiled(name, settings.build)), "x"], check=False)
+        assert done.exit_code == 2
+        assert "usage: " in done.stderr_tail
+    with pytest.raises(ProcessFailed):
+        yardstick.closed_loop(settings, server, connections=0, depth=1, wait="block")
+
+
+def test_our_side_is_the_real_engine(settings: Settings, server: Address) -> None:
+    """A load by a child process: every request has a correct reply."""
+    figures = engine.load(settings, server.tcp, connections=3, depth=2)
+    assert figures["ok_count"] == figures["intended_count"] > 0
+    assert figures["failed_count"] == 0
+    for name in ("service", "response", "late"):
+        check_order(figures, name)
+
+
+def test_our_refusal_is_told(settings: Settings, server: Address) -> None:
+    """A request that the engine does not know gives its own words, for the table."""
+    with pytest.raises(EnvironmentTrouble, match=r"the engine refused: .*protocol"):
+        engine.load(settings, server.tcp, protocol="carrier-pigeon")
+
+
+def test_the_truth_about_a_frozen_server() -> None:
+    """The quantile q is F - (1 - q) T, with the freeze F as long as it really was."""
+    with closing(proc.spawn(["sleep", str(PATIENCE_S)])) as sleeper:
+        address = Address(host="", port=0, pid=sleeper.pid)
+
+        def run(_: float) -> dict[str, float]:
+            for is_frozen in (True, False):
+                while (state_of(sleeper.pid) == "T") != is_frozen:
+                    assert sleeper.wait(timeout_s=0.005) is None
+            return {"response_p99_ns": 0.9e9, "response_max_ns": 1.0e9}
+
+        judged = frozen.judged(address, run, seconds=0.2)()
+    frozen_ns = judged["true_max_ns"]
+    assert frozen_ns >= 1e9
+    assert judged["true_p99_ns"] == pytest.approx(frozen_ns - 0.01 * 0.2e9)
+    assert judged["error_max_ratio"] == pytest.approx((frozen_ns - 1.0e9) / frozen_ns)
+    assert "error_p999_ratio" not in judged
+
+
+def test_a_run_that_ends_early_leaves_no_frozen_server() -> None:
+    """The freezer ends with the run."""
+    with closing(proc.spawn(["sleep", str(PATIENCE_S)])) as sleeper:
+        with frozen.Freezer(sleeper.pid, after=PATIENCE_S) as freezer:
+            pass
+        assert freezer.frozen_ns == 0
+        assert state_of(sleeper.pid) != "T"
+
+
+def test_smoke_run_of_the_harness() -> None:
+    """`--smoke` gives a table with both sides, and leaves the published results alone."""
+    before = (ROOT / "benchmarks" / "RESULTS.md").read_bytes()
+    done = command("--smoke", "--only", "echo", "open")
+    assert done.returncode == 0, done.stderr
+    rows = [line.split(" | ") for line in done.stdout.splitlines() if line.startswith("| T")]
+    assert {row[0].removeprefix("| ") for row in rows} == {
+        "T1", "T2", "T3", "T4", "T8", "T9", "T12",
+    }  # fmt: skip
+    assert all(row[3].startswith("C") and "none" not in row[3] for row in rows)
+    assert (ROOT / "benchmarks" / "RESULTS.md").read_bytes() == before
+
+
+def test_list_names_every_family() -> None:
+    """What `--only` takes is what `--list` lists."""
+    listed = [line.split()[0] for line in command("--list").stdout.splitlines()]
+    assert listed == ["start", "echo", "open", "cost", "http", "grpc", "paced", "frozen"]
+    refused = command("--only", "speed")
+    assert refused.returncode == 2
+    assert "invalid choice: 'speed'" in refused.stderr
+    assert "--rounds 0: expected more than 0" in command("--rounds", "0").stderr
+
+
+def command(*words: str) -> subprocess.CompletedProcess[str]:
+    """Runs the benchmarks as a user does."""
+    return subprocess.run(
+        [sys.executable, "-m", "benchmarks", *words],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=ROOT,
+        timeout=PATIENCE_S,
+    )
+
+
+def check_order(figures: dict[str, float], name: str) -> None:
+    """Quantiles grow with their share."""
+    found = [figures[f"{name}_{word}_ns"] for word in ("p50", "p90", "p99", "p999", "max")]
+    assert found == sorted(found)
+    assert found[0] >= 0
+
+
+def state_of(pid: int) -> str:
+    """The kernel's letter for what a process does: T is stopped."""
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
