@@ -27,6 +27,7 @@ use crate::pacer::Pacer;
 use crate::stop::StopSignal;
 use crate::transport::echo::Echo;
 use crate::transport::fake::{FakeModel, FakeTransport};
+use crate::transport::http::{Http, HttpOptions};
 use crate::transport::rpc::{Rpc, RpcOptions};
 use crate::transport::socket::{Routes, SocketTransport};
 use crate::transport::target::Target;
@@ -134,12 +135,18 @@ fn run_threads(plan: &LoadPlan, stop: &Arc<StopSignal>) -> Result<Vec<MemberResu
 fn run_thread(job: Job<'_>) -> Result<Option<MemberResult>, CoreError> {
     let _guard = job.line.guard();
     Pacer::sharpen_thread_timers()?;
-    let payload_bytes = job.plan.payload_bytes as usize;
-    match job.plan.protocol {
+    let plan = job.plan;
+    let payload_bytes = plan.payload_bytes as usize;
+    match plan.protocol {
         ProtocolKind::Echo => run_socket(job, Echo::new(payload_bytes)),
         ProtocolKind::Rpc => {
-            let options = RpcOptions::read(&job.plan.options)?;
-            run_socket(job, Rpc::new(job.plan.operation, payload_bytes, options))
+            let options = RpcOptions::read(&plan.options)?;
+            run_socket(job, Rpc::new(plan.operation, payload_bytes, options))
+        }
+        ProtocolKind::Http => {
+            let options = HttpOptions::read(&plan.options)?;
+            let hosts: Vec<_> = plan.targets.iter().map(Target::host).collect();
+            run_socket(job, Http::new(options, &hosts))
         }
     }
 }

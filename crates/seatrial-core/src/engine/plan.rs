@@ -3,6 +3,7 @@
 use crate::arrival::{ArrivalProcess, DemandLaw};
 use crate::error::CoreError;
 use crate::pacer::WaitMode;
+use crate::transport::http::HttpOptions;
 use crate::transport::options::{OptionReader, Options};
 use crate::transport::rpc::RpcOptions;
 use crate::transport::target::{SocketTarget, Target};
@@ -31,10 +32,12 @@ pub enum ProtocolKind {
     Echo,
     /// The format of [`crate::wire`].
     Rpc,
+    /// HTTP/1.1 requests.
+    Http,
 }
 
 impl ProtocolKind {
-    /// Reads `echo` or `rpc`.
+    /// Reads the name of a protocol.
     ///
     /// # Errors
     /// [`CoreError::InvalidValue`] for any other name.
@@ -42,10 +45,11 @@ impl ProtocolKind {
         match text {
             "echo" => Ok(Self::Echo),
             "rpc" => Ok(Self::Rpc),
+            "http" => Ok(Self::Http),
             _ => Err(CoreError::InvalidValue {
                 what: "protocol",
                 value: text.to_owned(),
-                expected: "echo or rpc",
+                expected: "echo, rpc or http",
             }),
         }
     }
@@ -318,7 +322,48 @@ impl LoadPlan {
                     "none, or the operation spin, spin_wall or sleep",
                 )
             }
+            ProtocolKind::Http => {
+                let options = HttpOptions::read(&self.options)?;
+                self.validate_foreign(
+                    "http",
+                    "0; the options body and body_bytes of http give a body",
+                )?;
+                check(
+                    is_fake || options.carries_demand() || !has_demand,
+                    "demand",
+                    "set",
+                    "none, or {demand_ns} in the path, a header or the body",
+                )
+            }
         }
+    }
+
+    /// A protocol that servers of others speak takes no setting of ours, and no datagrams.
+    fn validate_foreign(
+        &self,
+        protocol: &'static str,
+        payload: &'static str,
+    ) -> Result<(), CoreError> {
+        let is_empty = self.operation == Operation::Empty;
+        check(
+            is_empty,
+            "operation",
+            self.operation as u8,
+            "empty (0), because only rpc has operations",
+        )?;
+        check(
+            self.payload_bytes == 0,
+            "payload_bytes",
+            self.payload_bytes,
+            payload,
+        )?;
+        let is_udp = |target: &Target| matches!(target, Target::Socket(SocketTarget::Udp(_)));
+        check(
+            !self.targets.iter().any(is_udp),
+            "protocol",
+            protocol,
+            "echo or rpc for udp targets",
+        )
     }
 
     /// A fake target runs on a virtual clock, which one thread moves.

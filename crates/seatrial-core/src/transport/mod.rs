@@ -7,10 +7,14 @@
 
 pub mod echo;
 pub mod fake;
+#[cfg(test)]
+mod fuzz;
+pub mod http;
 pub mod options;
 pub mod rpc;
 pub mod socket;
 pub mod target;
+pub mod template;
 
 use crate::error::CoreError;
 use crate::units::Nanos;
@@ -188,6 +192,13 @@ pub trait Protocol {
     /// Whether the connection can carry no further request and owes no reply; asked after
     /// each read. It is then closed and made anew, as one whose end was announced.
     fn is_spent(&self, state: &Self::State) -> bool {
+        let _ = state;
+        false
+    }
+
+    /// Whether [`Protocol::decode`] may have more to tell without more bytes, because what it
+    /// took held several things at once; it is then called again, with no bytes if need be.
+    fn holds_back(&self, state: &Self::State) -> bool {
         let _ = state;
         false
     }

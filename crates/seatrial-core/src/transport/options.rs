@@ -100,6 +100,13 @@ impl<'a> OptionReader<'a> {
         })
     }
 
+    /// The error for an option whose value was looked at outside.
+    #[must_use]
+    pub fn invalid_text(&self, name: &str, expected: String) -> CoreError {
+        let value = self.options.get(name).map_or("", String::as_str);
+        self.invalid(name, value, expected)
+    }
+
     fn invalid(&self, name: &str, value: &str, expected: String) -> CoreError {
         CoreError::InvalidOption {
             protocol: self.protocol,

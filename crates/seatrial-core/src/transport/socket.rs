@@ -256,7 +256,7 @@ impl<P: Protocol, C: Clock> SocketTransport<P, C> {
         let read_at = self.clock.now();
         self.protocol.note_read(state, read_at);
         let mut rest = &self.buffer[..count];
-        while !rest.is_empty() {
+        while !rest.is_empty() || self.protocol.holds_back(state) {
             let first_byte_at = *link.first_byte_at.get_or_insert(read_at);
             let decoded = self.protocol.decode(state, &mut rest, &mut link.outgoing);
             match decoded {

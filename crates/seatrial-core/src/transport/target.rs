@@ -31,6 +31,21 @@ pub enum SocketTarget {
 }
 
 impl Target {
+    /// How a URL would name the host: without the port where it is the usual one.
+    #[must_use]
+    pub fn host(&self) -> String {
+        let (address, usual_port) = match self {
+            Self::Socket(SocketTarget::Tcp(address) | SocketTarget::Udp(address)) => (address, 80),
+            Self::Socket(SocketTarget::Tls(address)) => (address, 443),
+            Self::Socket(SocketTarget::Unix(_)) | Self::Fake(_) => return "localhost".to_owned(),
+        };
+        match address {
+            SocketAddr::V4(v4) if v4.port() == usual_port => v4.ip().to_string(),
+            SocketAddr::V6(v6) if v6.port() == usual_port => format!("[{}]", v6.ip()),
+            _ => address.to_string(),
+        }
+    }
+
     /// Reads a target.
     ///
     /// A fake one takes its model as a query: `fake://?workers=2&service=exponential:1ms`,
@@ -119,6 +134,20 @@ mod tests {
             Target::parse("fake://").unwrap(),
             Target::Fake(FakeModel::default())
         );
+    }
+
+    #[test]
+    fn hosts_are_named_as_in_a_url() {
+        let rows = [
+            ("tcp://127.0.0.1:80", "127.0.0.1"),
+            ("tcp://127.0.0.1:8080", "127.0.0.1:8080"),
+            ("tls://[::1]:443", "[::1]"),
+            ("tls://[::1]:80", "[::1]:80"),
+            ("unix:///run/a.sock", "localhost"),
+        ];
+        for (text, host) in rows {
+            assert_eq!(Target::parse(text).unwrap().host(), host, "{text}");
+        }
     }
 
     #[test]
