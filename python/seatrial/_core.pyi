@@ -191,10 +191,14 @@ class LoadPlan:
                 `unix:///PATH`, or one
                 `fake://?workers=1&service=LAW&stall_at=TIME&stall=TIME` for a modelled server.
                 Connection `i` goes to target `i mod targets`.
-            protocol: `echo` (bytes back as they came) or `rpc`.
+            protocol: `echo` (bytes back as they came), `rpc` or `http` (HTTP/1.1).
             options: settings that only this protocol knows; rpc: `reply_bytes` (payload of a
                 checksum reply, 0 to 1 MiB, default 2048) and `touch_bytes` (1 byte to 256 MiB,
-                default 1 MiB).
+                default 1 MiB); http: `method` (GET), `path` (/), `host` (the target's address),
+                `header` (lines of `name: value`), one of `body`, `body_bytes` and `body_file`,
+                `expect_status` (`2xx`; codes and classes by comma), `check_body` (none, same,
+                length:BYTES or crc32:SUM) and `keep_alive` (true). Path, header and body may
+                hold `{demand_ns}` and `{id}`, which each request fills in.
             operation: for rpc `empty`, `checksum`, `spin` (CPU time), `spin_wall`, `sleep` or
                 `touch`; for echo `empty`.
             payload_bytes: payload of each request, 0 to 1 MiB; at least 1 for echo.
