@@ -1,8 +1,11 @@
-//! The two system calls that `rustix` does not offer in the form needed here.
+//! The system calls that `rustix` does not offer in the form needed here.
 //!
-//! This is the only module of the load engine with unsafe code: each function wraps one
-//! call whose pointers come from Rust references that outlive it.
+//! Together with [`message`] this is all of the load engine's unsafe code: each function wraps
+//! one call whose pointers come from Rust references that outlive it.
 #![allow(unsafe_code)] // raw system calls; see the reason above
+
+mod control;
+pub mod message;
 
 use std::os::fd::{AsRawFd, BorrowedFd};
 

@@ -25,12 +25,13 @@ use crate::engine::table::ConnectionTable;
 use crate::error::CoreError;
 use crate::pacer::Pacer;
 use crate::stop::StopSignal;
+use crate::transport::datagram::DatagramTransport;
 use crate::transport::echo::Echo;
 use crate::transport::fake::{FakeModel, FakeTransport};
 use crate::transport::http::{Http, HttpOptions};
 use crate::transport::rpc::{Rpc, RpcOptions};
 use crate::transport::socket::{Routes, SocketTransport};
-use crate::transport::target::Target;
+use crate::transport::target::{SocketTarget, Target};
 use crate::transport::{Protocol, Transport};
 use crate::units::Nanos;
 
@@ -157,16 +158,17 @@ fn run_socket<P: Protocol>(job: Job<'_>, protocol: P) -> Result<Option<MemberRes
         Target::Socket(target) => Some(target.clone()),
         Target::Fake(_) => None,
     });
-    let transport = SocketTransport::new(
-        Routes {
-            targets: targets.collect(),
-            thread: job.thread,
-            connections: job.connections(),
-        },
-        protocol,
-        clock,
-        stop,
-    )?;
+    let routes = Routes {
+        targets: targets.collect(),
+        thread: job.thread,
+        connections: job.connections(),
+    };
+    // A plan has datagrams everywhere or nowhere.
+    if let Some(SocketTarget::Udp(_)) = routes.targets.first() {
+        let transport = DatagramTransport::new(routes, protocol, clock, stop)?;
+        return run_member(job, transport, clock);
+    }
+    let transport = SocketTransport::new(routes, protocol, clock, stop)?;
     run_member(job, transport, clock)
 }
 

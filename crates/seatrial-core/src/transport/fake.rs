@@ -7,7 +7,7 @@
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
-use super::{CloseCause, Event, Reply, Request, Transport};
+use super::{CloseCause, Event, Reply, ReplyOrder, Request, Traffic, Transport};
 use crate::arrival::{DemandLaw, Draws, Stream};
 use crate::clock::{Clock, VirtualClock};
 use crate::error::CoreError;
@@ -160,6 +160,15 @@ impl FakeTransport {
 }
 
 impl Transport for FakeTransport {
+    fn order(&self) -> ReplyOrder {
+        ReplyOrder::Fifo
+    }
+
+    /// A model moves no bytes.
+    fn traffic(&self) -> Traffic {
+        Traffic::default()
+    }
+
     fn connect(&mut self, connection: usize, events: &mut Vec<Event>) {
         if self.is_dead {
             let cause = CloseCause::Refused(rustix::io::Errno::CONNREFUSED.raw_os_error());

@@ -1,16 +1,20 @@
 //! How requests reach a server and replies come back.
 //!
 //! The engine knows only [`Transport`]. [`socket`] implements it for stream
-//! sockets of any address family and any [`Protocol`]; [`fake`] implements it
+//! sockets of any address family and any [`Protocol`], [`datagram`] for UDP and those protocols
+//! whose replies carry the request's id; [`fake`] implements it
 //! for a modelled server on the virtual clock. A new protocol is one file that
 //! implements [`Protocol`]; it does no input or output of its own.
 
+pub mod datagram;
 pub mod echo;
 pub mod fake;
 #[cfg(test)]
 mod fuzz;
 pub mod http;
 pub mod options;
+mod ready;
+mod routes;
 pub mod rpc;
 pub mod socket;
 pub mod target;
@@ -91,12 +95,40 @@ pub enum Event {
     },
 }
 
+/// Bytes that a transport has moved so far, protocol chatter included.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Traffic {
+    /// Taken by the kernel.
+    pub sent_bytes: u64,
+    /// Read from the kernel.
+    pub received_bytes: u64,
+}
+
+/// What a transport noticed beyond the fate of each request.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TransportReport {
+    /// Replies in datagrams that came after the reply to a later request of their connection.
+    pub reordered_count: u64,
+    /// Replies in datagrams that had come before.
+    pub duplicate_count: u64,
+    /// Requests that the peer did not admit at once; see [`Protocol::held_back_count`].
+    pub held_back_count: u64,
+    /// The congestion control of the connections; `None` where there is none.
+    pub congestion_control: Option<String>,
+}
+
 /// The connections of one engine thread, numbered from 0.
 ///
 /// Whatever goes wrong on a connection becomes an [`Event::Closed`], appended to
 /// the vector that the caller passes; an `Err` means that the transport as a
 /// whole cannot go on.
 pub trait Transport {
+    /// Which request a reply answers.
+    fn order(&self) -> ReplyOrder;
+
+    /// Bytes moved so far, on all connections together.
+    fn traffic(&self) -> Traffic;
+
     /// Begins to make a connection; its fate comes as an event, now or later.
     fn connect(&mut self, connection: usize, events: &mut Vec<Event>);
 
@@ -112,9 +144,17 @@ pub trait Transport {
 
     /// Waits until something happens or `until` comes, and appends what happened.
     ///
+    /// It may return after the first connection that gave something, so that its replies are
+    /// handled before others are read; the rest is given by the next calls, without waiting.
+    ///
     /// # Errors
     /// The transport as a whole cannot wait any more.
     fn wait(&mut self, until: Nanos, events: &mut Vec<Event>) -> Result<(), CoreError>;
+
+    /// What was noticed so far.
+    fn report(&self) -> TransportReport {
+        TransportReport::default()
+    }
 }
 
 /// Which request a reply answers.

@@ -2,6 +2,7 @@
 #![allow(dead_code)] // each test binary uses a part
 #![allow(clippy::unwrap_used)] // tests fail by panic
 
+pub mod datagrams;
 pub mod server;
 
 use std::sync::Arc;

@@ -1,0 +1,131 @@
+//! What arrives on a connection: replies, and its end.
+
+use rustix::io::Errno;
+use rustix::net::{RecvFlags, recv};
+
+use super::SocketTransport;
+use super::link::Stage;
+use crate::clock::Clock;
+use crate::transport::{CloseCause, Decoded, Event, Protocol};
+use crate::units::Nanos;
+
+impl<P: Protocol, C: Clock> SocketTransport<P, C> {
+    /// Does what a report of the kernel asks for.
+    pub(super) fn handle(&mut self, connection: usize, events: &mut Vec<Event>) {
+        let link = &self.links[connection];
+        if link.fd.is_none() {
+            return;
+        }
+        if link.stage == Stage::Connecting {
+            match self.finish_connect(connection) {
+                Ok(()) => self.welcome(connection, events),
+                Err(errno) => {
+                    let cause = CloseCause::Refused(errno.raw_os_error());
+                    self.close(connection, cause, events);
+                }
+            }
+            return;
+        }
+        self.read(connection, RecvFlags::DONTWAIT, events);
+    }
+
+    /// Reads once, appends the replies that are whole now, and writes what the protocol answers.
+    pub(super) fn read(&mut self, connection: usize, flags: RecvFlags, events: &mut Vec<Event>) {
+        if let Some(cause) = self.read_in(connection, flags, events) {
+            self.close(connection, cause, events);
+        } else if !self.links[connection].outgoing.is_empty() && self.write_out(connection).is_err()
+        {
+            self.close(connection, CloseCause::Reset, events);
+        }
+    }
+
+    /// Reads once; why the connection ended, if it did.
+    fn read_in(
+        &mut self,
+        connection: usize,
+        flags: RecvFlags,
+        events: &mut Vec<Event>,
+    ) -> Option<CloseCause> {
+        let fd = self.links[connection].fd.as_ref()?;
+        let count = match recv(fd, &mut *self.buffer, flags) {
+            Ok((0, _)) => return Some(self.end(connection, events)),
+            Ok((count, _)) => count,
+            Err(Errno::AGAIN | Errno::INTR) => return None,
+            Err(_) => return Some(CloseCause::Reset),
+        };
+        self.traffic.received_bytes += count as u64;
+        let read_at = self.clock.now();
+        self.decode(connection, count, read_at, events)
+    }
+
+    /// Turns what was read into events.
+    fn decode(
+        &mut self,
+        connection: usize,
+        count: usize,
+        read_at: Nanos,
+        events: &mut Vec<Event>,
+    ) -> Option<CloseCause> {
+        let link = &mut self.links[connection];
+        let state = link.state.as_mut()?;
+        self.protocol.note_read(state, read_at);
+        let mut rest = &self.buffer[..count];
+        while !rest.is_empty() || self.protocol.holds_back(state) {
+            let first_byte_at = *link.first_byte_at.get_or_insert(read_at);
+            let decoded = self.protocol.decode(state, &mut rest, &mut link.outgoing);
+            match decoded {
+                Ok(Decoded::Reply(reply)) => {
+                    link.first_byte_at = None;
+                    let own = self.protocol.first_byte_at(state);
+                    events.push(Event::Reply {
+                        connection,
+                        reply,
+                        first_byte_at: own.unwrap_or(first_byte_at),
+                        done_at: read_at,
+                    });
+                }
+                Ok(Decoded::Ready) => {
+                    link.first_byte_at = None;
+                    if link.stage == Stage::Greeting {
+                        link.stage = Stage::Up;
+                        events.push(Event::Connected { connection });
+                    }
+                }
+                Ok(Decoded::Closing) => link.stage = Stage::Closing,
+                Ok(Decoded::More) => {}
+                Err(error) => return Some(CloseCause::Protocol(error.to_string().into())),
+            }
+        }
+        if link.stage == Stage::Greeting {
+            link.first_byte_at = None; // what was read belongs to no request
+        }
+        self.protocol
+            .is_spent(state)
+            .then_some(CloseCause::Announced)
+    }
+
+    /// The peer has closed: asks the protocol for a reply that ends so, and says why it closed.
+    fn end(&mut self, connection: usize, events: &mut Vec<Event>) -> CloseCause {
+        let link = &mut self.links[connection];
+        let done_at = self.clock.now();
+        let reply = link
+            .state
+            .as_mut()
+            .and_then(|state| self.protocol.end(state));
+        let is_ended = reply.is_some();
+        if let Some(reply) = reply {
+            let first_byte_at = link.first_byte_at.take().unwrap_or(done_at);
+            events.push(Event::Reply {
+                connection,
+                reply,
+                first_byte_at,
+                done_at,
+            });
+        }
+        if is_ended || link.stage == Stage::Closing {
+            CloseCause::Announced
+        } else {
+            CloseCause::Reset
+        }
+    }
+}
