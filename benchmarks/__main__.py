@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from benchmarks import cost, echo, frozen, open_loop, paced, page, start, unary, web
+from benchmarks import audit, cost, echo, frozen, open_loop, paced, page, start, unary, web
 from benchmarks.peers import fortio, ghz, grpcio, h2load, hey, oha, sockperf, vegeta, wrk
 from benchmarks.rows import Row
 from benchmarks.series import one_line
@@ -62,6 +62,10 @@ FAMILIES = {
     ),
     "paced": Family(
         section="Peers", title="Open loop over HTTP/1.1 (T10, T11)", rows=paced.rows,
+        peers=WEB_PEERS,
+    ),
+    "audit": Family(
+        section="Peers", title="Arrivals as the server sees them (T10)", rows=audit.rows,
         peers=WEB_PEERS,
     ),
     "frozen": Family(

@@ -8,6 +8,7 @@ from __future__ import annotations
 import selectors
 import socket
 import time
+from array import array
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -76,6 +77,26 @@ def echo_server(settings: Settings) -> Iterator[Address]:
     program = compiled("echo_server", settings.build)
     with _printing(settings, [str(program), HOST, "0"]) as address:
         yield address
+
+
+@contextmanager
+def arrival_log(settings: Settings) -> Iterator[Address]:
+    """The C server that remembers when each HTTP request came."""
+    program = compiled("arrival_log", settings.build)
+    with _printing(settings, [str(program), HOST, "0"]) as address:
+        yield address
+
+
+def read_arrivals(server: Address) -> list[int]:
+    """Returns when the requests came since the last call (ns of the monotonic clock)."""
+    with socket.create_connection((server.host, server.port), timeout=READY_TIMEOUT) as asking:
+        asking.sendall(b"LOG")
+        pieces = []
+        while piece := asking.recv(1 << 20):
+            pieces.append(piece)
+    instants = array("q")
+    instants.frombytes(b"".join(pieces))
+    return instants.tolist()
 
 
 @contextmanager

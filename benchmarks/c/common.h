@@ -95,9 +95,28 @@ static inline void non_blocking(int fd) {
     if (fcntl(fd, F_SETFL, O_NONBLOCK)) die("O_NONBLOCK");
 }
 
-static inline int connected(const char *host, const char *port) {
+static inline struct sockaddr_in address(const char *host, const char *port) {
     struct sockaddr_in a = {.sin_family = AF_INET, .sin_port = htons((uint16_t)atoi(port))};
     if (inet_pton(AF_INET, host, &a.sin_addr) != 1) fail("the host must be a numeric IPv4 address");
+    return a;
+}
+
+/* A socket that does not block on accept4; prints the port it got on a line of its own. */
+static inline int listening(const char *host, const char *port) {
+    struct sockaddr_in a = address(host, port);
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0), one = 1;
+    if (fd < 0) die("socket");
+    if (setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one)) die("SO_REUSEADDR");
+    if (bind(fd, (struct sockaddr *)&a, sizeof a) || listen(fd, 4096)) die("listen");
+    socklen_t length = sizeof a;
+    if (getsockname(fd, (struct sockaddr *)&a, &length)) die("getsockname");
+    printf("%d\n", ntohs(a.sin_port));
+    fflush(stdout);
+    return fd;
+}
+
+static inline int connected(const char *host, const char *port) {
+    struct sockaddr_in a = address(host, port);
     int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
     if (fd < 0) die("socket");
     if (connect(fd, (struct sockaddr *)&a, sizeof a)) die("connect");

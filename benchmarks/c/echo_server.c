@@ -80,21 +80,11 @@ int main(int argc, char **argv) {
         fprintf(stderr, "usage: echo_server HOST PORT\n");
         return 2;
     }
-    struct sockaddr_in a = {.sin_family = AF_INET, .sin_port = htons((uint16_t)atoi(argv[2]))};
-    if (inet_pton(AF_INET, argv[1], &a.sin_addr) != 1)
-        fail("the host must be a numeric IPv4 address");
-    int listener = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0), one = 1;
-    if (listener < 0) die("socket");
-    setsockopt(listener, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
-    if (bind(listener, (struct sockaddr *)&a, sizeof a) || listen(listener, 4096)) die("listen");
-    socklen_t length = sizeof a;
-    if (getsockname(listener, (struct sockaddr *)&a, &length)) die("getsockname");
+    int listener = listening(argv[1], argv[2]);
     epoll = epoll_create1(EPOLL_CLOEXEC);
     if (epoll < 0) die("epoll_create1");
     struct epoll_event e = {.events = EPOLLIN, .data.ptr = NULL};
     if (epoll_ctl(epoll, EPOLL_CTL_ADD, listener, &e)) die("epoll_ctl");
-    printf("%d\n", ntohs(a.sin_port));
-    fflush(stdout);
     for (;;) {
         struct epoll_event events[EVENTS];
         int ready = epoll_wait(epoll, events, EVENTS, -1);

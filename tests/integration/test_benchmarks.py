@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import socket
 import subprocess
 import sys
+import time
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,7 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from benchmarks import engine, frozen, yardstick
-from benchmarks.servers import Address, echo_server
+from benchmarks.servers import Address, arrival_log, echo_server, read_arrivals
 from benchmarks.settings import Settings, smoke
 from benchmarks.tools import compiled
 from seatrial import proc
@@ -77,6 +79,24 @@ def test_c_programs_refuse_what_they_cannot_do(settings: Settings, server: Addre
         yardstick.closed_loop(settings, server, connections=0, depth=1, wait="block")
 
 
+def test_the_arrival_log_counts_each_request_once(settings: Settings) -> None:
+    """Requests count when their last byte has come, however they were cut; reading empties it."""
+    request = b"GET / HTTP/1.1\r\nHost: here\r\n\r\n"
+    with arrival_log(settings) as server:
+        with socket.create_connection((server.host, server.port)) as client:
+            begun_ns = time.monotonic_ns()
+            for piece in (request[:-2], request[-2:] + request, request[:1], request[1:]):
+                client.sendall(piece)
+            replies = b""
+            while replies.count(b"ok\n") < 3:
+                replies += client.recv(4096)
+            ended_ns = time.monotonic_ns()
+        instants = read_arrivals(server)
+        assert len(instants) == 3
+        assert [begun_ns, *instants, ended_ns] == sorted([begun_ns, *instants, ended_ns])
+        assert read_arrivals(server) == []
+
+
 def test_our_side_is_the_real_engine(settings: Settings, server: Address) -> None:
     """A load by a child process: every request has a correct reply."""
     figures = engine.load(settings, server.tcp, connections=3, depth=2)
@@ -136,7 +156,7 @@ def test_smoke_run_of_the_harness() -> None:
 def test_list_names_every_family() -> None:
     """What `--only` takes is what `--list` lists."""
     listed = [line.split()[0] for line in command("--list").stdout.splitlines()]
-    assert listed == ["start", "echo", "open", "cost", "http", "grpc", "paced", "frozen"]
+    assert listed == ["start", "echo", "open", "cost", "http", "grpc", "paced", "audit", "frozen"]
     refused = command("--only", "speed")
     assert refused.returncode == 2
     assert "invalid choice: 'speed'" in refused.stderr

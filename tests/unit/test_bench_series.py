@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
 
 from benchmarks import page
+from benchmarks.audit import distances
 from benchmarks.quiet import Quiet
 from benchmarks.rows import Row, Target, median_bounds
 from benchmarks.series import Contest, Run, Side, contest, micros_text, one_line, order, rate_text
@@ -153,3 +155,23 @@ def test_families_that_were_not_measured_stay_on_the_page() -> None:
     assert kept["One"].strip() == old["One"].strip()
     second = page.whole(sections, kept | {"Two": "new\n"})
     assert second == first.replace("old\n", "new\n")
+
+
+def test_the_distance_from_a_comb(tmp_path: Path) -> None:
+    """A steady delay is no lateness, and order of arrival does not matter."""
+    settings = replace(smoke(tmp_path), seconds=1.0, warm_up=0.0)
+    comb = [5_000_000 + 1_000_000 * number for number in range(1000)]
+    assert distances(comb, rate_rps=1000, settings=settings) == {
+        "distance_p50_ns": 0,
+        "distance_p99_ns": 0,
+    }
+    late = [at + (70_000 if number % 20 == 3 else 0) for number, at in enumerate(comb)]
+    found = distances(late[::-1], rate_rps=1000, settings=settings)
+    assert found == {"distance_p50_ns": 0, "distance_p99_ns": 70_000}
+
+
+def test_too_few_arrivals_are_another_rate(tmp_path: Path) -> None:
+    """A client that did not keep the rate gets no distance from its comb."""
+    settings = replace(smoke(tmp_path), seconds=1.0, warm_up=0.0)
+    with pytest.raises(EnvironmentTrouble, match="899 requests came, expected 1000"):
+        distances(list(range(899)), rate_rps=1000, settings=settings)
