@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from benchmarks import engine
@@ -12,9 +10,7 @@ from benchmarks.quiet import Quiet
 from benchmarks.rows import Row, Target
 from benchmarks.series import contest
 from benchmarks.servers import echo_server
-from benchmarks.tools import ROOT
-from seatrial import proc
-from seatrial.errors import EnvironmentTrouble
+from benchmarks.watched import ENGINE, watch
 from seatrial.units import MIB, NS_PER_S
 
 if TYPE_CHECKING:
@@ -25,9 +21,7 @@ if TYPE_CHECKING:
 FAKE = "fake://?workers=1&service=constant:1us"
 FAKE_NS = 2 * NS_PER_S
 RATE_RPS = 100_000.0
-SAMPLE_PAUSE = 0.1
-#: From the start of the child to the first reading that counts: interpreter, connections, buffers.
-SETTLED = 0.3
+SAMPLE_PAUSE = 0.05
 
 
 def rows(settings: Settings) -> list[Row]:
@@ -75,44 +69,7 @@ def growth(settings: Settings, quiet: Quiet) -> Figures:
             wait="spin",
             measure_ns=settings.memory_ns,
         )
-        readings = resident_while(settings, values)
-    if not readings:
-        raise EnvironmentTrouble("the run was too short for a reading of its memory")
-    return {"growth_bytes": float(readings[-1] - readings[0])}
-
-
-def resident_while(settings: Settings, values: dict[str, object]) -> list[int]:
-    """Returns the resident memory of the engine's process, ten times a second (bytes)."""
-    argv = settings.for_client(engine.command())
-    readings: list[int] = []
-    folder = settings.build / "memory"
-    folder.mkdir(exist_ok=True)
-    request, answer, said = folder / "request", folder / "answer", folder / "said"
-    request.write_text(json.dumps(values))
-    with request.open("rb") as source, answer.open("wb") as sink, said.open("wb") as words:
-        streams = {"stdin": source.fileno(), "stdout": sink.fileno(), "stderr": words.fileno()}
-        with proc.spawn(argv, cwd=ROOT, **streams) as child:
-            pause = SETTLED + settings.warm_up
-            while child.wait(timeout_s=pause) is None:
-                readings.append(resident_bytes(child.pid))
-                pause = SAMPLE_PAUSE
-            if child.poll() != 0:
-                raise EnvironmentTrouble(
-                    f"the engine refused: {engine.last_line(said.read_text())}"
-                )
-    return [value for value in readings if value]
-
-
-def resident_bytes(pid: int) -> int:
-    """Returns the resident memory of a process; 0 when it is gone."""
-    try:
-        text = Path(f"/proc/{pid}/status").read_text()
-    except OSError:
-        return 0
-    for line in text.splitlines():
-        if line.startswith("VmRSS:"):
-            return int(line.split()[1]) * 1024
-    return 0
+        return {"growth_bytes": watch(settings, values, pause=SAMPLE_PAUSE).growth_bytes(ENGINE)}
 
 
 def memory_row(side: Side, settings: Settings) -> Row:

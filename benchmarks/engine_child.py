@@ -26,6 +26,7 @@ def figures(result: LoadResult) -> dict[str, float]:
     cpu_ns = result.generator_user_ns + result.generator_system_ns
     found: dict[str, float] = {
         "rate_rps": count / elapsed_ns * NS_PER_S,
+        "sent_count": result.sent_count,
         "ok_count": result.ok_count,
         "intended_count": result.intended_count,
         "failed_count": result.intended_count - result.ok_count,

@@ -63,7 +63,7 @@ def smoke(build: Path) -> Settings:
         rounds=1,
         seconds=0.3,
         warm_up=0.1,
-        memory_ns=NS_PER_S,
+        memory_ns=2 * NS_PER_S,
         freeze_ns=3 * NS_PER_S,
         gate_wait_ns=0,
         tries=1,
