@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from seatrial.errors import DriverError, ProtocolMismatch
 from seatrial.guest.binary import guest_binary
 from seatrial.guest.channel import GuestChannel
+from seatrial.loadgen import Histogram
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,13 +30,34 @@ PATIENCE_S = 60
 SEED = 20_261_122
 
 EXIT_CLOSED, EXIT_REFUSED = 0, 70
+SERVE = ("serve", "--protocol", "rpc", "--listen", "tcp:127.0.0.1:0")
 
 
 def frame(kind: int, payload: bytes = b"") -> bytes:
-    """One frame of version 1."""
-    return struct.pack("<IBB", 2 + len(payload), 1, kind) + payload
+    """One frame of version 2."""
+    return struct.pack("<IBB", 2 + len(payload), 2, kind) + payload
 
 
+STATS = {
+    "protocol": "rpc",
+    "connections": {"accepted": 1, "refused": 0, "closed": 1, "open": 0},
+    "operations": {"empty": 1},
+    "worker_requests": [1],
+    "service_histogram": Histogram().to_bytes().hex(),
+    "queue_histogram": Histogram().to_bytes().hex(),
+    **dict.fromkeys(
+        (
+            "at_mono_ns",
+            "requests",
+            "replies",
+            "bad_requests",
+            "dropped_datagrams",
+            "received_bytes",
+            "sent_bytes",
+        ),
+        1,
+    ),
+}
 VALID_OF_GUEST = (
     frame(1, struct.pack("<QQI", 1, 2, 3) + b"guest"),
     frame(2, bytes(8)),
@@ -43,6 +65,9 @@ VALID_OF_GUEST = (
     frame(3, b"x"),
     frame(4, b'{"probe": "syscall"}'),
     frame(5, b'{"code": "busy", "message": "later"}'),
+    frame(6, json.dumps(STATS).encode()),
+    frame(6, json.dumps({**STATS, "worker_requests": [True, -1]}).encode()),
+    frame(6, json.dumps({**STATS, "service_histogram": "00ff"}).encode()),
 )
 #: Only probes that do nothing outside of the guest, whatever becomes of their numbers.
 VALID_OF_HOST = (
@@ -52,6 +77,7 @@ VALID_OF_HOST = (
     frame(0x12, b'{"probe": "spin", "cpu_ns": 1000, "batches": 3}'),
     frame(0x12, b'{"probe": "unknown"}'),
     frame(0x13),
+    frame(0x14),
 )
 
 CALLS: tuple[Callable[[GuestChannel], object], ...] = (
@@ -59,6 +85,7 @@ CALLS: tuple[Callable[[GuestChannel], object], ...] = (
     lambda channel: channel.ready(),
     lambda channel: channel.ping(b"x"),
     lambda channel: channel.run({"probe": "syscall"}),
+    lambda channel: channel.stats(),
 )
 
 
@@ -123,20 +150,21 @@ def test_whatever_a_host_sends_the_guest_ends_in_a_typed_way() -> None:
     codes: dict[int, int] = {}
     while sent_count < INPUTS_COUNT:
         inputs = [mutated(draw) for _ in range(INPUTS_PER_GUEST)]
-        taken_count, code = feed(inputs)
+        role = draw.choice((("idle",), SERVE))
+        taken_count, code = feed(inputs, *role)
         sent_count += taken_count
         codes[code] = codes.get(code, 0) + 1
         assert code in {EXIT_CLOSED, EXIT_REFUSED}, f"exit {code} after {inputs[:taken_count]}"
     assert set(codes) == {EXIT_CLOSED, EXIT_REFUSED}
 
 
-def feed(inputs: list[bytes]) -> tuple[int, int]:
+def feed(inputs: list[bytes], *role: str) -> tuple[int, int]:
     """Gives a new guest the inputs until it hangs up; how many it took, and its exit code."""
     host, inside = socket.socketpair()
     taken_count = 0
     with host:
         with inside:
-            argv = [guest_binary(), "--channel-fd", "0", "idle"]
+            argv = [guest_binary(), "--channel-fd", "0", *role]
             guest = subprocess.Popen(argv, stdin=inside, stderr=subprocess.DEVNULL)
         host.settimeout(PATIENCE_S)
         # A guest that is gone resets the channel, sooner or later.

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     import socket
     from types import TracebackType
 
-VERSION = 1
+VERSION = 2
 PONG, RESULT, ERROR = 0x03, 0x04, 0x05
 PING, RUN, STOP = 0x11, 0x12, 0x13
 HEADER = struct.Struct("<IBB")

@@ -11,17 +11,18 @@ import pytest
 
 from seatrial.errors import DriverError, ProtocolMismatch
 from seatrial.guest.channel import FRAME_BYTES_MAX, PING_BYTES_MAX, GuestChannel
+from seatrial.loadgen import Histogram
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     Ends = tuple[GuestChannel, socket.socket]
 
-HELLO, READY, PONG, RESULT, ERROR = 1, 2, 3, 4, 5
+HELLO, READY, PONG, RESULT, ERROR, STATS = 1, 2, 3, 4, 5, 6
 SOON_NS = 50_000_000
 
 
-def frame(kind: int, payload: bytes = b"", *, version: int = 1) -> bytes:
+def frame(kind: int, payload: bytes = b"", *, version: int = 2) -> bytes:
     """One frame as a guest writes it."""
     return struct.pack("<IBB", 2 + len(payload), version, kind) + payload
 
@@ -63,7 +64,7 @@ def test_ping_compares_what_comes_back(ends: Ends) -> None:
     channel, guest = ends
     guest.sendall(frame(HELLO, hello_payload()) + frame(READY, bytes(8)) + frame(PONG, b"abc"))
     channel.ping(b"abc")
-    assert guest.recv(100) == struct.pack("<IBB", 5, 1, 0x11) + b"abc"
+    assert guest.recv(100) == struct.pack("<IBB", 5, 2, 0x11) + b"abc"
     with pytest.raises(ValueError, match="at most 65536"):
         channel.ping(bytes(PING_BYTES_MAX + 1))
     guest.sendall(frame(PONG, b"abd"))
@@ -81,6 +82,64 @@ def test_run_gives_the_result(ends: Ends) -> None:
         channel.run({"probe": "x" * FRAME_BYTES_MAX})
     with pytest.raises(ValueError, match="Out of range float"):
         channel.run({"probe": float("nan")})
+
+
+def stats_record(**changes: object) -> dict[str, object]:
+    """What a server of one worker sends that has answered one request."""
+    times = Histogram().to_bytes().hex()
+    names = ("requests", "replies", "bad_requests", "dropped_datagrams", "sent_bytes")
+    return {
+        "protocol": "rpc",
+        "at_mono_ns": 5,
+        "connections": {"accepted": 4, "refused": 3, "closed": 2, "open": 1},
+        **{name: index for index, name in enumerate(names)},
+        "received_bytes": 9,
+        "operations": {"empty": 1},
+        "worker_requests": [1],
+        "service_histogram": times,
+        "queue_histogram": times,
+        **changes,
+    }
+
+
+def test_counts_of_a_server_are_read(ends: Ends) -> None:
+    """Each number ends up under its own name."""
+    channel, guest = ends
+    guest.sendall(frame(STATS, json.dumps(stats_record()).encode()))
+    stats = channel.stats()
+    assert guest.recv(100) == struct.pack("<IBB", 2, 2, 0x14)
+    assert (stats.protocol, stats.at_mono_ns, stats.operations) == ("rpc", 5, {"empty": 1})
+    assert (stats.accepted_connections, stats.refused_connections) == (4, 3)
+    assert (stats.closed_connections, stats.open_connections) == (2, 1)
+    assert (stats.requests, stats.replies, stats.bad_requests) == (0, 1, 2)
+    assert (stats.dropped_datagrams, stats.sent_bytes, stats.received_bytes) == (3, 4, 9)
+    assert stats.worker_requests == (1,)
+    assert stats.service_histogram.count == 0
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"requests": -1}, "requests is -1, expected a count"),
+        ({"requests": True}, "requests is True, expected a count"),
+        ({"protocol": None}, "protocol is no text"),
+        ({"operations": []}, "operations is no table"),
+        ({"operations": {"empty": "1"}}, "empty is '1', expected a count"),
+        ({"connections": {}}, "accepted is None, expected a count"),
+        ({"worker_requests": 1}, "worker_requests is no list"),
+        ({"worker_requests": [None]}, "worker is None, expected a count"),
+        ({"queue_histogram": "0g"}, "queue_histogram is no histogram"),
+        ({"queue_histogram": "00"}, "queue_histogram is no histogram"),
+    ],
+)
+def test_counts_that_are_none_are_refused(
+    ends: Ends, changes: dict[str, object], expected: str
+) -> None:
+    """A mismatch that names the field."""
+    channel, guest = ends
+    guest.sendall(frame(STATS, json.dumps(stats_record(**changes)).encode()))
+    with pytest.raises(ProtocolMismatch, match=expected):
+        channel.stats()
 
 
 def test_a_refusal_leaves_the_channel_usable(ends: Ends) -> None:
@@ -117,7 +176,7 @@ def test_the_last_words_of_a_guest_are_heard(ends: Ends) -> None:
         (b"HTTP/1.1 200 OK", "frame length"),
         (struct.pack("<I", 1), "frame length of 1"),
         (struct.pack("<I", FRAME_BYTES_MAX + 1), "frame length of 1048577"),
-        (frame(PONG, version=2), "protocol version 2"),
+        (frame(PONG, version=1), "protocol version 1"),
         (frame(9), "frame type 0x09"),
         (frame(0x11), "frame type 0x11"),
         (frame(PONG, bytes(PING_BYTES_MAX + 1)), "PONG with 65537 payload bytes"),
@@ -219,7 +278,7 @@ def test_stop_waits_for_the_guest_to_hang_up(ends: Ends) -> None:
     guest.sendall(frame(RESULT, b"{}") * 100)
     guest.shutdown(socket.SHUT_WR)
     channel.stop()
-    assert guest.recv(100) == struct.pack("<IBB", 2, 1, 0x13)
+    assert guest.recv(100) == struct.pack("<IBB", 2, 2, 0x13)
     with pytest.raises(DriverError, match="the channel was closed"):
         channel.ping()
 

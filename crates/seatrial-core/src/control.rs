@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! u32 length   bytes after this field, 2 ..= FRAME_BYTES_MAX, little-endian
-//! u8  version  1
+//! u8  version  2
 //! u8  type
 //! ...          payload, by type
 //! ```
@@ -15,9 +15,11 @@
 //! | `PONG` 0x03 | guest to host | the payload of the `PING` |
 //! | `RESULT` 0x04 | guest to host | JSON text |
 //! | `ERROR` 0x05 | guest to host | JSON `{"code", "message"}` |
+//! | `STATS` 0x06 | guest to host | JSON text, see [`HostFrame::Stats`] |
 //! | `PING` 0x11 | host to guest | at most [`PING_BYTES_MAX`] |
 //! | `RUN` 0x12 | host to guest | JSON text |
 //! | `STOP` 0x13 | host to guest | nothing |
+//! | `STATS` 0x14 | host to guest | nothing |
 //!
 //! The functions here only convert bytes. They never panic, hold at most
 //! [`BUFFER_BYTES_MAX`] and refuse a bad frame as soon as the byte that makes it
@@ -31,7 +33,7 @@ use thiserror::Error;
 pub use decoder::Decoder;
 
 /// The version of this protocol; a peer with another one is refused.
-pub const VERSION: u8 = 1;
+pub const VERSION: u8 = 2;
 
 /// The file descriptor that carries the channel into a sandbox unless told otherwise.
 pub const CHANNEL_FD_DEFAULT: i32 = 3;
@@ -71,9 +73,11 @@ const TYPE_READY: u8 = 0x02;
 const TYPE_PONG: u8 = 0x03;
 const TYPE_RESULT: u8 = 0x04;
 const TYPE_ERROR: u8 = 0x05;
+const TYPE_STATS: u8 = 0x06;
 const TYPE_PING: u8 = 0x11;
 const TYPE_RUN: u8 = 0x12;
 const TYPE_STOP: u8 = 0x13;
+const TYPE_GIVE_STATS: u8 = 0x14;
 
 /// Why bytes are not a frame of the control channel.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -180,6 +184,8 @@ pub enum GuestFrame {
     Result(String),
     /// Something failed.
     Error(ErrorReport),
+    /// What a server has counted, as JSON text.
+    Stats(String),
 }
 
 /// A frame that a host sends.
@@ -191,6 +197,9 @@ pub enum HostFrame {
     Run(String),
     /// Asks the guest to exit at once.
     Stop,
+    /// Asks a guest that serves for what it has counted so far: requests, replies,
+    /// bytes, connections, and histograms of service and queue times.
+    Stats,
 }
 
 /// The endpoints as they stand in a `READY`.
@@ -275,6 +284,7 @@ impl Frame for GuestFrame {
             TYPE_PONG => Limits::new("PONG", 0, PING_BYTES_MAX),
             TYPE_RESULT => Limits::new("RESULT", 0, PAYLOAD_BYTES_MAX),
             TYPE_ERROR => Limits::new("ERROR", 0, PAYLOAD_BYTES_MAX),
+            TYPE_STATS => Limits::new("STATS", 0, PAYLOAD_BYTES_MAX),
             _ => return None,
         })
     }
@@ -286,6 +296,7 @@ impl Frame for GuestFrame {
             TYPE_PONG => Ok(Self::Pong(payload.to_vec())),
             TYPE_RESULT => text_of("RESULT", payload).map(Self::Result),
             TYPE_ERROR => json_of("ERROR", payload).map(Self::Error),
+            TYPE_STATS => text_of("STATS", payload).map(Self::Stats),
             found => Err(ControlError::Type {
                 found,
                 sender: Self::SENDER,
@@ -322,6 +333,7 @@ impl Frame for GuestFrame {
             }
             Self::Pong(payload) => encode_frame::<Self>(TYPE_PONG, &[payload]),
             Self::Result(text) => encode_frame::<Self>(TYPE_RESULT, &[text.as_bytes()]),
+            Self::Stats(text) => encode_frame::<Self>(TYPE_STATS, &[text.as_bytes()]),
             Self::Error(report) => {
                 encode_frame::<Self>(TYPE_ERROR, &[&json_bytes("ERROR", report)?])
             }
@@ -337,6 +349,7 @@ impl Frame for HostFrame {
             TYPE_PING => Limits::new("PING", 0, PING_BYTES_MAX),
             TYPE_RUN => Limits::new("RUN", 0, PAYLOAD_BYTES_MAX),
             TYPE_STOP => Limits::new("STOP", 0, 0),
+            TYPE_GIVE_STATS => Limits::new("STATS", 0, 0),
             _ => return None,
         })
     }
@@ -346,6 +359,7 @@ impl Frame for HostFrame {
             TYPE_PING => Ok(Self::Ping(payload.to_vec())),
             TYPE_RUN => text_of("RUN", payload).map(Self::Run),
             TYPE_STOP => Ok(Self::Stop),
+            TYPE_GIVE_STATS => Ok(Self::Stats),
             found => Err(ControlError::Type {
                 found,
                 sender: Self::SENDER,
@@ -358,6 +372,7 @@ impl Frame for HostFrame {
             Self::Ping(payload) => encode_frame::<Self>(TYPE_PING, &[payload]),
             Self::Run(text) => encode_frame::<Self>(TYPE_RUN, &[text.as_bytes()]),
             Self::Stop => encode_frame::<Self>(TYPE_STOP, &[]),
+            Self::Stats => encode_frame::<Self>(TYPE_GIVE_STATS, &[]),
         }
     }
 }
@@ -479,6 +494,7 @@ mod tests {
             ),
             prop::collection::vec(any::<u8>(), 0..300).prop_map(GuestFrame::Pong),
             "\\PC{0,80}".prop_map(GuestFrame::Result),
+            "\\PC{0,80}".prop_map(GuestFrame::Stats),
             ("[a-z-]{0,20}", "\\PC{0,40}")
                 .prop_map(|(code, message)| GuestFrame::Error(ErrorReport { code, message })),
         ]
@@ -489,6 +505,7 @@ mod tests {
             prop::collection::vec(any::<u8>(), 0..300).prop_map(HostFrame::Ping),
             "\\PC{0,80}".prop_map(HostFrame::Run),
             Just(HostFrame::Stop),
+            Just(HostFrame::Stats),
         ]
     }
 
@@ -583,12 +600,12 @@ mod tests {
             pid: 3,
             build: "g".to_owned(),
         });
-        let mut expected = vec![23, 0, 0, 0, 1, 0x01];
+        let mut expected = vec![23, 0, 0, 0, 2, 0x01];
         expected.extend([
             1, 0, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0, 3, 0, 0, 0, b'g',
         ]);
         assert_eq!(hello.encode().unwrap(), expected);
-        assert_eq!(HostFrame::Stop.encode().unwrap(), [2, 0, 0, 0, 1, 0x13]);
+        assert_eq!(HostFrame::Stop.encode().unwrap(), [2, 0, 0, 0, 2, 0x13]);
         let ready = GuestFrame::Ready(Ready {
             ready_mono_ns: 0,
             endpoints: Vec::new(),
@@ -608,14 +625,14 @@ mod tests {
             ),
             (&[2, 0, 0, 0, 9], ControlError::Version { found: 9 }),
             (
-                &[2, 0, 0, 0, 1, 0x01],
+                &[2, 0, 0, 0, 2, 0x01],
                 ControlError::Type {
                     found: 0x01,
                     sender: "host",
                 },
             ),
             (
-                &[3, 0, 0, 0, 1, 0x13],
+                &[3, 0, 0, 0, 2, 0x13],
                 ControlError::PayloadLength {
                     frame: "STOP",
                     found_bytes: 1,
@@ -624,7 +641,7 @@ mod tests {
                 },
             ),
             (
-                &[3, 0, 1, 0, 1, 0x11],
+                &[3, 0, 1, 0, 2, 0x11],
                 ControlError::PayloadLength {
                     frame: "PING",
                     found_bytes: PING_BYTES_MAX + 1,

@@ -124,6 +124,26 @@ impl Histogram {
         Some(value.clamp(self.min, self.max))
     }
 
+    /// A histogram of durations that were counted elsewhere: how many there were at
+    /// which value, and their exact sum, minimum and maximum.
+    #[must_use]
+    pub fn from_counts(
+        counts: impl IntoIterator<Item = (Nanos, u64)>,
+        sum: u128,
+        (min, max): (Nanos, Nanos),
+    ) -> Self {
+        let mut histogram = Self {
+            sum,
+            min,
+            max,
+            ..Self::new()
+        };
+        for (value, count) in counts {
+            histogram.buckets.saturating_record_n(value.get(), count);
+        }
+        histogram
+    }
+
     /// The histogram as bytes: little endian, only the buckets that are not empty.
     #[must_use]
     pub fn to_bytes(&self) -> Vec<u8> {

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 
 use crate::error::GuestError;
 use crate::probe::ExecRequest;
-use crate::server::{Address, Protocol, ServerOptions};
+use crate::server::{Address, LISTENERS_MAX, Protocol, ServerOptions};
 
 /// What the command line may be.
 pub const USAGE: &str = "\
@@ -14,21 +14,19 @@ usage: seatrial-guest [--channel-fd N|none] ROLE
 roles:
   null                     say HELLO and exit
   idle                     say HELLO and READY, then obey the control channel
-  serve --protocol echo|rpc --listen tcp:IP:PORT|unix:/PATH [--listen ...] [--workers N]
+  serve --protocol echo|rpc --listen tcp:IP:PORT|unix:/PATH|udp:IP:PORT [--listen ...]
+        [--workers N] [--seed N] [--drop-ratio R]
                            serve, and obey the control channel meanwhile
   exec -- COMMAND [ARGUMENT...]
                            run a command and report what it did
   version                  print the version
 ";
 
-/// Most addresses a server listens on.
-const LISTENERS_MAX: usize = 4;
-
 /// Most workers of a server.
 const WORKERS_MAX: usize = 64;
 
 /// What the guest is to be.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, PartialEq)]
 pub enum Role {
     /// Say hello and exit.
     Null,
@@ -79,6 +77,7 @@ fn parse_serve(options: &[OsString]) -> Result<ServerOptions, GuestError> {
     let mut listen = Vec::new();
     let mut workers = 1;
     let mut seed = 1;
+    let mut drop_ratio = 0.0;
     for pair in options.chunks(2) {
         let name = pair[0].to_str().unwrap_or_default();
         let value = pair.get(1).and_then(|value| value.to_str());
@@ -90,6 +89,7 @@ fn parse_serve(options: &[OsString]) -> Result<ServerOptions, GuestError> {
             "--listen" => listen.push(parse_address(value)?),
             "--workers" => workers = parse_workers(value)?,
             "--seed" => seed = parse_seed(value)?,
+            "--drop-ratio" => drop_ratio = parse_ratio(value)?,
             _ => return Err(usage(&format!("serve: unknown option {name}"))),
         }
     }
@@ -100,11 +100,20 @@ fn parse_serve(options: &[OsString]) -> Result<ServerOptions, GuestError> {
             listen.len()
         )));
     }
+    let has_udp = listen
+        .iter()
+        .any(|address| matches!(address, Address::Udp(_)));
+    if drop_ratio > 0.0 && !has_udp {
+        return Err(usage(
+            "serve: --drop-ratio is about datagrams; expected a --listen udp:IP:PORT beside it",
+        ));
+    }
     Ok(ServerOptions {
         protocol,
         listen,
         workers,
         seed,
+        drop_ratio,
     })
 }
 
@@ -139,15 +148,28 @@ fn parse_seed(value: &str) -> Result<u64, GuestError> {
     })
 }
 
+fn parse_ratio(value: &str) -> Result<f64, GuestError> {
+    value
+        .parse()
+        .ok()
+        .filter(|ratio| (0.0..=1.0).contains(ratio))
+        .ok_or_else(|| {
+            usage(&format!(
+                "serve: --drop-ratio {value}, expected a share from 0 to 1"
+            ))
+        })
+}
+
 fn parse_address(value: &str) -> Result<Address, GuestError> {
     let address = match value.split_once(':') {
         Some(("tcp", rest)) => rest.parse::<SocketAddr>().ok().map(Address::Tcp),
+        Some(("udp", rest)) => rest.parse::<SocketAddr>().ok().map(Address::Udp),
         Some(("unix", path)) if path.starts_with('/') => Some(Address::Unix(path.to_owned())),
         _ => None,
     };
     address.ok_or_else(|| {
         usage(&format!(
-            "serve: --listen {value}, expected tcp:IP:PORT or unix:/absolute/path"
+            "serve: --listen {value}, expected tcp:IP:PORT, udp:IP:PORT or unix:/absolute/path"
         ))
     })
 }
@@ -203,6 +225,7 @@ mod tests {
                 ],
                 workers: 3,
                 seed: 1,
+                drop_ratio: 0.0,
             }))
         );
     }
@@ -235,6 +258,18 @@ mod tests {
             (
                 "serve --protocol echo --listen unix:/s --fast 1",
                 "unknown option --fast",
+            ),
+            (
+                "serve --protocol echo --listen udp:0.0.0.0:1 --drop-ratio 2",
+                "a share from 0 to 1",
+            ),
+            (
+                "serve --protocol echo --listen tcp:0.0.0.0:1 --drop-ratio 0.5",
+                "expected a --listen udp:IP:PORT",
+            ),
+            (
+                "serve --protocol rpc --listen unix:/s --seed -1",
+                "expected a number from 0",
             ),
             ("exec /bin/true", "expected -- COMMAND"),
             ("exec --", "expected -- COMMAND"),

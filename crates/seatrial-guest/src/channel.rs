@@ -10,6 +10,7 @@ use rustix::net::{SendFlags, send};
 use seatrial_core::control::{Decoder, Frame, GuestFrame, Hello, HostFrame, Ready};
 
 use crate::error::GuestError;
+use crate::server::Server;
 use crate::{probe, sys};
 
 /// Bytes read at a time. Small, because an idle guest's memory is itself measured.
@@ -80,7 +81,7 @@ impl Channel {
     fn send(&self, frame: &GuestFrame) -> Result<(), Errno> {
         let bytes = match frame.encode() {
             Ok(bytes) => bytes,
-            // Only a RESULT can be too long; the host is told so instead.
+            // Only a RESULT or STATS can be too long; the host is told so instead.
             Err(error) => GuestFrame::Error(seatrial_core::control::ErrorReport {
                 code: "too-large".to_owned(),
                 message: error.to_string(),
@@ -116,7 +117,7 @@ impl Channel {
     /// Does what the host asks until it says `STOP`, closes, or breaks the protocol.
     ///
     /// Gives the exit status. A channel that closes is the ordinary end.
-    pub fn obey(self: &Arc<Self>) -> Result<i32, GuestError> {
+    pub fn obey(self: &Arc<Self>, server: Option<&Server>) -> Result<i32, GuestError> {
         let mut decoder = Decoder::<HostFrame>::new();
         let mut chunk = [0; READ_BYTES];
         loop {
@@ -142,6 +143,10 @@ impl Channel {
                     HostFrame::Stop => return Ok(0),
                     HostFrame::Ping(payload) => self.send(&GuestFrame::Pong(payload)),
                     HostFrame::Run(request) => self.start_probe(request),
+                    HostFrame::Stats => match server {
+                        Some(server) => self.send(&GuestFrame::Stats(server.stats())),
+                        None => self.report(&GuestError::NoServer),
+                    },
                 };
                 match sent {
                     Ok(()) => {}

@@ -106,7 +106,7 @@ fn perform(channel: Option<&Arc<Channel>>, words: &[OsString]) -> i32 {
 }
 
 fn play(channel: Option<&Arc<Channel>>, role: Role) -> Result<i32, GuestError> {
-    let endpoints = match role {
+    let server = match role {
         Role::Null => return Ok(0),
         Role::Help => {
             say(arguments::USAGE);
@@ -117,9 +117,12 @@ fn play(channel: Option<&Arc<Channel>>, role: Role) -> Result<i32, GuestError> {
             return Ok(0);
         }
         Role::Exec(request) => return probe::exec_role(channel, request),
-        Role::Idle => Vec::new(),
-        Role::Serve(options) => server::start(&options)?,
+        Role::Idle => None,
+        Role::Serve(options) => Some(server::start(&options)?),
     };
+    let endpoints = server
+        .as_ref()
+        .map_or_else(Vec::new, |server| server.endpoints.clone());
     let Some(channel) = channel else {
         for endpoint in &endpoints {
             say(&format!("{endpoint}\n"));
@@ -129,7 +132,7 @@ fn play(channel: Option<&Arc<Channel>>, role: Role) -> Result<i32, GuestError> {
         }
     };
     match channel.ready(endpoints) {
-        Ok(()) => channel.obey(),
+        Ok(()) => channel.obey(server.as_ref()),
         Err(errno) if Channel::is_closed(errno) => Ok(0),
         Err(errno) => Err(GuestError::System {
             what: "send READY",

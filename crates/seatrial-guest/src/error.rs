@@ -24,6 +24,9 @@ pub enum GuestError {
     /// A `RUN` came while another was still going on.
     #[error("a probe is already running; wait for its RESULT before the next RUN")]
     Busy,
+    /// A guest in another role was asked what its server has counted.
+    #[error("this guest serves nothing, so it has counted nothing; STATS is for the role serve")]
+    NoServer,
     /// A probe could not do its work.
     #[error("{what}: {errno}")]
     Probe {
@@ -66,6 +69,7 @@ impl GuestError {
             Self::Protocol(_) => "protocol",
             Self::BadRequest(_) => "bad-request",
             Self::Busy => "busy",
+            Self::NoServer => "no-server",
             Self::Probe { .. } | Self::TooSlow { .. } => "probe-failed",
             Self::Listen { .. } => "listen-failed",
             Self::System { .. } => "system",

@@ -178,10 +178,10 @@ fn what_is_not_the_protocol_is_refused_with_status_70() {
     let cases: [(&[u8], &str); 6] = [
         (b"GET / HTTP/1.1\r\n\r\n", "length"),
         (&[0, 0, 0, 0], "length 0"),
-        (&[255, 255, 255, 255, 1, 0x13], "length 4294967295"),
-        (&[1, 0, 16, 0, 1, 0x12], "length 1048577"),
-        (&[2, 0, 0, 0, 2, 0x13], "version 2"),
-        (&[2, 0, 0, 0, 1, 0x14], "type 0x14"),
+        (&[255, 255, 255, 255, 2, 0x13], "length 4294967295"),
+        (&[1, 0, 16, 0, 2, 0x12], "length 1048577"),
+        (&[2, 0, 0, 0, 3, 0x13], "version 3"),
+        (&[2, 0, 0, 0, 2, 0x15], "type 0x15"),
     ];
     for (bytes, expected) in cases {
         let (mut guest, _) = Guest::start_ready(&["idle"]);

@@ -9,6 +9,8 @@ use std::os::unix::net::UnixStream;
 use std::process::{Command, Stdio};
 
 use proptest::prelude::*;
+use seatrial_core::control::{GuestFrame, HostFrame};
+use seatrial_core::histogram::Histogram;
 use seatrial_core::wire::{HEADER_BYTES, Operation, PAYLOAD_BYTES_MAX, RequestHeader, Status};
 use support::server::{Server, assert_ended, checksum, reply, reply_with_payload, request};
 use support::{GUEST, Guest};
@@ -208,12 +210,9 @@ fn two_hundred_connections_are_served() {
         }
     }
     // The channel is heard under load.
-    let ping = seatrial_core::control::HostFrame::Ping(b"p".to_vec());
+    let ping = HostFrame::Ping(b"p".to_vec());
     server.guest.send(&ping);
-    assert_eq!(
-        server.guest.next(),
-        Some(seatrial_core::control::GuestFrame::Pong(b"p".to_vec()))
-    );
+    assert_eq!(server.guest.next(), Some(GuestFrame::Pong(b"p".to_vec())));
 }
 
 #[test]
@@ -334,4 +333,32 @@ proptest! {
         }
         server.assert_alive();
     }
+}
+
+#[test]
+fn counts_are_told_on_the_channel() {
+    let mut server = Server::start("rpc", 2);
+    let mut stream = server.connect();
+    for request_id in 0..3 {
+        stream
+            .write_all(&request(Operation::Empty, request_id, 0, b""))
+            .unwrap();
+        assert_eq!(reply(&mut stream).status, Status::Ok);
+    }
+    server.guest.send(&HostFrame::Stats);
+    let Some(GuestFrame::Stats(text)) = server.guest.next() else {
+        panic!("no STATS");
+    };
+    let stats = serde_json::from_str::<serde_json::Value>(&text).unwrap();
+    assert_eq!(
+        (&stats["requests"], &stats["replies"]),
+        (&3.into(), &3.into())
+    );
+    assert_eq!(stats["operations"]["empty"], 3);
+    assert_eq!(stats["connections"]["accepted"], 1);
+    let times = stats["service_histogram"].as_str().unwrap();
+    let bytes = (0..times.len() / 2)
+        .map(|index| u8::from_str_radix(&times[2 * index..2 * index + 2], 16).unwrap())
+        .collect::<Vec<_>>();
+    assert_eq!(Histogram::from_bytes(&bytes).unwrap().count(), 3);
 }

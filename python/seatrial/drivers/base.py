@@ -16,6 +16,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal, Protocol, Self
 
+from seatrial.guest.channel import GuestChannel
 from seatrial.model.experiment import NetworkMode
 from seatrial.model.scalar import Scalar
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from types import TracebackType
 
+    from seatrial.guest.stats import ServerStats
     from seatrial.launch.plan import StartBatch, StartPlan, StopHow, StopResult, WaitFor
     from seatrial.probes.cgroup_books import CpuReading, MemoryReading
     from seatrial.probes.leaks import Leak
@@ -178,6 +180,12 @@ class LauncherLike(Protocol):
         ...
 
 
+def read_server_stats(launcher: LauncherLike, plan_id: str) -> ServerStats:
+    """Ask over a lent channel; the launcher keeps its own end, so the guest goes on."""
+    with GuestChannel(launcher.channel(plan_id), name=plan_id) as channel:
+        return channel.stats()
+
+
 class SandboxCgroups(Protocol):
     """The books of one sandbox: everything that was started on its behalf; None: not known."""
 
@@ -245,6 +253,14 @@ class DriverSession(Protocol):
 
     def endpoint(self, plan_id: str, port: int) -> str:
         """Give the URL at which the host reaches what a sandbox serves on a port."""
+        ...
+
+    def server_stats(self, plan_id: str) -> ServerStats:
+        """Ask the server in a held sandbox what it has counted since its start.
+
+        Raises:
+            DriverError: no such sandbox is held, or it serves nothing (``guest-no-server``).
+        """
         ...
 
     def data_path(self, plan_id: str) -> str:

@@ -13,7 +13,7 @@ import os
 import time
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Final, Literal, Self
+from typing import TYPE_CHECKING, Final, Literal, NoReturn, Self
 
 from seatrial import __version__
 from seatrial.drivers.base import (
@@ -354,6 +354,11 @@ class FakeSession:
         """Give the model of a server, for the load engine's fake transport."""
         self._sandbox(plan_id)
         return self._model.server
+
+    def server_stats(self, plan_id: str) -> NoReturn:
+        """Refuse: the modelled server is part of the load engine and counts nothing."""
+        self._sandbox(plan_id)
+        raise DriverError("fake: a modelled server counts nothing", code="guest-no-server")
 
     def data_path(self, plan_id: str) -> str:
         """Give the usual path."""

@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-VERSION: Final = 1
+VERSION: Final = 2
 PONG, RESULT, ERROR = 0x03, 0x04, 0x05
-PING, RUN, STOP = 0x11, 0x12, 0x13
+PING, RUN, STOP, GIVE_STATS = 0x11, 0x12, 0x13, 0x14
 FRAME_BYTES_MAX: Final = 1 << 20
 #: Relative spread of the modelled batches around their cost.
 SPREAD: Final = 0.02
@@ -58,6 +58,8 @@ class FakeGuest:
             self._send(PONG, payload)
         elif kind == RUN:
             self._run(payload)
+        elif kind == GIVE_STATS:
+            self._fail("no-server", "a modelled server is part of the load engine, not of a guest")
         else:
             self._fail("bad-request", f"frames of type {kind:#x} are not for guests")
 

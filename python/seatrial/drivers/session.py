@@ -26,6 +26,7 @@ from seatrial.drivers.base import (
     Capabilities,
     NoCgroups,
     SandboxSpec,
+    read_server_stats,
 )
 from seatrial.drivers.instance import Command, Instance, SeenProcess
 from seatrial.errors import DriverError, EnvironmentTrouble, SeatrialError
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from seatrial.drivers.base import DriverContext, SandboxCgroups
+    from seatrial.guest.stats import ServerStats
     from seatrial.probes.leaks import Leak
 
 #: Runtimes remove their own files and groups without telling anybody, so those are looked at again
@@ -186,6 +188,11 @@ class LocalSession(ABC):
             return f"tcp://127.0.0.1:{port}"
         message = f"{self.name}: sandbox {plan_id} has network mode 'none', so no endpoint"
         raise DriverError(message, hint="ask for network mode 'veth' or 'host'")
+
+    def server_stats(self, plan_id: str) -> ServerStats:
+        """Ask the server in a held sandbox what it has counted."""
+        self._instance(plan_id)
+        return read_server_stats(self._launcher, plan_id)
 
     def data_path(self, plan_id: str) -> str:
         """Give the path at which a sandbox sees its data directory."""

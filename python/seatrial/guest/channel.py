@@ -18,13 +18,14 @@ from enum import IntEnum
 from typing import TYPE_CHECKING, Final, NoReturn, Self
 
 from seatrial.errors import DriverError, ProtocolMismatch
+from seatrial.guest.stats import ServerStats
 
 if TYPE_CHECKING:
     import socket
     from collections.abc import Mapping
 
 #: The version of the protocol; it has to be the guest's.
-VERSION: Final = 1
+VERSION: Final = 2
 #: Largest value of the length field: version, type and payload.
 FRAME_BYTES_MAX: Final = 1 << 20
 #: Longest payload of a ping.
@@ -38,6 +39,7 @@ DISCARDED_BYTES_MAX: Final = 16 << 20
 
 PING_TIMEOUT_NS: Final = 10_000_000_000
 RUN_TIMEOUT_NS: Final = 600_000_000_000
+STATS_TIMEOUT_NS: Final = 10_000_000_000
 STOP_TIMEOUT_NS: Final = 10_000_000_000
 
 _LENGTH: Final = struct.Struct("<I")
@@ -56,9 +58,11 @@ class FrameType(IntEnum):
     PONG = 0x03
     RESULT = 0x04
     ERROR = 0x05
+    STATS = 0x06
     PING = 0x11
     RUN = 0x12
     STOP = 0x13
+    GIVE_STATS = 0x14
 
 
 #: Payload lengths that each frame of a guest may have.
@@ -68,6 +72,7 @@ _PAYLOAD_BYTES: Final = {
     FrameType.PONG: (0, PING_BYTES_MAX),
     FrameType.RESULT: (0, FRAME_BYTES_MAX - _HEAD.size),
     FrameType.ERROR: (0, FRAME_BYTES_MAX - _HEAD.size),
+    FrameType.STATS: (0, FRAME_BYTES_MAX - _HEAD.size),
 }
 
 
@@ -176,6 +181,23 @@ class GuestChannel:
         self._send(FrameType.RUN, text, deadline_ns)
         what = f"the result of probe {request.get('probe')!r}"
         return self._json("RESULT", self._expect(FrameType.RESULT, what, deadline_ns, skip=True))
+
+    def stats(self, *, timeout_ns: int = STATS_TIMEOUT_NS) -> ServerStats:
+        """Asks a guest that serves what it has counted since it began.
+
+        Raises:
+            ProtocolMismatch: something else than counts came back.
+            DriverError: the guest serves nothing (code ``guest-no-server``), is gone, or was too
+                slow.
+        """
+        deadline_ns = self._deadline(timeout_ns)
+        self._send(FrameType.GIVE_STATS, b"", deadline_ns)
+        what = "what it has counted"
+        record = self._json("STATS", self._expect(FrameType.STATS, what, deadline_ns, skip=True))
+        try:
+            return ServerStats.from_json(record)
+        except ValueError as error:
+            self._mismatch(f"STATS that are none: {error}")
 
     def stop(self, *, timeout_ns: int = STOP_TIMEOUT_NS) -> None:
         """Asks the guest to exit, waits until it has hung up, and closes; gone before is fine.

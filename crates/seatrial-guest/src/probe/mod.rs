@@ -126,7 +126,7 @@ pub fn exec_role(channel: Option<&Arc<Channel>>, request: ExecRequest) -> Result
         what: "start the thread that waits for the command",
         errno: rustix::io::Errno::AGAIN,
     })?;
-    channel.obey()
+    channel.obey(None)
 }
 
 fn to_json(value: &impl Serialize) -> Result<String, GuestError> {

@@ -148,11 +148,7 @@ impl Connection {
 
     fn advance(&mut self, turn: &mut Turn<'_>) -> Result<(), Gone> {
         self.flush(turn)?;
-        if self.is_stalled && self.unsent.is_empty() {
-            self.is_stalled = false;
-            turn.tools.resume_now();
-            self.serve_input(turn)?;
-        }
+        self.serve_stalled(turn)?;
         for _ in 0..READS_PER_TURN {
             if !self.unsent.is_empty() {
                 return Ok(()); // the peer is slow; it is heard again when it has read
@@ -170,6 +166,7 @@ impl Connection {
                 Err(_) => return Err(Gone),
             };
             self.take_bytes(count, turn)?;
+            self.serve_stalled(turn)?;
             if count < turn.scratch.len() && self.state == State::Open {
                 return Ok(()); // most likely all there was; epoll tells otherwise
             }
@@ -225,6 +222,16 @@ impl Connection {
         turn.scratch = scratch;
         self.input.extend_from_slice(&turn.scratch[served?..count]);
         self.flush(turn)
+    }
+
+    /// Goes on where serving stopped, as long as the peer takes the replies.
+    fn serve_stalled(&mut self, turn: &mut Turn<'_>) -> Result<(), Gone> {
+        while self.is_stalled && self.unsent.is_empty() {
+            self.is_stalled = false;
+            turn.tools.resume_now();
+            self.serve_input(turn)?;
+        }
+        Ok(())
     }
 
     /// Serves what was kept.

@@ -2,6 +2,9 @@
 
 use super::service::{Next, Refusal, Service, Step, Tools};
 
+/// A stream of bytes has no requests; a datagram is one.
+pub const OPERATIONS: &[&str] = &["echo"];
+
 /// An echo remembers nothing.
 #[derive(Debug)]
 pub struct Echo;
@@ -20,6 +23,10 @@ impl Service for Echo {
     }
 
     fn refuse(&mut self, _input: &[u8], _why: Refusal, _output: &mut Vec<u8>) {}
+
+    fn is_one_request(&self, _datagram: &[u8]) -> bool {
+        true
+    }
 
     fn is_timed(&self) -> bool {
         false // a stream of bytes has no requests

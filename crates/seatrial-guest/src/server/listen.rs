@@ -22,6 +22,12 @@ use crate::sys::{RemovedOnExit, remove_on_exit};
 /// Connections that wait for being accepted; the kernel lowers it to its own limit.
 const BACKLOG: i32 = 4096;
 
+/// What may wait in a UDP socket, if the kernel allows it.
+const DATAGRAM_BUFFER_BYTES: usize = 4 << 20;
+
+/// Most addresses a server listens on.
+pub const LISTENERS_MAX: usize = 4;
+
 /// How long an acceptor waits when the process or the system has no descriptor left.
 const EXHAUSTED_WAIT: Duration = Duration::from_millis(10);
 
@@ -32,46 +38,68 @@ static CONNECTIONS: AtomicU64 = AtomicU64::new(0);
 pub struct Listener {
     socket: OwnedFd,
     is_tcp: bool,
-    /// The address as `tcp:IP:PORT` or `unix:/path`.
-    pub endpoint: String,
     _removed: Option<RemovedOnExit>,
 }
 
-/// Makes the listening socket of an address.
-pub fn bind(address: &Address) -> Result<Listener, GuestError> {
-    match address {
-        Address::Tcp(address) => bind_tcp(*address).map_err(|errno| GuestError::Listen {
-            address: format!("tcp:{address}"),
-            errno,
-        }),
-        Address::Unix(path) => bind_unix(path).map_err(|errno| GuestError::Listen {
-            address: format!("unix:{path}"),
-            errno,
-        }),
-    }
+/// A bound socket and its address, as `tcp:IP:PORT`, `unix:/path` or `udp:IP:PORT`.
+pub enum Bound {
+    /// It is connected to.
+    Stream(Listener, String),
+    /// It gets datagrams.
+    Datagram(OwnedFd, String),
 }
 
-fn bind_tcp(address: SocketAddr) -> Result<Listener, Errno> {
-    let family = if address.is_ipv4() {
-        AddressFamily::INET
-    } else {
-        AddressFamily::INET6
+/// Makes the socket of an address.
+pub fn bind(address: &Address) -> Result<Bound, GuestError> {
+    let (bound, address) = match address {
+        Address::Tcp(address) => (bind_tcp(*address), format!("tcp:{address}")),
+        Address::Unix(path) => (bind_unix(path), format!("unix:{path}")),
+        Address::Udp(address) => (bind_udp(*address), format!("udp:{address}")),
     };
-    let socket = socket_with(family, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
+    bound.map_err(|errno| GuestError::Listen { address, errno })
+}
+
+fn bind_tcp(address: SocketAddr) -> Result<Bound, Errno> {
+    let flags = SocketFlags::CLOEXEC;
+    let socket = socket_with(family_of(address), SocketType::STREAM, flags, None)?;
     sockopt::set_socket_reuseaddr(&socket, true)?;
     bind_socket(&socket, &address)?;
     listen(&socket, BACKLOG)?;
-    let fallback = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0));
-    let bound = SocketAddr::try_from(getsockname(&socket)?).unwrap_or(fallback);
-    Ok(Listener {
+    let endpoint = format!("tcp:{}", bound_address(&socket)?);
+    let listener = Listener {
         socket,
         is_tcp: true,
-        endpoint: format!("tcp:{bound}"),
         _removed: None,
-    })
+    };
+    Ok(Bound::Stream(listener, endpoint))
 }
 
-fn bind_unix(path: &str) -> Result<Listener, Errno> {
+fn bind_udp(address: SocketAddr) -> Result<Bound, Errno> {
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let socket = socket_with(family_of(address), SocketType::DGRAM, flags, None)?;
+    // A burst should not be lost for want of room; what cannot be had stays as it was.
+    if sockopt::set_socket_recv_buffer_size_force(&socket, DATAGRAM_BUFFER_BYTES).is_err() {
+        let _ = sockopt::set_socket_recv_buffer_size(&socket, DATAGRAM_BUFFER_BYTES);
+    }
+    bind_socket(&socket, &address)?;
+    let endpoint = format!("udp:{}", bound_address(&socket)?);
+    Ok(Bound::Datagram(socket, endpoint))
+}
+
+const fn family_of(address: SocketAddr) -> AddressFamily {
+    if address.is_ipv4() {
+        AddressFamily::INET
+    } else {
+        AddressFamily::INET6
+    }
+}
+
+fn bound_address(socket: &OwnedFd) -> Result<SocketAddr, Errno> {
+    let fallback = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0));
+    Ok(SocketAddr::try_from(getsockname(socket)?).unwrap_or(fallback))
+}
+
+fn bind_unix(path: &str) -> Result<Bound, Errno> {
     let name = CString::new(path).map_err(|_| Errno::INVAL)?;
     let address = SocketAddrUnix::new(name.as_c_str())?;
     let flags = SocketFlags::CLOEXEC;
@@ -85,12 +113,12 @@ fn bind_unix(path: &str) -> Result<Listener, Errno> {
     }
     let removed = Some(remove_on_exit(name));
     listen(&socket, BACKLOG)?;
-    Ok(Listener {
+    let listener = Listener {
         socket,
         is_tcp: false,
-        endpoint: format!("unix:{path}"),
         _removed: removed,
-    })
+    };
+    Ok(Bound::Stream(listener, format!("unix:{path}")))
 }
 
 /// Whether a path is a socket on which nobody listens any more.
@@ -130,6 +158,7 @@ fn deal(socket: OwnedFd, is_tcp: bool, shared: &Shared) {
     }
     if shared.open_count.fetch_add(1, Ordering::Relaxed) >= CONNECTIONS_MAX {
         shared.open_count.fetch_sub(1, Ordering::Relaxed);
+        shared.refused_count.fetch_add(1, Ordering::Relaxed);
         return; // dropping the socket closes it
     }
     let token = CONNECTIONS.fetch_add(1, Ordering::Relaxed);
@@ -141,7 +170,9 @@ fn deal(socket: OwnedFd, is_tcp: bool, shared: &Shared) {
     let data = epoll::EventData::new_u64(token);
     if epoll::add(&inbox.epoll, &socket, data, epoll::EventFlags::IN).is_err() {
         shared.open_count.fetch_sub(1, Ordering::Relaxed);
+        shared.refused_count.fetch_add(1, Ordering::Relaxed);
         return;
     }
+    shared.accepted_count.fetch_add(1, Ordering::Relaxed);
     sockets.insert(token, socket);
 }

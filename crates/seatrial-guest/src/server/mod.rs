@@ -14,8 +14,10 @@
 //! is not read from.
 
 mod connection;
+mod datagram;
 mod echo;
 mod listen;
+mod report;
 mod rpc;
 mod service;
 mod stats;
@@ -25,13 +27,16 @@ mod worker;
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicU64, AtomicUsize};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use rustix::event::epoll;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::error::GuestError;
+use datagram::{DatagramPort, Loss};
+use listen::Bound;
+pub use listen::LISTENERS_MAX;
 use service::Service;
 use stats::Stats;
 
@@ -51,6 +56,22 @@ pub enum Protocol {
 }
 
 impl Protocol {
+    /// Its name on the command line and in reports.
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Echo => "echo",
+            Self::Rpc => "rpc",
+        }
+    }
+
+    /// The operations that it tells apart, by the numbers under which they are counted.
+    const fn operations(self) -> &'static [&'static str] {
+        match self {
+            Self::Echo => echo::OPERATIONS,
+            Self::Rpc => rpc::OPERATIONS,
+        }
+    }
+
     /// The service of a new connection with this number.
     fn service(self, seed: u64, connection: u64) -> Box<dyn Service> {
         match self {
@@ -67,10 +88,12 @@ pub enum Address {
     Tcp(SocketAddr),
     /// A path of a unix socket.
     Unix(String),
+    /// An IP address and a port, 0 for any; datagrams.
+    Udp(SocketAddr),
 }
 
 /// How to serve.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct ServerOptions {
     /// What is spoken.
     pub protocol: Protocol,
@@ -80,6 +103,8 @@ pub struct ServerOptions {
     pub workers: usize,
     /// What fresh payloads are made from.
     pub seed: u64,
+    /// Share of datagrams that are lost on purpose, 0 to 1.
+    pub drop_ratio: f64,
 }
 
 /// What acceptors and workers share.
@@ -88,6 +113,9 @@ struct Shared {
     protocol: Protocol,
     seed: u64,
     workers: Vec<Inbox>,
+    ports: Vec<DatagramPort>,
+    accepted_count: AtomicU64,
+    refused_count: AtomicU64,
     open_count: AtomicUsize,
     held_bytes: AtomicUsize,
 }
@@ -103,21 +131,51 @@ struct Inbox {
     sockets: Mutex<HashMap<u64, OwnedFd>>,
 }
 
-/// Listens and starts all threads; gives the addresses as they were bound.
-pub fn start(options: &ServerOptions) -> Result<Vec<String>, GuestError> {
+/// A server at work; it ends with the program.
+#[derive(Debug)]
+pub struct Server {
+    /// The addresses as they were bound.
+    pub endpoints: Vec<String>,
+    shared: Arc<Shared>,
+}
+
+impl Server {
+    /// What was counted so far, as JSON text.
+    pub fn stats(&self) -> String {
+        report::report(&self.shared).to_string()
+    }
+}
+
+/// Listens and starts all threads.
+pub fn start(options: &ServerOptions) -> Result<Server, GuestError> {
     raise_descriptor_limit();
-    let listeners = options
-        .listen
-        .iter()
-        .map(listen::bind)
-        .collect::<Result<Vec<_>, GuestError>>()?;
+    let mut listeners = Vec::new();
+    let mut ports = Vec::new();
+    let mut endpoints = Vec::new();
+    for address in &options.listen {
+        let endpoint = match listen::bind(address)? {
+            Bound::Stream(listener, endpoint) => {
+                listeners.push(listener);
+                endpoint
+            }
+            Bound::Datagram(socket, endpoint) => {
+                let loss = Loss::new(options.drop_ratio, options.seed);
+                ports.push(DatagramPort { socket, loss });
+                endpoint
+            }
+        };
+        endpoints.push(endpoint);
+    }
     let workers = (0..options.workers)
-        .map(|_| Inbox::new())
+        .map(|_| Inbox::new(&ports))
         .collect::<Result<_, _>>()?;
     let shared = Arc::new(Shared {
         protocol: options.protocol,
         seed: options.seed,
         workers,
+        ports,
+        accepted_count: AtomicU64::new(0),
+        refused_count: AtomicU64::new(0),
         open_count: AtomicUsize::new(0),
         held_bytes: AtomicUsize::new(0),
     });
@@ -125,22 +183,23 @@ pub fn start(options: &ServerOptions) -> Result<Vec<String>, GuestError> {
         let shared = Arc::clone(&shared);
         spawn("worker", move || worker::work(&shared, index))?;
     }
-    let mut endpoints = Vec::with_capacity(listeners.len());
     for listener in listeners {
-        endpoints.push(listener.endpoint.clone());
         let shared = Arc::clone(&shared);
         spawn("accept", move || listen::accept_all(&listener, &shared))?;
     }
-    Ok(endpoints)
+    Ok(Server { endpoints, shared })
 }
 
 impl Inbox {
-    fn new() -> Result<Self, GuestError> {
-        let epoll =
-            epoll::create(epoll::CreateFlags::CLOEXEC).map_err(|errno| GuestError::System {
-                what: "make an epoll",
-                errno,
-            })?;
+    fn new(ports: &[DatagramPort]) -> Result<Self, GuestError> {
+        let failed = |errno| GuestError::System {
+            what: "make an epoll",
+            errno,
+        };
+        let epoll = epoll::create(epoll::CreateFlags::CLOEXEC).map_err(failed)?;
+        for (number, port) in ports.iter().enumerate() {
+            datagram::watch(&epoll, port, number).map_err(failed)?;
+        }
         Ok(Self {
             stats: Stats::default(),
             epoll,

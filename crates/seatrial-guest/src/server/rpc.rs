@@ -12,6 +12,9 @@ use super::work::Work;
 /// that replies before them may wait.
 const QUICK_PAYLOAD_BYTES: u64 = 16 << 10;
 
+/// Operations by their number on the wire.
+pub const OPERATIONS: &[&str] = &["empty", "checksum", "spin", "sleep", "spin_wall", "touch"];
+
 /// One connection's side of the rpc protocol.
 #[derive(Debug)]
 pub struct Rpc {
@@ -143,6 +146,13 @@ impl Service for Rpc {
         if let Some(head) = input.first_chunk::<HEADER_BYTES>() {
             output.extend_from_slice(&Reply::plain(status, request_id_of(head)).encode());
         }
+    }
+
+    fn is_one_request(&self, datagram: &[u8]) -> bool {
+        datagram
+            .first_chunk::<HEADER_BYTES>()
+            .and_then(|head| RequestHeader::decode(head).ok())
+            .is_some_and(|header| header.frame_bytes() == datagram.len())
     }
 }
 

@@ -75,6 +75,11 @@ pub trait Service: std::fmt::Debug + Send {
     /// served, if the protocol has one; the connection ends after it.
     fn refuse(&mut self, input: &[u8], why: Refusal, output: &mut Vec<u8>);
 
+    /// Whether a datagram is exactly one request. Protocols that need a connection say no.
+    fn is_one_request(&self, _datagram: &[u8]) -> bool {
+        false
+    }
+
     /// Bytes that this service itself holds, for the common budget.
     fn held_bytes(&self) -> usize {
         0

@@ -8,6 +8,9 @@
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use seatrial_core::histogram::Histogram;
+use seatrial_core::units::Nanos;
+
 use super::service::Times;
 
 /// Most operations that one protocol tells apart.
@@ -22,6 +25,16 @@ impl Counter {
     pub fn add(&self, count: u64) {
         let value = self.0.load(Ordering::Relaxed);
         self.0.store(value.wrapping_add(count), Ordering::Relaxed);
+    }
+
+    /// Counts so many less, which were counted before they happened.
+    pub fn take_back(&self, count: u64) {
+        self.add(count.wrapping_neg());
+    }
+
+    /// The count so far.
+    pub fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
     }
 }
 
@@ -40,6 +53,8 @@ pub struct Stats {
     pub sent_bytes: Counter,
     /// Requests that the protocol does not allow, or that did not come whole.
     pub bad_requests: Counter,
+    /// Datagrams that were lost on purpose, because the server was told to lose some.
+    pub dropped: Counter,
     /// Served requests by operation.
     pub operations: [Counter; OPERATIONS_MAX],
     /// Time from a request having come to the begin of its service.
@@ -120,6 +135,27 @@ impl Durations {
     }
 }
 
+impl Durations {
+    /// What was counted so far, as a histogram that can be merged and stored.
+    pub fn histogram(&self) -> Histogram {
+        let octaves = self.octaves.iter().enumerate();
+        let counted = octaves.filter_map(|(number, octave)| Some((number, octave.get()?)));
+        let buckets = counted.flat_map(|(number, octave)| {
+            let first = number * OCTAVE;
+            let counts = octave.iter().map(Counter::get).enumerate();
+            counts.map(move |(index, count)| (Nanos::new(value_of(first + index)), count))
+        });
+        Histogram::from_counts(
+            buckets.filter(|(_, count)| *count > 0),
+            self.sum_ns.get().into(),
+            (
+                Nanos::new(self.min_ns.load(Ordering::Relaxed)),
+                Nanos::new(self.max_ns.load(Ordering::Relaxed)),
+            ),
+        )
+    }
+}
+
 /// The bucket that a value counts in.
 fn bucket_of(nanos: u64) -> usize {
     let bits = (u64::BITS - nanos.leading_zeros()).min(VALUE_BITS_MAX);
@@ -132,7 +168,6 @@ fn bucket_of(nanos: u64) -> usize {
 }
 
 /// The largest value that counts in a bucket.
-#[cfg(test)]
 fn value_of(bucket: usize) -> u64 {
     let shift = (bucket / OCTAVE).saturating_sub(1);
     let kept = bucket - shift * OCTAVE;
@@ -154,6 +189,25 @@ mod tests {
             prop_assert!(nanos <= value_of(bucket));
             prop_assert!(bucket == 0 || nanos > value_of(bucket - 1));
             prop_assert!(value_of(bucket) - nanos <= nanos / 1000);
+        }
+    }
+
+    proptest! {
+        /// The same values, counted here and in the histogram itself, give the same histogram.
+        #[test]
+        fn what_was_counted_is_a_histogram(
+            values in prop::collection::vec((0..42u32, any::<u64>()), 0..200),
+        ) {
+            let durations = Durations::default();
+            let mut expected = Histogram::new();
+            for (bits, noise) in values {
+                let nanos = noise % (1 << bits);
+                durations.record(nanos);
+                expected.record(Nanos::new(nanos));
+            }
+            let counted = durations.histogram();
+            prop_assert_eq!(counted.to_bytes(), expected.to_bytes());
+            prop_assert_eq!(Histogram::from_bytes(&counted.to_bytes()).unwrap(), counted);
         }
     }
 

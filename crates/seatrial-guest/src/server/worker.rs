@@ -12,9 +12,9 @@ use rustix::event::{Timespec, epoll};
 use rustix::io::Errno;
 
 use super::connection::{Connection, Interest, Turn};
-use super::service::Tools;
+use super::service::{Service, Tools};
 use super::work::Memory;
-use super::{Inbox, Shared};
+use super::{Inbox, Shared, datagram};
 use crate::spin::Spinner;
 use crate::sys;
 
@@ -32,6 +32,8 @@ struct Worker<'a> {
     shared: &'a Shared,
     inbox: &'a Inbox,
     spinner: Spinner,
+    /// One for each port, since they may remember as little as connections' services.
+    datagram_services: Vec<Box<dyn Service>>,
     memory: Memory,
     scratch: Vec<u8>,
     output: Vec<u8>,
@@ -72,6 +74,7 @@ pub fn work(shared: &Shared, index: usize) {
         shared,
         inbox: &shared.workers[index],
         spinner: Spinner::detect(),
+        datagram_services: datagram_services(shared, index),
         memory: Memory::new(),
         scratch: vec![0; SCRATCH_BYTES],
         output: Vec::new(),
@@ -90,7 +93,11 @@ pub fn work(shared: &Shared, index: usize) {
             Err(_) => return, // only for a descriptor that is no epoll
         }
         for event in events.drain(..) {
-            worker.handle(event.data.u64());
+            let token = event.data.u64();
+            match datagram::port_of(token) {
+                Some(port) => worker.handle_datagrams(port),
+                None => worker.handle(token),
+            }
         }
         if timeout.is_some() {
             worker.end_late_ones();
@@ -107,6 +114,17 @@ impl Worker<'_> {
             tv_sec: i64::try_from(left_ns / 1_000_000_000).unwrap_or(i64::MAX),
             tv_nsec: i64::try_from(left_ns % 1_000_000_000).unwrap_or(0),
         })
+    }
+
+    /// Datagrams have come.
+    fn handle_datagrams(&mut self, number: usize) {
+        let port = self.shared.ports.get(number);
+        let (Some(port), Some(service)) = (port, self.datagram_services.get_mut(number)) else {
+            return; // cannot be: both are made for each port that is watched
+        };
+        let mut tools = Tools::new(self.spinner, &mut self.memory, &self.inbox.stats);
+        let (scratch, output) = (&mut self.scratch, &mut self.output);
+        datagram::serve(port, service.as_mut(), scratch, output, &mut tools);
     }
 
     /// Something happened on a connection.
@@ -186,6 +204,13 @@ impl Worker<'_> {
             self.shared.open_count.fetch_sub(1, Ordering::Relaxed);
         }
     }
+}
+
+fn datagram_services(shared: &Shared, worker: usize) -> Vec<Box<dyn Service>> {
+    let numbers = (0..shared.ports.len()).map(|port| datagram::service_number(worker, port));
+    numbers
+        .map(|number| shared.protocol.service(shared.seed, number))
+        .collect()
 }
 
 /// Notes a connection's deadline, unless one that is as early is noted already.

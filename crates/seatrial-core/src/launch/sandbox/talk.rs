@@ -174,5 +174,6 @@ const fn name_of(frame: &GuestFrame) -> &'static str {
         GuestFrame::Pong(_) => "PONG",
         GuestFrame::Result(_) => "RESULT",
         GuestFrame::Error(_) => "ERROR",
+        GuestFrame::Stats(_) => "STATS",
     }
 }
