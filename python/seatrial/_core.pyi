@@ -199,6 +199,10 @@ class LoadPlan:
                 `expect_status` (`2xx`; codes and classes by comma), `check_body` (none, same,
                 length:BYTES or crc32:SUM) and `keep_alive` (true). Path, header and body may
                 hold `{demand_ns}` and `{id}`, which each request fills in.
+                For `tls://` targets of any protocol: `tls_ca` (PEM file of who is trusted; else
+                whom the machine trusts), `tls_server_name` (the target's address), `tls_insecure`
+                (false; true trusts anybody), `tls_alpn` (what the protocol asks for) and
+                `tls_resumption` (true; false makes a full handshake for each connection).
             operation: for rpc `empty`, `checksum`, `spin` (CPU time), `spin_wall`, `sleep` or
                 `touch`; for echo `empty`.
             payload_bytes: payload of each request, 0 to 1 MiB; at least 1 for echo.

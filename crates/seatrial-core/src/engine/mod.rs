@@ -7,6 +7,7 @@
 mod ledger;
 mod member;
 pub mod plan;
+mod protocols;
 mod start;
 mod table;
 
@@ -19,17 +20,15 @@ use crate::arrival::{Arrival, ClosedLoop, Demands, OpenLoop, Share};
 use crate::clock::{Clock, MonotonicClock, VirtualClock};
 use crate::engine::ledger::{Ledger, MemberResult};
 use crate::engine::member::{Member, Numbering, Window};
-use crate::engine::plan::{Loop, ProtocolKind};
+use crate::engine::plan::Loop;
+use crate::engine::protocols::{Speaker, Speech};
 use crate::engine::start::{StartLine, connect_all};
 use crate::engine::table::ConnectionTable;
 use crate::error::CoreError;
 use crate::pacer::Pacer;
 use crate::stop::StopSignal;
 use crate::transport::datagram::DatagramTransport;
-use crate::transport::echo::Echo;
 use crate::transport::fake::{FakeModel, FakeTransport};
-use crate::transport::http::{Http, HttpOptions};
-use crate::transport::rpc::{Rpc, RpcOptions};
 use crate::transport::socket::{Routes, SocketTransport};
 use crate::transport::target::{SocketTarget, Target};
 use crate::transport::{Protocol, Transport};
@@ -63,6 +62,7 @@ struct Job<'a> {
     thread: Share,
     /// Which thread of all agents it is: decides its arrivals.
     share: Share,
+    speech: &'a Speech,
     line: &'a StartLine,
     stop: &'a Arc<StopSignal>,
 }
@@ -90,11 +90,13 @@ fn run_fake(
         member: 0,
         members: 1,
     };
+    let speech = Speech::read(plan)?;
     let line = StartLine::new(1, Nanos::ZERO, None);
     let job = Job {
         plan,
         thread: share,
         share,
+        speech: &speech,
         line: &line,
         stop,
     };
@@ -102,6 +104,7 @@ fn run_fake(
 }
 
 fn run_threads(plan: &LoadPlan, stop: &Arc<StopSignal>) -> Result<Vec<MemberResult>, CoreError> {
+    let speech = Speech::read(plan)?;
     let line = StartLine::new(plan.threads, START_LEAD, plan.start_at);
     let outcomes: Vec<_> = std::thread::scope(|scope| {
         let threads: Vec<_> = (0..plan.threads)
@@ -118,6 +121,7 @@ fn run_threads(plan: &LoadPlan, stop: &Arc<StopSignal>) -> Result<Vec<MemberResu
                     plan,
                     thread,
                     share,
+                    speech: &speech,
                     line: &line,
                     stop,
                 };
@@ -136,19 +140,17 @@ fn run_threads(plan: &LoadPlan, stop: &Arc<StopSignal>) -> Result<Vec<MemberResu
 fn run_thread(job: Job<'_>) -> Result<Option<MemberResult>, CoreError> {
     let _guard = job.line.guard();
     Pacer::sharpen_thread_timers()?;
-    let plan = job.plan;
-    let payload_bytes = plan.payload_bytes as usize;
-    match plan.protocol {
-        ProtocolKind::Echo => run_socket(job, Echo::new(payload_bytes)),
-        ProtocolKind::Rpc => {
-            let options = RpcOptions::read(&plan.options)?;
-            run_socket(job, Rpc::new(plan.operation, payload_bytes, options))
-        }
-        ProtocolKind::Http => {
-            let options = HttpOptions::read(&plan.options)?;
-            let hosts: Vec<_> = plan.targets.iter().map(Target::host).collect();
-            run_socket(job, Http::new(options, &hosts))
-        }
+    job.speech.speak(job.plan, Runner(job))
+}
+
+/// Runs one thread of a load with the protocol that it is given.
+struct Runner<'a>(Job<'a>);
+
+impl Speaker for Runner<'_> {
+    type Output = Option<MemberResult>;
+
+    fn speak<P: Protocol>(self, protocol: P) -> Result<Self::Output, CoreError> {
+        run_socket(self.0, protocol)
     }
 }
 

@@ -1,12 +1,11 @@
 //! What to offer: a load plan, checked as a whole before anything is sent.
 
 use crate::arrival::{ArrivalProcess, DemandLaw};
+use crate::engine::protocols::Speech;
 use crate::error::CoreError;
 use crate::pacer::WaitMode;
 use crate::sys::message::DATAGRAM_BYTES_MAX;
-use crate::transport::http::HttpOptions;
-use crate::transport::options::{OptionReader, Options};
-use crate::transport::rpc::RpcOptions;
+use crate::transport::options::Options;
 use crate::transport::target::{SocketTarget, Target};
 use crate::units::Nanos;
 use crate::wire::{HEADER_BYTES, Operation, PAYLOAD_BYTES_MAX};
@@ -263,6 +262,12 @@ impl LoadPlan {
             && !is_mixed(&is_tls)
             && !is_mixed(&is_udp);
         check(
+            cfg!(feature = "tls") || !self.is_tls(),
+            "targets",
+            self.targets_text.join(" "),
+            "none with TLS, which this build does not have",
+        )?;
+        check(
             is_uniform,
             "targets",
             self.targets_text.join(" "),
@@ -278,6 +283,15 @@ impl LoadPlan {
         text.cloned().unwrap_or_default()
     }
 
+    /// Whether connections are encrypted: all of them, or none.
+    #[must_use]
+    pub fn is_tls(&self) -> bool {
+        matches!(
+            self.targets.first(),
+            Some(Target::Socket(SocketTarget::Tls(_)))
+        )
+    }
+
     /// Whether the server is a model on the virtual clock.
     #[must_use]
     pub fn is_fake(&self) -> bool {
@@ -287,9 +301,9 @@ impl LoadPlan {
     fn validate_work(&self) -> Result<(), CoreError> {
         let is_fake = self.is_fake();
         let has_demand = self.demand != DemandLaw::None;
+        let speech = Speech::read(self)?;
         match self.protocol {
             ProtocolKind::Echo => {
-                OptionReader::new("echo", &self.options).finish()?;
                 check(
                     self.payload_bytes > 0,
                     "payload_bytes",
@@ -306,7 +320,6 @@ impl LoadPlan {
                 check(is_fake || !has_demand, "demand", "set", "none for echo")
             }
             ProtocolKind::Rpc => {
-                RpcOptions::read(&self.options)?;
                 let is_working = matches!(
                     self.operation,
                     Operation::Spin | Operation::SpinWall | Operation::Sleep
@@ -325,13 +338,12 @@ impl LoadPlan {
                 )
             }
             ProtocolKind::Http => {
-                let options = HttpOptions::read(&self.options)?;
                 self.validate_foreign(
                     "http",
                     "0; the options body and body_bytes of http give a body",
                 )?;
                 check(
-                    is_fake || options.carries_demand() || !has_demand,
+                    is_fake || speech.carries_demand() || !has_demand,
                     "demand",
                     "set",
                     "none, or {demand_ns} in the path, a header or the body",

@@ -19,6 +19,8 @@ pub mod rpc;
 pub mod socket;
 pub mod target;
 pub mod template;
+#[cfg(feature = "tls")]
+pub mod tls;
 
 use crate::error::CoreError;
 use crate::units::Nanos;

@@ -1,0 +1,140 @@
+//! From the name of a protocol and its options to the thing that speaks it.
+
+use crate::engine::plan::{LoadPlan, ProtocolKind};
+use crate::error::CoreError;
+use crate::transport::Protocol;
+use crate::transport::echo::Echo;
+use crate::transport::http::{Http, HttpOptions};
+use crate::transport::options::{OptionReader, Options};
+use crate::transport::rpc::{Rpc, RpcOptions};
+use crate::transport::target::Target;
+#[cfg(feature = "tls")]
+use crate::transport::{target::SocketTarget, tls};
+
+/// The options of a load, read once for all of its threads.
+#[derive(Clone, Debug)]
+pub(super) struct Speech {
+    spoken: Spoken,
+    #[cfg(feature = "tls")]
+    tls: Option<tls::TlsSetup>,
+}
+
+#[derive(Clone, Debug)]
+enum Spoken {
+    Echo,
+    Rpc(RpcOptions),
+    Http(HttpOptions),
+}
+
+/// What is done with a protocol once it is known which one it is.
+pub(super) trait Speaker {
+    /// What comes of it.
+    type Output;
+
+    /// Does it.
+    fn speak<P: Protocol>(self, protocol: P) -> Result<Self::Output, CoreError>;
+}
+
+impl Speech {
+    /// Reads the options of the plan.
+    ///
+    /// # Errors
+    /// [`CoreError::InvalidOption`] for names and values that the protocol does not know.
+    pub fn read(plan: &LoadPlan) -> Result<Self, CoreError> {
+        #[cfg(feature = "tls")]
+        if plan.is_tls() {
+            let own = plan
+                .options
+                .iter()
+                .filter(|(name, _)| !name.starts_with(tls::PREFIX));
+            let own = own
+                .map(|(name, value)| (name.clone(), value.clone()))
+                .collect();
+            return Ok(Self {
+                spoken: Spoken::read(plan.protocol, &own)?,
+                tls: Some(tls::TlsSetup::read(&plan.options, alpn(plan.protocol))?),
+            });
+        }
+        Ok(Self {
+            spoken: Spoken::read(plan.protocol, &plan.options)?,
+            #[cfg(feature = "tls")]
+            tls: None,
+        })
+    }
+
+    /// Whether requests tell the server how much work they ask for.
+    pub fn carries_demand(&self) -> bool {
+        match &self.spoken {
+            Spoken::Echo => false,
+            Spoken::Rpc(_) => true,
+            Spoken::Http(options) => options.carries_demand(),
+        }
+    }
+
+    /// Makes the protocol for one thread and hands it over.
+    pub fn speak<S: Speaker>(&self, plan: &LoadPlan, speaker: S) -> Result<S::Output, CoreError> {
+        let payload_bytes = plan.payload_bytes as usize;
+        match &self.spoken {
+            Spoken::Echo => self.wrap(plan, Echo::new(payload_bytes), speaker),
+            Spoken::Rpc(options) => self.wrap(
+                plan,
+                Rpc::new(plan.operation, payload_bytes, *options),
+                speaker,
+            ),
+            Spoken::Http(options) => {
+                let hosts: Vec<_> = plan.targets.iter().map(Target::host).collect();
+                self.wrap(plan, Http::new(options.clone(), &hosts), speaker)
+            }
+        }
+    }
+
+    /// Puts TLS around the protocol if the targets ask for it.
+    #[cfg(feature = "tls")]
+    fn wrap<P: Protocol, S: Speaker>(
+        &self,
+        plan: &LoadPlan,
+        protocol: P,
+        speaker: S,
+    ) -> Result<S::Output, CoreError> {
+        let Some(setup) = &self.tls else {
+            return speaker.speak(protocol);
+        };
+        let addresses = plan.targets.iter().filter_map(|target| match target {
+            Target::Socket(SocketTarget::Tls(address)) => Some(address.ip()),
+            _ => None,
+        });
+        speaker.speak(tls::Tls::new(protocol, setup.clone(), addresses.collect()))
+    }
+
+    #[cfg(not(feature = "tls"))]
+    #[allow(clippy::unused_self)] // the same call as with TLS
+    fn wrap<P: Protocol, S: Speaker>(
+        &self,
+        _plan: &LoadPlan,
+        protocol: P,
+        speaker: S,
+    ) -> Result<S::Output, CoreError> {
+        speaker.speak(protocol)
+    }
+}
+
+impl Spoken {
+    fn read(protocol: ProtocolKind, options: &Options) -> Result<Self, CoreError> {
+        match protocol {
+            ProtocolKind::Echo => OptionReader::new("echo", options)
+                .finish()
+                .map(|()| Self::Echo),
+            ProtocolKind::Rpc => RpcOptions::read(options).map(Self::Rpc),
+            ProtocolKind::Http => HttpOptions::read(options).map(Self::Http),
+        }
+    }
+}
+
+/// What a protocol asks for when TLS agrees on one.
+#[cfg(feature = "tls")]
+const fn alpn(protocol: ProtocolKind) -> &'static [&'static str] {
+    match protocol {
+        ProtocolKind::Http => &["http/1.1"],
+        ProtocolKind::Echo | ProtocolKind::Rpc => &[],
+    }
+}
