@@ -18,6 +18,7 @@ import numpy as np
 from scipy import special
 
 from seatrial.model.estimate import Estimate, NotAvailable
+from seatrial.stats.counts import Counts
 from seatrial.stats.dependence import EffectiveSize, effective_size
 
 if TYPE_CHECKING:
@@ -60,14 +61,35 @@ def order_statistic_ranks(n: int, q: float, *, confidence: float) -> Ranks | Non
     if n < 1:
         return None
     tail = (1 - confidence) / 2
-    counts = np.arange(n + 1)
-    at_most = special.bdtr(counts, n, q)
-    low = int(np.searchsorted(at_most, tail, side="right"))
-    high = int(np.searchsorted(at_most, 1 - tail, side="left")) + 1
+    low = _first_above(n, q, share=tail, is_strict=True)
+    high = _first_above(n, q, share=1 - tail, is_strict=False) + 1
     if low < 1 or high > n:
         return None
-    coverage = float(at_most[high - 1] - at_most[low - 1])
+    coverage = _at_most(high - 1, n, q) - _at_most(low - 1, n, q)
     return Ranks(low=low, high=high, coverage=coverage)
+
+
+def _at_most(k: int, n: int, q: float) -> float:
+    """``P(Binomial(n, q) <= k)``, exact also for a billion trials (incomplete beta)."""
+    if k < 0:
+        return 0.0
+    return 1.0 if k >= n else float(special.betainc(n - k, k + 1, 1 - q))
+
+
+def _first_above(n: int, q: float, *, share: float, is_strict: bool) -> int:
+    """Smallest k whose cumulated probability is above ``share`` (or at it, if not strict)."""
+
+    def is_there(k: int) -> bool:
+        cumulated = _at_most(k, n, q)
+        return cumulated > share if is_strict else cumulated >= share
+
+    # All but a vanishing part of the law lies within ten standard deviations of its mean.
+    reach = math.ceil(10 * math.sqrt(n * q * (1 - q))) + 50
+    low, high = max(-1, math.floor(n * q) - reach), min(n, math.ceil(n * q) + reach)
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if is_there(middle) else (middle, high)
+    return high
 
 
 def quantile_interval(
@@ -90,9 +112,23 @@ def quantile_interval(
     Returns:
         The estimate, or why there is none and how many values would be needed.
     """
-    ordered = np.sort(np.asarray(values, dtype=np.float64))
-    n = int(ordered.size)
+    ordered = np.asarray(values, dtype=np.float64)
     _check_finite(ordered)
+    return counts_quantile_interval(
+        Counts.of_values(ordered), q, confidence=confidence, unit=unit, effective=effective
+    )
+
+
+def counts_quantile_interval(
+    counts: Counts,
+    q: float,
+    *,
+    confidence: float = 0.95,
+    unit: str = "",
+    effective: float | None = None,
+) -> Estimate | NotAvailable:
+    """Quantile of a sample given as a histogram; see `quantile_interval`."""
+    n = counts.total
     needed = needed_count(q, confidence=confidence)
     if n < needed:
         return NotAvailable(reason=f"n/a (need >= {needed})", n=n, n_needed=needed)
@@ -107,9 +143,9 @@ def quantile_interval(
     if worth < n / NOTABLE_DESIGN_EFFECT:
         method += f", worth {worth} independent values"
     return Estimate(
-        point=float(np.quantile(ordered, q)),
-        low=float(ordered[low - 1]),
-        high=float(ordered[high - 1]),
+        point=counts.quantile(q),
+        low=counts.at_rank(low),
+        high=counts.at_rank(high),
         confidence=confidence,
         n=n,
         method=method,
