@@ -267,8 +267,8 @@ fn traces_are_replayed_to_the_nanosecond() {
 #[test]
 fn a_replayed_trace_is_seen_as_its_own() {
     let recorded = first("lognormal:cv=1.5", "fixed", Some(1_000.0), 5_001);
-    let lines: String = recorded.iter().map(|at| format!("{at}\n")).collect();
-    let file = Recording::new("own", lines);
+    let lines: Vec<String> = recorded.iter().map(u64::to_string).collect();
+    let file = Recording::new("own", lines.join("\n"));
     for (pattern, rate_rps) in [
         ("fixed", None),
         ("fixed", Some(300.0)),

@@ -221,17 +221,21 @@ impl LoadPlan {
             "at most one for each connection",
         )?;
         self.validate_agents()?;
+        self.validate_loop()?;
+        self.validate_targets()?;
+        self.validate_work()?;
+        self.validate_datagrams()?;
+        self.validate_fake()
+    }
+
+    fn validate_loop(&self) -> Result<(), CoreError> {
         let is_thinking = self.think != DemandLaw::None;
         check(
             !is_thinking || self.arrival == Loop::Closed,
             "think",
             "set",
             "none for an open loop, whose requests are due by the schedule",
-        )?;
-        self.validate_targets()?;
-        self.validate_work()?;
-        self.validate_datagrams()?;
-        self.validate_fake()
+        )
     }
 
     fn validate_agents(&self) -> Result<(), CoreError> {
