@@ -13,6 +13,7 @@ __all__ = [
     "ArrivalProcess",
     "BuildInfo",
     "CoreError",
+    "Counts",
     "Histogram",
     "LoadPlan",
     "LoadResult",
@@ -24,8 +25,9 @@ class CoreError(Exception):
     """The core could not do its work. Trouble of single requests is their outcome, not an error."""
 
     code: str
-    """`invalid-plan`, `invalid-value`, `invalid-option`, `connect-failed`, `system-call-failed`,
-    `bad-histogram` or `thread-panicked`; does not change between versions."""
+    """`invalid-plan`, `invalid-value`, `invalid-option`, `start-missed`, `connect-failed`,
+    `system-call-failed`, `bad-histogram` or `thread-panicked`; does not change between
+    versions."""
 
 @final
 class ArrivalProcess:
@@ -103,6 +105,54 @@ class BuildInfo:
         """`release`, or `debug`, whose measurements mean nothing."""
 
 @final
+class Counts:
+    """Requests by how they ended; `intended_count` is the sum of all outcomes."""
+
+    @property
+    def intended_count(self) -> int:
+        """Due."""
+
+    @property
+    def sent_count(self) -> int:
+        """Handed to a connection, whatever came of it."""
+
+    @property
+    def ok_count(self) -> int:
+        """Correct replies."""
+
+    @property
+    def timeout_count(self) -> int:
+        """Sent, but without a whole reply by the deadline or the end of the drain phase."""
+
+    @property
+    def refused_count(self) -> int:
+        """Never sent: the target turned every connection away."""
+
+    @property
+    def reset_count(self) -> int:
+        """Their connection was closed while they were on it."""
+
+    @property
+    def protocol_error_count(self) -> int:
+        """Answered with bytes that are no reply."""
+
+    @property
+    def application_error_count(self) -> int:
+        """Answered with a failure."""
+
+    @property
+    def unsent_count(self) -> int:
+        """Never sent: no place was free by the deadline or the end of the drain phase."""
+
+    @property
+    def failed_count(self) -> int:
+        """All outcomes but ok."""
+
+    def __eq__(self, other: object, /) -> bool: ...
+    def __ne__(self, other: object, /) -> bool: ...
+    __hash__: ClassVar[None]  # type: ignore[assignment]  # equal by content, so not hashable
+
+@final
 class Histogram:
     """Durations in ns as counts of buckets; never changes, `merge` makes a new one.
 
@@ -175,14 +225,17 @@ class LoadPlan:
         connections: int,
         threads: int,
         depth: int,
+        outstanding_max: int | None = None,
         warm_up_ns: int,
         measure_ns: int,
+        cool_down_ns: int = 0,
         drain_ns: int,
         request_timeout_ns: int,
         requests_max: int,
         records_max: int,
         seed: int,
         wait: str,
+        cpus: Sequence[int] = (),
     ) -> LoadPlan:
         """Checks the settings, alone and together.
 
@@ -221,20 +274,27 @@ class LoadPlan:
                 is due: a law as for `demand`.
             agent: number of this process among those that share the schedule, from 0.
             agents: processes that share the schedule; each sends the arrivals that are its own.
-            start_at_ns: instant of the start, as agreed by agents; None for at once.
+            start_at_ns: instant of the start, as agreed by agents; None for at once. An instant
+                that is over when all connections are made is an error (`start-missed`).
             connections: of all threads of this agent together, 1 to 10000.
             threads: 1 to 64, at most one for each connection; 1 for a fake target.
             depth: requests at once on one connection, 1 to 1024.
+            outstanding_max: requests at once on all connections together, at least one for each
+                thread (the bound is dealt to the threads without remainder); None for as many as
+                there are places. A request that finds no place waits, and that time counts.
             warm_up_ns: length of the phase that is thrown away.
             measure_ns: length of the phase that counts.
+            cool_down_ns: length of the phase after it in which load is offered and not counted.
             drain_ns: how long stragglers are waited for; no load is offered in it.
             request_timeout_ns: from the intended instant to a time-out.
             requests_max: bound on the requests of all threads.
             records_max: bound on the records of all threads; what does not fit is counted.
             seed: decides arrivals and demands, 0 to 2**64 - 1; the schedule does not depend on
                 `threads`.
-            wait: how threads wait for an intended instant: `block` (late by some us) or `hybrid`
-                (spins for the last 60 us).
+            wait: how threads wait for an intended instant: `block` (late by some us), `hybrid`
+                (spins for the last 40 to 300 us, as calibrated before the start) or `spin` (never
+                blocks, sees replies sooner, too, and takes a whole CPU for each thread).
+            cpus: thread `i` is tied to `cpus[i mod n]`; empty for no tie.
 
         Raises:
             CoreError: code `invalid-plan`, `invalid-value` or `invalid-option`; the message names
@@ -262,7 +322,7 @@ class LoadResult:
     - `request_id` uint64: unique in the run; the index in the schedule
     - `demand_ns` int64: the work it asked for
     - `server_service_ns` int64 or null: the server's own time, when the protocol tells
-    - `phase` uint8: 0 warm-up, 1 measure, by `intended_at_ns`
+    - `phase` uint8: 0 warm-up, 1 measure, 3 cool-down, by `intended_at_ns`
     """
 
     def __arrow_c_stream__(self, requested_schema: object | None = None) -> object:
@@ -286,6 +346,34 @@ class LoadResult:
     @property
     def pacing_lag_histogram(self) -> Histogram:
         """From due *and* a place free to sent: the lateness that is the engine's own fault."""
+
+    @property
+    def queue_histogram(self) -> Histogram:
+        """From intended until a place was free, of requests that found none and got one."""
+
+    @property
+    def connect_histogram(self) -> Histogram:
+        """Time to make a connection, greeting included; of all, also those made again."""
+
+    @property
+    def measured(self) -> Counts:
+        """How the requests of the measure phase ended."""
+
+    @property
+    def failures(self) -> list[tuple[int, str, int]]:
+        """Why requests of all phases failed: outcome (as in the records), text, count.
+
+        The most frequent first; at most 64 distinct texts of at most 200 bytes, what comes after
+        those is counted as `other`.
+        """
+
+    @property
+    def queued_count(self) -> int:
+        """Requests of all phases that found no free place when they were due, and got one later."""
+
+    @property
+    def late_reply_count(self) -> int:
+        """Replies to requests that had ended already, by a time-out or by another reply."""
 
     @property
     def started_at_ns(self) -> int:
@@ -342,6 +430,30 @@ class LoadResult:
     @property
     def generator_system_ns(self) -> int:
         """CPU time of the engine's threads in the kernel, from the start on."""
+
+    @property
+    def voluntary_switch_count(self) -> int:
+        """Times that the engine's threads gave up their CPU to wait, from the start on."""
+
+    @property
+    def involuntary_switch_count(self) -> int:
+        """Times that the CPU was taken away from a thread of the engine, from the start on."""
+
+    @property
+    def wait(self) -> str:
+        """How the threads waited: `block`, `hybrid` or `spin`."""
+
+    @property
+    def guard_ns(self) -> int | None:
+        """How long before an instant the hybrid wait began to spin, on the worst thread."""
+
+    @property
+    def cpus_seen(self) -> list[int]:
+        """CPUs on which threads of the engine were seen, by looking once in 64 turns of the loop."""
+
+    @property
+    def was_finished_early(self) -> bool:
+        """Whether the observer ended the offer early; replies were waited for as planned."""
 
     @property
     def was_interrupted(self) -> bool:

@@ -8,10 +8,18 @@ out, and the core's errors become ours.
 from __future__ import annotations
 
 import dataclasses
+import os
 from typing import TYPE_CHECKING, Final
 
 from seatrial import _core
-from seatrial._core import ArrivalProcess, BuildInfo, Histogram, LoadResult, build_info
+from seatrial._core import (
+    ArrivalProcess,
+    BuildInfo,
+    Counts,
+    Histogram,
+    LoadResult,
+    build_info,
+)
 from seatrial.errors import (
     ConfigError,
     EnvironmentTrouble,
@@ -26,6 +34,7 @@ if TYPE_CHECKING:
 __all__ = [
     "ArrivalProcess",
     "BuildInfo",
+    "Counts",
     "Histogram",
     "LoadRequest",
     "LoadResult",
@@ -47,6 +56,10 @@ _ERRORS: Final[dict[str, tuple[type[SeatrialError], str | None]]] = {
     "invalid-plan": (ConfigError, None),
     "invalid-value": (ConfigError, None),
     "invalid-option": (ConfigError, None),
+    "start-missed": (
+        TrialFailed,
+        "agree on a later start: connections have to be made before it",
+    ),
     "connect-failed": (
         TrialFailed,
         "check that the server is up and listens there, and that 'ulimit -n' is high enough",
@@ -61,7 +74,8 @@ _ERRORS: Final[dict[str, tuple[type[SeatrialError], str | None]]] = {
 class LoadRequest:
     """The settings of one load; `seatrial._core.LoadPlan` says what each one means and allows.
 
-    The defaults ask for a closed loop of one connection that sends empty rpc requests.
+    The defaults ask for a closed loop of one connection that sends empty rpc requests. Where
+    `wait` is not given, `default_wait` chooses it; the result says what it was.
     """
 
     targets: tuple[str, ...]
@@ -81,13 +95,30 @@ class LoadRequest:
     connections: int = 1
     threads: int = 1
     depth: int = 1
+    outstanding_max: int | None = None
     warm_up_ns: int = 0
+    cool_down_ns: int = 0
     drain_ns: int = 1_000_000_000
     request_timeout_ns: int = 1_000_000_000
     requests_max: int = REQUESTS_MAX
     records_max: int = RECORDS_MAX
     seed: int = 0
-    wait: str | None = None  # hybrid for an open loop, where being late falsifies the result
+    wait: str | None = None
+    cpus: tuple[int, ...] = ()
+
+    def default_wait(self) -> str:
+        """Returns how the threads wait if `wait` does not say it.
+
+        `hybrid` for an open loop, where being late falsifies the result, as long as this process
+        may use at least one CPU more than the engine has threads: a spinning thread would
+        otherwise take the CPU that the server, or the rest of the host, needs. `block` for all
+        others; a closed loop waits for replies, not for instants, and the modelled server has a
+        clock of its own.
+        """
+        is_fake = any(target.startswith("fake:") for target in self.targets)
+        is_open = self.arrival != "closed" and not is_fake
+        has_spare_cpu = len(os.sched_getaffinity(0)) > self.threads
+        return "hybrid" if is_open and has_spare_cpu else "block"
 
     def to_plan(self) -> _core.LoadPlan:
         """Returns the checked plan.
@@ -96,10 +127,7 @@ class LoadRequest:
             ConfigError: a setting is out of its range or contradicts another one.
         """
         settings = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        if self.wait is None:
-            is_fake = any(target.startswith("fake:") for target in self.targets)
-            is_open = self.arrival != "closed" and not is_fake
-            settings["wait"] = "hybrid" if is_open else "block"
+        settings["wait"] = self.wait or self.default_wait()
         try:
             return _core.LoadPlan(**settings)
         except _core.CoreError as error:

@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
@@ -206,6 +207,12 @@ def test_a_target_that_is_not_there_fails_the_trial(server: EchoServer) -> None:
         ({"agent": 1}, "agent"),
         ({"wait": "doze"}, "wait"),
         ({"wait": "hybrid"}, "wait"),
+        ({"wait": "spin"}, "wait"),
+        ({"cpus": (10**6,)}, "cpus"),
+        ({"cpus": (-1,)}, "cpus"),
+        ({"outstanding_max": 0}, "outstanding_max"),
+        ({"cool_down_ns": -1}, "cool_down_ns"),
+        ({"start_at_ns": 1}, "start_at_ns"),
         ({"requests_max": 0}, "requests_max"),
         ({"seed": 2**64}, "seed"),
     ],
@@ -218,14 +225,19 @@ def test_bad_settings_are_refused_by_name(settings: dict[str, object], names: st
     assert caught.value.code in {"invalid-plan", "invalid-value", "invalid-option"}
 
 
-def test_waiting_is_sharp_only_where_it_matters() -> None:
-    """An open loop spins before each instant; a closed one never waits for an instant."""
-    real = {"targets": ("tcp://127.0.0.1:1",), "demand": "none"}
-    waits = [
-        fake_request(**settings).to_plan().settings["wait"]
-        for settings in (real, {**real, "arrival": "closed", "rate_rps": None}, {})
-    ]
-    assert waits == ["hybrid", "block", "block"]
+def test_waiting_is_sharp_only_where_it_matters_and_can_be(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """An open loop spins before each instant if a CPU is left; a closed one waits for replies."""
+    real = {"targets": ("tcp://127.0.0.1:1",), "demand": "none", "connections": 4}
+    closed = {**real, "arrival": "closed", "rate_rps": None}
+    for cpus_count, threads, wait in ((2, 1, "hybrid"), (2, 2, "block"), (1, 1, "block")):
+        free = set(range(cpus_count))
+        monkeypatch.setattr("os.sched_getaffinity", lambda _pid, free=free: free)
+        open_loop = fake_request(**real, threads=threads)
+        assert open_loop.to_plan().settings["wait"] == wait
+        for other in (fake_request(**closed, threads=threads), fake_request()):
+            assert other.to_plan().settings["wait"] == "block"
 
 
 def test_plan_tells_what_it_was_made_of() -> None:
@@ -258,6 +270,32 @@ def test_counters_are_of_all_phases_and_histograms_of_the_measure_phase() -> Non
     assert result.response_histogram.count == result.send_lag_histogram.count == 100
     assert result.measure_start_ns - result.started_at_ns == SECOND_NS // 2
     assert result.measure_end_ns - result.measure_start_ns == SECOND_NS
+
+
+def test_a_start_that_is_over_is_refused_with_its_delay(server: EchoServer) -> None:
+    """Agents that agreed on an instant must not begin at another one."""
+    with pytest.raises(TrialFailed, match=r"start_at_ns was \d+ ns ago") as caught:
+        run_load(echo_request(server, start_at_ns=1))
+    assert caught.value.code == "start-missed"
+    start_at_ns = time.monotonic_ns() + SECOND_NS // 5
+    assert run_load(echo_request(server, start_at_ns=start_at_ns)).started_at_ns == start_at_ns
+
+
+def test_the_result_tells_how_threads_waited_and_where(server: EchoServer) -> None:
+    """Wait mode, guard and placement are part of the result, because they change the number."""
+    cpu = max(os.sched_getaffinity(0))
+    spun = run_load(echo_request(server, wait="spin", cpus=(cpu,)))
+    assert (spun.wait, spun.guard_ns, spun.cpus_seen) == ("spin", None, [cpu])
+    assert spun.ok_count == 300
+    hybrid = run_load(echo_request(server, wait="hybrid", arrival="poisson", rate_rps=5000.0))
+    assert hybrid.wait == "hybrid"
+    assert hybrid.guard_ns is not None
+    assert 40_000 <= hybrid.guard_ns <= 300_000
+    blocked = run_load(echo_request(server, wait="block"))
+    assert blocked.voluntary_switch_count > 0
+    assert blocked.guard_ns is None
+    assert set(blocked.cpus_seen) <= os.sched_getaffinity(0)
+    assert blocked.connect_histogram.count == 1
 
 
 def test_injected_service_time_is_recovered() -> None:

@@ -6,6 +6,8 @@
 
 use thiserror::Error;
 
+use crate::units::Nanos;
+
 /// An error of the core.
 #[derive(Debug, Error)]
 pub enum CoreError {
@@ -18,6 +20,23 @@ pub enum CoreError {
         value: String,
         /// What would have been accepted.
         expected: &'static str,
+    },
+    /// A CPU that threads should run on is none that this process may use.
+    #[error("load plan: cpus has {cpu}, expected CPUs that this process may use: {allowed}")]
+    CpuNotAllowed {
+        /// The CPU.
+        cpu: u32,
+        /// Those that would have been accepted, such as `0-3,8`.
+        allowed: String,
+    },
+    /// The instant at which the load should have begun was over when all was ready.
+    #[error(
+        "load plan: start_at_ns was {} ns ago when all connections were made, expected an instant after that",
+        late.get()
+    )]
+    StartMissed {
+        /// By how much.
+        late: Nanos,
     },
     /// A text does not name a value of its kind.
     #[error("{what} {value:?}, expected {expected}")]
@@ -79,7 +98,8 @@ impl CoreError {
     #[must_use]
     pub const fn code(&self) -> &'static str {
         match self {
-            Self::InvalidPlan { .. } => "invalid-plan",
+            Self::InvalidPlan { .. } | Self::CpuNotAllowed { .. } => "invalid-plan",
+            Self::StartMissed { .. } => "start-missed",
             Self::InvalidValue { .. } => "invalid-value",
             Self::InvalidOption { .. } => "invalid-option",
             Self::Connect { .. } => "connect-failed",

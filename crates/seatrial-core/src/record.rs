@@ -35,6 +35,8 @@ pub enum Phase {
     Measure = 1,
     /// Waiting for stragglers. The engine offers nothing in it, so no request of its own has it.
     Drain = 2,
+    /// Offered so that the end of the measure phase is under load, too, and not counted.
+    CoolDown = 3,
 }
 
 /// One request.

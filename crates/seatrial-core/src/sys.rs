@@ -55,20 +55,46 @@ pub fn epoll_wait_ns(
     })
 }
 
-/// CPU time of a thread so far.
+/// What a thread has used so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct CpuTime {
-    /// In user code.
+pub struct ThreadUsage {
+    /// CPU time in user code.
     pub user: Nanos,
-    /// In the kernel.
+    /// CPU time in the kernel.
     pub system: Nanos,
+    /// Times it gave up its CPU to wait for something.
+    pub voluntary_switch_count: u64,
+    /// Times its CPU was taken away from it.
+    pub involuntary_switch_count: u64,
 }
 
-/// CPU time of the calling thread (`getrusage(RUSAGE_THREAD)`).
+impl ThreadUsage {
+    /// What was used since `before`.
+    #[must_use]
+    pub const fn since(&self, before: &Self) -> Self {
+        Self {
+            user: before.user.until(self.user),
+            system: before.system.until(self.system),
+            voluntary_switch_count: self.voluntary_switch_count - before.voluntary_switch_count,
+            involuntary_switch_count: self.involuntary_switch_count
+                - before.involuntary_switch_count,
+        }
+    }
+
+    /// Adds what another thread used.
+    pub const fn add(&mut self, other: &Self) {
+        self.user = self.user.later_by(other.user);
+        self.system = self.system.later_by(other.system);
+        self.voluntary_switch_count += other.voluntary_switch_count;
+        self.involuntary_switch_count += other.involuntary_switch_count;
+    }
+}
+
+/// What the calling thread has used (`getrusage(RUSAGE_THREAD)`).
 ///
 /// # Errors
 /// What the kernel said; it does not fail on Linux 2.6.26 and later.
-pub fn thread_cpu_time() -> std::io::Result<CpuTime> {
+pub fn thread_usage() -> std::io::Result<ThreadUsage> {
     let mut usage = std::mem::MaybeUninit::<libc::rusage>::zeroed();
     // SAFETY: `usage` is valid for writes of one `rusage` during the call.
     let result = unsafe { libc::getrusage(libc::RUSAGE_THREAD, usage.as_mut_ptr()) };
@@ -77,9 +103,11 @@ pub fn thread_cpu_time() -> std::io::Result<CpuTime> {
     }
     // SAFETY: all bytes were zeroed, which is a valid `rusage`, and the kernel filled it.
     let usage = unsafe { usage.assume_init() };
-    Ok(CpuTime {
+    Ok(ThreadUsage {
         user: nanos_of(usage.ru_utime),
         system: nanos_of(usage.ru_stime),
+        voluntary_switch_count: usage.ru_nvcsw.unsigned_abs(),
+        involuntary_switch_count: usage.ru_nivcsw.unsigned_abs(),
     })
 }
 
@@ -105,10 +133,14 @@ mod tests {
 
     #[test]
     fn cpu_time_grows_with_work() {
-        let before = thread_cpu_time().unwrap();
-        let total = |time: CpuTime| time.user.get() + time.system.get();
-        while total(thread_cpu_time().unwrap()) <= total(before) {
+        let before = thread_usage().unwrap();
+        let total = |usage: ThreadUsage| usage.user.get() + usage.system.get();
+        while total(thread_usage().unwrap()) <= total(before) {
             std::hint::spin_loop();
         }
+        let mut twice = thread_usage().unwrap().since(&before);
+        let once = twice;
+        twice.add(&once);
+        assert_eq!(total(twice), 2 * total(once));
     }
 }

@@ -96,7 +96,7 @@ fn threads_connections_and_depth_multiply() {
             );
         }
     }
-    assert!(result.generator_cpu.user.get() + result.generator_cpu.system.get() > 0);
+    assert!(result.usage.user.get() + result.usage.system.get() > 0);
 }
 
 #[test]
@@ -256,7 +256,7 @@ fn a_failure_that_the_server_reports_is_an_application_error() {
     let server = Server::tcp(fail_every_second);
     let result = run(&plan(&server));
     assert_eq!(
-        (result.counters.ok_count, result.counters.error_count),
+        (result.counters.ok_count, result.counters.error_count()),
         (100, 100)
     );
 }

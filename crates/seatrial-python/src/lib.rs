@@ -5,6 +5,7 @@
 
 mod arrival;
 mod columns;
+mod counts;
 mod error;
 mod gate;
 mod histogram;
@@ -25,6 +26,8 @@ mod _core {
     use super::{BuildInfo, build_info, run_load};
     #[pymodule_export]
     use crate::arrival::PyArrivalProcess;
+    #[pymodule_export]
+    use crate::counts::PyCounts;
     #[pymodule_export]
     use crate::error::CoreError;
     #[pymodule_export]

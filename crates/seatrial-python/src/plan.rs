@@ -41,18 +41,24 @@ struct Settings {
     connections: i128,
     threads: i128,
     depth: i128,
+    #[pyo3(default)]
+    outstanding_max: Option<i128>,
     warm_up_ns: i128,
     measure_ns: i128,
+    #[pyo3(default = 0)]
+    cool_down_ns: i128,
     drain_ns: i128,
     request_timeout_ns: i128,
     requests_max: i128,
     records_max: i128,
     seed: i128,
     wait: String,
+    #[pyo3(default)]
+    cpus: Vec<i128>,
 }
 
 /// Names of the settings, and whether each has to be given.
-const NAMES: [(&str, bool); 24] = [
+const NAMES: [(&str, bool); 27] = [
     ("targets", true),
     ("protocol", true),
     ("options", false),
@@ -69,14 +75,17 @@ const NAMES: [(&str, bool); 24] = [
     ("connections", true),
     ("threads", true),
     ("depth", true),
+    ("outstanding_max", false),
     ("warm_up_ns", true),
     ("measure_ns", true),
+    ("cool_down_ns", false),
     ("drain_ns", true),
     ("request_timeout_ns", true),
     ("requests_max", true),
     ("records_max", true),
     ("seed", true),
     ("wait", true),
+    ("cpus", false),
 ];
 
 impl Settings {
@@ -106,14 +115,24 @@ impl Settings {
             connections: whole("connections", self.connections)?,
             threads: whole("threads", self.threads)?,
             depth: whole("depth", self.depth)?,
+            outstanding_max: self
+                .outstanding_max
+                .map(|bound| whole("outstanding_max", bound))
+                .transpose()?,
             warm_up: Nanos::new(whole("warm_up_ns", self.warm_up_ns)?),
             measure: Nanos::new(whole("measure_ns", self.measure_ns)?),
+            cool_down: Nanos::new(whole("cool_down_ns", self.cool_down_ns)?),
             drain: Nanos::new(whole("drain_ns", self.drain_ns)?),
             request_timeout: Nanos::new(whole("request_timeout_ns", self.request_timeout_ns)?),
             requests_max: whole("requests_max", self.requests_max)?,
             records_max: whole("records_max", self.records_max)?,
             seed: whole("seed", self.seed)?,
             wait: WaitMode::parse(&self.wait)?,
+            cpus: self
+                .cpus
+                .iter()
+                .map(|cpu| whole("cpus", *cpu))
+                .collect::<Result<_, _>>()?,
         };
         plan.validate()?;
         Ok(plan)
@@ -140,8 +159,9 @@ impl PyLoadPlan {
     #[pyo3(
         signature = (**settings),
         text_signature = "(*, targets, protocol, options={}, operation, payload_bytes, demand, arrival, \
-            rate_rps=None, pattern='fixed', think='none', agent=0, agents=1, start_at_ns=None, connections, threads, depth, warm_up_ns, measure_ns, drain_ns, \
-            request_timeout_ns, requests_max, records_max, seed, wait)"
+            rate_rps=None, pattern='fixed', think='none', agent=0, agents=1, start_at_ns=None, connections, threads, depth, \
+            outstanding_max=None, warm_up_ns, measure_ns, cool_down_ns=0, drain_ns, request_timeout_ns, requests_max, \
+            records_max, seed, wait, cpus=())"
     )]
     fn new(py: Python<'_>, settings: Option<&Bound<'_, PyDict>>) -> PyResult<Self> {
         let empty = PyDict::new(py);

@@ -8,10 +8,11 @@ use arrow_schema::{ArrowError, Schema};
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use pyo3::types::PyCapsule;
-use seatrial_core::engine::{Counters, LoadResult};
+use seatrial_core::engine::{Counters, Failure, LoadResult, ThreadUsage};
 use seatrial_core::units::Nanos;
 
 use crate::columns;
+use crate::counts::PyCounts;
 use crate::histogram::PyHistogram;
 
 /// What a load found out; histograms are of the measure phase, counters of all phases.
@@ -23,17 +24,31 @@ pub struct PyLoadResult {
     service: Py<PyHistogram>,
     send_lag: Py<PyHistogram>,
     pacing_lag: Py<PyHistogram>,
+    queue: Py<PyHistogram>,
+    connect: Py<PyHistogram>,
     counters: Counters,
+    measured: Py<PyCounts>,
+    failures: Vec<Failure>,
+    #[pyo3(get)]
+    queued_count: u64,
+    #[pyo3(get)]
+    late_reply_count: u64,
     #[pyo3(get)]
     records_dropped_count: u64,
     started_at: Nanos,
     measure_start: Nanos,
     measure_end: Nanos,
     ended_at: Nanos,
-    generator_user: Nanos,
-    generator_system: Nanos,
+    usage: ThreadUsage,
+    #[pyo3(get)]
+    wait: &'static str,
+    guard: Option<Nanos>,
+    #[pyo3(get)]
+    cpus_seen: Vec<usize>,
     #[pyo3(get)]
     was_interrupted: bool,
+    #[pyo3(get)]
+    was_finished_early: bool,
 }
 
 impl PyLoadResult {
@@ -53,15 +68,24 @@ impl PyLoadResult {
             service: histogram(found.service)?,
             send_lag: histogram(found.send_lag)?,
             pacing_lag: histogram(found.pacing_lag)?,
+            queue: histogram(found.queue)?,
+            connect: histogram(found.connect)?,
             counters: found.counters,
+            measured: Py::new(py, PyCounts::from(found.measured))?,
+            failures: found.failures,
+            queued_count: found.queued_count,
+            late_reply_count: found.late_reply_count,
             records_dropped_count: found.records_dropped_count,
             started_at: found.started_at,
             measure_start: found.measure_start,
             measure_end: found.measure_end,
             ended_at: found.ended_at,
-            generator_user: found.generator_cpu.user,
-            generator_system: found.generator_cpu.system,
+            usage: found.usage,
+            wait: found.wait.name(),
+            guard: found.guard,
+            cpus_seen: found.cpus_seen.cpus(),
             was_interrupted: found.was_interrupted,
+            was_finished_early: found.was_finished_early,
         })
     }
 }
@@ -149,7 +173,7 @@ impl PyLoadResult {
 
     #[getter]
     fn error_count(&self) -> u64 {
-        self.counters.error_count
+        self.counters.error_count()
     }
 
     #[getter]
@@ -164,12 +188,51 @@ impl PyLoadResult {
 
     #[getter]
     fn generator_user_ns(&self) -> u64 {
-        self.generator_user.get()
+        self.usage.user.get()
     }
 
     #[getter]
     fn generator_system_ns(&self) -> u64 {
-        self.generator_system.get()
+        self.usage.system.get()
+    }
+
+    #[getter]
+    fn voluntary_switch_count(&self) -> u64 {
+        self.usage.voluntary_switch_count
+    }
+
+    #[getter]
+    fn involuntary_switch_count(&self) -> u64 {
+        self.usage.involuntary_switch_count
+    }
+
+    #[getter]
+    fn queue_histogram(&self, py: Python<'_>) -> Py<PyHistogram> {
+        self.queue.clone_ref(py)
+    }
+
+    #[getter]
+    fn connect_histogram(&self, py: Python<'_>) -> Py<PyHistogram> {
+        self.connect.clone_ref(py)
+    }
+
+    #[getter]
+    fn measured(&self, py: Python<'_>) -> Py<PyCounts> {
+        self.measured.clone_ref(py)
+    }
+
+    /// Outcome as in the records, text and count of each reason.
+    #[getter]
+    fn failures(&self) -> Vec<(u8, &str, u64)> {
+        self.failures
+            .iter()
+            .map(|failure| (failure.outcome as u8, &*failure.text, failure.count))
+            .collect()
+    }
+
+    #[getter]
+    fn guard_ns(&self) -> Option<u64> {
+        self.guard.map(Nanos::get)
     }
 
     fn __repr__(&self) -> String {

@@ -1,64 +1,26 @@
-//! What one thread, and then the whole run, found out.
+//! What one thread notes about its requests.
 
+use crate::engine::counters::PhaseCounters;
+use crate::engine::failures::Failures;
+use crate::engine::placement::Sightings;
 use crate::histogram::Histogram;
 use crate::record::{Outcome, Phase, RecordColumns, RequestRecord};
-use crate::sys::CpuTime;
+use crate::sys::ThreadUsage;
 use crate::units::Nanos;
-
-/// Requests of all phases, by how they ended.
-///
-/// `intended_count` is the sum of all outcomes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Counters {
-    /// Due, warm-up included.
-    pub intended_count: u64,
-    /// Handed to a connection.
-    pub sent_count: u64,
-    /// Answered correctly.
-    pub ok_count: u64,
-    /// Sent, but not answered in time.
-    pub timeout_count: u64,
-    /// Refused, reset, or answered with a failure.
-    pub error_count: u64,
-    /// Answered with bytes that are no reply.
-    pub protocol_error_count: u64,
-    /// Never sent, because no connection was free in time.
-    pub unsent_count: u64,
-}
-
-impl Counters {
-    fn count(&mut self, record: &RequestRecord) {
-        self.intended_count += 1;
-        self.sent_count += u64::from(record.sent_at.is_some());
-        let counter = match record.outcome {
-            Outcome::Ok => &mut self.ok_count,
-            Outcome::Timeout => &mut self.timeout_count,
-            Outcome::Refused | Outcome::Reset | Outcome::ApplicationError => &mut self.error_count,
-            Outcome::ProtocolError => &mut self.protocol_error_count,
-            Outcome::Unsent => &mut self.unsent_count,
-        };
-        *counter += 1;
-    }
-
-    fn add(&mut self, other: &Self) {
-        self.intended_count += other.intended_count;
-        self.sent_count += other.sent_count;
-        self.ok_count += other.ok_count;
-        self.timeout_count += other.timeout_count;
-        self.error_count += other.error_count;
-        self.protocol_error_count += other.protocol_error_count;
-        self.unsent_count += other.unsent_count;
-    }
-}
 
 /// Records, histograms and counters of one thread.
 #[derive(Debug)]
 pub(super) struct Ledger {
-    records: RecordColumns,
-    response: Histogram,
-    service: Histogram,
-    send_lag: Histogram,
-    counters: Counters,
+    pub records: RecordColumns,
+    pub response: Histogram,
+    pub service: Histogram,
+    pub send_lag: Histogram,
+    pub queue: Histogram,
+    pub connect: Histogram,
+    pub counters: PhaseCounters,
+    pub failures: Failures,
+    pub queued_count: u64,
+    pub late_reply_count: u64,
 }
 
 impl Ledger {
@@ -68,26 +30,66 @@ impl Ledger {
             response: Histogram::new(),
             service: Histogram::new(),
             send_lag: Histogram::new(),
-            counters: Counters::default(),
+            queue: Histogram::new(),
+            connect: Histogram::new(),
+            counters: PhaseCounters::default(),
+            failures: Failures::default(),
+            queued_count: 0,
+            late_reply_count: 0,
         }
     }
 
-    /// Keeps a request that has ended.
-    pub fn keep(&mut self, record: &RequestRecord) {
-        self.records.push(record);
-        self.counters.count(record);
-        if record.phase != Phase::Measure {
+    /// Notes a request that was put on a connection whose place became free at `slot_free_at`.
+    pub fn note_place(&mut self, phase: Phase, intended_at: Nanos, slot_free_at: Nanos) {
+        if slot_free_at <= intended_at {
             return;
         }
-        if let Some(sent_at) = record.sent_at {
-            self.send_lag.record(record.intended_at.until(sent_at));
+        self.queued_count += 1;
+        if phase == Phase::Measure {
+            self.queue.record(intended_at.until(slot_free_at));
         }
-        if let (Outcome::Ok, Some(sent_at), Some(done_at)) =
-            (record.outcome, record.sent_at, record.done_at)
+    }
+
+    /// Keeps a request that was answered correctly.
+    pub fn keep_ok(&mut self, record: &RequestRecord) {
+        self.keep(record);
+        if let (Phase::Measure, Some(sent_at), Some(done_at)) =
+            (record.phase, record.sent_at, record.done_at)
         {
             self.response.record(record.intended_at.until(done_at));
             self.service.record(sent_at.until(done_at));
         }
+    }
+
+    /// Keeps a request that failed, and why.
+    pub fn keep_failed(&mut self, record: &RequestRecord, text: &str) {
+        self.failures.count(record.outcome, text, 1);
+        self.keep(record);
+    }
+
+    fn keep(&mut self, record: &RequestRecord) {
+        self.records.push(record);
+        let is_sent = record.sent_at.is_some();
+        self.counters.count(record.phase, record.outcome, is_sent);
+        if let (Phase::Measure, Some(sent_at)) = (record.phase, record.sent_at) {
+            self.send_lag.record(record.intended_at.until(sent_at));
+        }
+    }
+}
+
+/// The record of a request of which nothing is known but its schedule.
+pub(super) const fn blank(outcome: Outcome, phase: Phase) -> RequestRecord {
+    RequestRecord {
+        intended_at: Nanos::ZERO,
+        sent_at: None,
+        first_byte_at: None,
+        done_at: None,
+        outcome,
+        connection: None,
+        request_id: 0,
+        demand: Nanos::ZERO,
+        server_service: None,
+        phase,
     }
 }
 
@@ -96,85 +98,14 @@ impl Ledger {
 pub(super) struct MemberResult {
     pub ledger: Ledger,
     pub pacing_lag: Histogram,
-    pub cpu: CpuTime,
+    pub usage: ThreadUsage,
+    pub guard: Option<Nanos>,
+    pub sightings: Sightings,
     pub started_at: Nanos,
-    /// Until when requests were offered: the end of the measure phase, or earlier.
-    pub offered_until: Nanos,
-    pub ended_at: Nanos,
-    pub was_interrupted: bool,
-}
-
-/// What a load found out. Histograms are of the measure phase, counters of all phases.
-#[derive(Debug)]
-pub struct LoadResult {
-    /// One block of records a thread, in order of their ends; warm-up included.
-    pub records: Vec<RecordColumns>,
-    /// From intended to done, of correct replies.
-    pub response: Histogram,
-    /// From sent to done, of correct replies.
-    pub service: Histogram,
-    /// From intended to sent, of all that was sent: waiting for a free connection included.
-    pub send_lag: Histogram,
-    /// From the instant at which it was due *and* a connection was free to
-    /// sent: the lateness that is the engine's own fault.
-    pub pacing_lag: Histogram,
-    /// How the requests ended.
-    pub counters: Counters,
-    /// Records that did not fit.
-    pub records_dropped_count: u64,
-    /// The common start of all threads.
-    pub started_at: Nanos,
-    /// Begin of the measure phase.
     pub measure_start: Nanos,
-    /// End of the measure phase: as planned, or when the run stopped offering before.
+    /// End of the measure phase: as planned, or when the offer ended before.
     pub measure_end: Nanos,
-    /// When the last thread had its last reply, or gave up.
     pub ended_at: Nanos,
-    /// CPU time of all threads of the engine.
-    pub generator_cpu: CpuTime,
-    /// Whether it was told to stop.
     pub was_interrupted: bool,
-}
-
-impl LoadResult {
-    /// Puts the results of the threads together; `None` when there are none.
-    pub(super) fn merge(members: Vec<MemberResult>, warm_up: Nanos) -> Option<Self> {
-        let started_at = members.first()?.started_at;
-        let measure_start = started_at.later_by(warm_up);
-        let mut total = Self {
-            records: Vec::with_capacity(members.len()),
-            response: Histogram::new(),
-            service: Histogram::new(),
-            send_lag: Histogram::new(),
-            pacing_lag: Histogram::new(),
-            counters: Counters::default(),
-            records_dropped_count: 0,
-            started_at,
-            measure_start,
-            measure_end: measure_start,
-            ended_at: started_at,
-            generator_cpu: CpuTime::default(),
-            was_interrupted: false,
-        };
-        for member in members {
-            total.add(member);
-        }
-        Some(total)
-    }
-
-    fn add(&mut self, member: MemberResult) {
-        let ledger = member.ledger;
-        self.response.merge(&ledger.response);
-        self.service.merge(&ledger.service);
-        self.send_lag.merge(&ledger.send_lag);
-        self.pacing_lag.merge(&member.pacing_lag);
-        self.counters.add(&ledger.counters);
-        self.records_dropped_count += ledger.records.dropped_count();
-        self.records.push(ledger.records);
-        self.measure_end = self.measure_end.max(member.offered_until);
-        self.ended_at = self.ended_at.max(member.ended_at);
-        self.generator_cpu.user = self.generator_cpu.user.later_by(member.cpu.user);
-        self.generator_cpu.system = self.generator_cpu.system.later_by(member.cpu.system);
-        self.was_interrupted |= member.was_interrupted;
-    }
+    pub was_finished_early: bool,
 }

@@ -3,55 +3,83 @@
 //! There is no queue of waiting requests. A request that is due while every place
 //! is taken stays at the head of its schedule, keeps its intended instant, and is sent
 //! when a place becomes free; so an overload takes no memory and hides no delay.
+//! The clock is read once a turn, once for each connection that something is sent on, and once
+//! (by the transport) for each read.
 
-use crate::arrival::{Arrival, Scheduled};
+use crate::arrival::{Arrival, Scheduled, Share};
 use crate::clock::Clock;
-use crate::engine::ledger::{Ledger, MemberResult};
-use crate::engine::table::{ConnectionTable, Flight};
+use crate::engine::flights::Flight;
+use crate::engine::ledger::{Ledger, MemberResult, blank};
+use crate::engine::placement::Sightings;
+use crate::engine::plan::LoadPlan;
+use crate::engine::table::{Answered, ConnectionTable};
 use crate::error::CoreError;
 use crate::pacer::{Pacer, Woken};
 use crate::record::{Outcome, Phase, RequestRecord};
-use crate::stop::StopSignal;
-use crate::sys::{self, CpuTime};
+use crate::stop::{Order, StopSignal};
+use crate::sys::{self, ThreadUsage};
 use crate::transport::{CloseCause, Event, Reply, Request, Transport};
 use crate::units::Nanos;
 
 /// Requests started in a row before the connections are looked at again.
-const BATCH_MAX: usize = 64;
+const BATCH_MAX: usize = 256;
+
+/// Turns of the loop between two looks at which CPU it runs on.
+const TURNS_PER_SIGHTING: u32 = 64;
 
 /// How long replies are waited for once the run was told to stop.
 const STOP_DRAIN: Nanos = Nanos::new(20_000_000);
+
+/// Why requests failed, where neither the server nor the kernel says it.
+const TIMEOUT_LATE: &str = "no whole reply by the deadline";
+const TIMEOUT_AT_END: &str = "no whole reply by the end of the drain phase";
+const UNSENT_LATE: &str = "no free place by the deadline";
+const UNSENT_AT_END: &str = "no free place by the end of the drain phase";
+const RESET_BY_PEER: &str = "closed or reset by the peer";
+const RESET_ANNOUNCED: &str = "closed by the peer, as it had announced";
+const RESET_BEHIND: &str = "behind a request whose reply broke the protocol";
 
 /// The phases of a run as instants.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Window {
     pub start: Nanos,
     pub measure_start: Nanos,
+    pub measure_end: Nanos,
     /// Requests due from here on are not offered.
     pub offer_end: Nanos,
     pub drain_end: Nanos,
 }
 
 impl Window {
+    /// The phases that the plan asks for, from this start on.
+    pub fn new(plan: &LoadPlan, start: Nanos) -> Self {
+        let measure_start = start.later_by(plan.warm_up);
+        let measure_end = measure_start.later_by(plan.measure);
+        let offer_end = measure_end.later_by(plan.cool_down);
+        Self {
+            start,
+            measure_start,
+            measure_end,
+            offer_end,
+            drain_end: offer_end.later_by(plan.drain),
+        }
+    }
+
     fn phase_of(&self, intended_at: Nanos) -> Phase {
         if intended_at < self.measure_start {
             Phase::WarmUp
-        } else {
+        } else if intended_at < self.measure_end {
             Phase::Measure
+        } else {
+            Phase::CoolDown
         }
     }
-}
 
-/// Numbers of a thread's connections in the whole run.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Numbering {
-    pub first: u32,
-    pub step: u32,
-}
-
-impl Numbering {
-    fn of(self, connection: usize) -> u32 {
-        self.first + self.step * u32::try_from(connection).unwrap_or(u32::MAX)
+    /// Offers nothing that is due from `now` on, and drains for this long.
+    fn cut(&mut self, now: Nanos, drain: Nanos) {
+        self.measure_end = self.measure_end.min(now);
+        self.offer_end = self.offer_end.min(now);
+        self.drain_end = self.drain_end.min(now.later_by(drain));
     }
 }
 
@@ -75,26 +103,33 @@ pub(super) struct Member<'a, A, T, C> {
     pub table: ConnectionTable,
     pub ledger: Ledger,
     pub pacer: Pacer,
-    pub numbering: Numbering,
-    pub request_timeout: Nanos,
+    /// Which thread of this agent it is: decides the numbers of its connections.
+    pub thread: Share,
+    pub plan: &'a LoadPlan,
     pub stop: &'a StopSignal,
-    pub was_interrupted: bool,
+    /// The strongest order that was carried out.
+    pub obeyed: Order,
+    pub was_finished_early: bool,
     pub last_cause: Option<CloseCause>,
+    pub sightings: Sightings,
+    pub turns: u32,
     pub events: Vec<Event>,
 }
 
 impl<A: Arrival, T: Transport, C: Clock> Member<'_, A, T, C> {
     /// Offers the load and returns what became of it.
     pub fn run(mut self) -> Result<MemberResult, CoreError> {
-        let cpu_before = cpu_time()?;
+        let before = usage()?;
         self.table.start(self.window.start);
         let mut offered_until = None;
         loop {
-            self.obey_stop();
-            let offer = self.dispatch();
-            self.flush();
+            self.obey();
+            self.look_around();
             let now = self.clock.now();
+            // First, because what expires may free a place for what is due.
             self.expire(now);
+            let offer = self.dispatch(now);
+            self.flush();
             if offer == Offer::Over {
                 let _ = offered_until.get_or_insert(self.offered_until(now));
             } else {
@@ -108,36 +143,50 @@ impl<A: Arrival, T: Transport, C: Clock> Member<'_, A, T, C> {
             self.handle_events();
         }
         self.give_up_rest();
-        let cpu_after = cpu_time()?;
-        let spent = |after: Nanos, before: Nanos| before.until(after);
+        let offered_until = offered_until.unwrap_or(self.window.offer_end);
         Ok(MemberResult {
             ledger: self.ledger,
+            guard: self.pacer.guard(),
             pacing_lag: self.pacer.into_lag(),
-            cpu: CpuTime {
-                user: spent(cpu_after.user, cpu_before.user),
-                system: spent(cpu_after.system, cpu_before.system),
-            },
+            usage: usage()?.since(&before),
+            sightings: self.sightings,
             started_at: self.window.start,
-            offered_until: offered_until.unwrap_or(self.window.offer_end),
+            measure_start: self.window.measure_start,
+            measure_end: self.window.measure_end.min(offered_until),
             ended_at: self.clock.now(),
-            was_interrupted: self.was_interrupted,
+            was_interrupted: self.obeyed == Order::Stop,
+            was_finished_early: self.was_finished_early,
         })
     }
 
-    /// Cuts the phases short once the run was told to stop.
-    fn obey_stop(&mut self) {
-        if self.was_interrupted || !self.stop.is_raised() {
+    /// Cuts the phases short once the run was told to.
+    fn obey(&mut self) {
+        let order = self.stop.order();
+        if order <= self.obeyed {
             return;
         }
-        self.was_interrupted = true;
         let now = self.clock.now();
-        self.window.offer_end = self.window.offer_end.min(now);
-        self.window.drain_end = self.window.drain_end.min(now.later_by(STOP_DRAIN));
+        match order {
+            Order::Run => {}
+            Order::Finish => {
+                self.was_finished_early = now < self.window.offer_end;
+                self.window.cut(now, self.plan.drain);
+            }
+            Order::Stop => self.window.cut(now, STOP_DRAIN),
+        }
+        self.obeyed = order;
+    }
+
+    /// Looks from time to time at which CPU this is.
+    fn look_around(&mut self) {
+        if self.turns % TURNS_PER_SIGHTING == 0 {
+            self.sightings.note();
+        }
+        self.turns = self.turns.wrapping_add(1);
     }
 
     /// Puts what is due on free places, and says what comes next.
-    fn dispatch(&mut self) -> Offer {
-        let now = self.clock.now();
+    fn dispatch(&mut self, now: Nanos) -> Offer {
         for _ in 0..BATCH_MAX {
             let offer = self.next_offer(now);
             let Offer::At(intended_at) = offer else {
@@ -147,10 +196,10 @@ impl<A: Arrival, T: Transport, C: Clock> Member<'_, A, T, C> {
                 return offer;
             }
             let has_slot = self.table.oldest_free_at().is_some();
-            let is_late = intended_at.later_by(self.request_timeout) <= now;
+            let is_late = intended_at.later_by(self.plan.request_timeout) <= now;
             if is_late || (!has_slot && self.table.is_lost()) {
                 let scheduled = self.arrival.take(intended_at);
-                self.keep_unsent(&scheduled);
+                self.keep_unsent(&scheduled, UNSENT_LATE);
             } else if has_slot {
                 self.put_on_connection(intended_at);
             } else {
@@ -183,7 +232,8 @@ impl<A: Arrival, T: Transport, C: Clock> Member<'_, A, T, C> {
     fn put_on_connection(&mut self, intended_at: Nanos) {
         let scheduled = self.arrival.take(intended_at);
         let phase = self.window.phase_of(intended_at);
-        if let Some(connection) = self.table.assign(scheduled, phase) {
+        if let Some((connection, slot_free_at)) = self.table.assign(scheduled, phase) {
+            self.ledger.note_place(phase, intended_at, slot_free_at);
             let request = Request {
                 request_id: scheduled.request_id,
                 demand: scheduled.demand,
@@ -208,10 +258,10 @@ impl<A: Arrival, T: Transport, C: Clock> Member<'_, A, T, C> {
     }
 
     fn expire(&mut self, now: Nanos) {
-        let (ledger, numbering) = (&mut self.ledger, self.numbering);
-        self.table.expire(now, |connection, flight| {
-            ledger.keep(&ended(flight, Outcome::Timeout, numbering.of(connection)));
-        });
+        while let Some(flight) = self.table.next_expired(now) {
+            let record = self.ended(&flight, Outcome::Timeout);
+            self.ledger.keep_failed(&record, TIMEOUT_LATE);
+        }
     }
 
     fn reconnect(&mut self, now: Nanos) {
@@ -238,20 +288,23 @@ impl<A: Arrival, T: Transport, C: Clock> Member<'_, A, T, C> {
             until = until.min(instant);
         }
         let (transport, events) = (&mut self.transport, &mut self.events);
-        match offer {
+        let (stop, obeyed) = (self.stop, self.obeyed);
+        let poll = |instant| {
+            transport.wait(instant, events)?;
+            let has_news = !events.is_empty() || stop.order() > obeyed;
+            Ok(if has_news {
+                Woken::ByEvent
+            } else {
+                Woken::ByTime
+            })
+        };
+        let _woken = match offer {
             Offer::At(due_at) if due_at <= until => {
-                let _woken = self.pacer.wait_until(&self.clock, due_at, |instant| {
-                    transport.wait(instant, events)?;
-                    Ok(if events.is_empty() {
-                        Woken::ByTime
-                    } else {
-                        Woken::ByEvent
-                    })
-                })?;
-                Ok(())
+                self.pacer.wait_until(&self.clock, due_at, poll)?
             }
-            _ => transport.wait(until, events),
-        }
+            _ => self.pacer.idle_until(&self.clock, until, poll)?,
+        };
+        Ok(())
     }
 
     fn handle_events(&mut self) {
@@ -259,7 +312,9 @@ impl<A: Arrival, T: Transport, C: Clock> Member<'_, A, T, C> {
         for event in events.drain(..) {
             match event {
                 Event::Connected { connection } => {
-                    self.table.bring_up(connection, self.clock.now());
+                    if let Some(time) = self.table.bring_up(connection, self.clock.now()) {
+                        self.ledger.connect.record(time);
+                    }
                 }
                 Event::Reply {
                     connection,
@@ -293,102 +348,116 @@ impl<A: Arrival, T: Transport, C: Clock> Member<'_, A, T, C> {
         first_byte_at: Nanos,
         done_at: Nanos,
     ) {
-        let Ok(flight) = self.table.complete(connection, reply.request_id, done_at) else {
-            self.transport.disconnect(connection);
-            let cause = CloseCause::Protocol("a reply that answers no request".into());
-            self.lose(connection, cause, Some(first_byte_at));
-            return;
+        let flight = match self.table.complete(connection, reply.request_id, done_at) {
+            Answered::Flight(flight) => flight,
+            Answered::Late => {
+                self.ledger.late_reply_count += 1;
+                return;
+            }
+            Answered::Nobody => {
+                self.transport.disconnect(connection);
+                let cause = CloseCause::Protocol("a reply that answers no request".into());
+                self.lose(connection, cause, Some(first_byte_at));
+                return;
+            }
         };
-        if flight.is_expired {
-            return;
-        }
-        let outcome = if reply.is_ok() {
-            Outcome::Ok
-        } else {
-            Outcome::ApplicationError
-        };
-        self.ledger.keep(&RequestRecord {
+        let record = RequestRecord {
             first_byte_at: Some(first_byte_at),
             done_at: Some(done_at),
             server_service: reply.service,
-            ..ended(&flight, outcome, self.numbering.of(connection))
-        });
+            ..self.ended(&flight, Outcome::Ok)
+        };
+        match &reply.failure {
+            None => self.ledger.keep_ok(&record),
+            Some(text) => {
+                let outcome = Outcome::ApplicationError;
+                let record = RequestRecord { outcome, ..record };
+                self.ledger.keep_failed(&record, text);
+            }
+        }
     }
 
     /// Records what was on a connection that is gone.
     fn lose(&mut self, connection: usize, cause: CloseCause, first_byte_at: Option<Nanos>) {
-        let flights = self.table.take_down(connection, self.clock.now());
-        for (position, flight) in flights.iter().enumerate() {
-            // Bytes that are no reply belong to the oldest request; the others just lost their connection.
-            let is_oldest = position == 0;
-            let outcome = match &cause {
-                CloseCause::Protocol(_) if is_oldest => Outcome::ProtocolError,
-                _ => Outcome::Reset,
+        let now = self.clock.now();
+        let is_announced = cause == CloseCause::Announced;
+        self.table.take_down(connection, now, is_announced);
+        // Bytes that are no reply belong to the oldest request; the others just lost their connection.
+        let mut first_byte_at = first_byte_at;
+        let mut is_oldest = true;
+        while let Some(flight) = self.table.next_stranded(connection, now) {
+            let (outcome, text) = match &cause {
+                CloseCause::Protocol(text) if is_oldest => (Outcome::ProtocolError, &**text),
+                CloseCause::Protocol(_) => (Outcome::Reset, RESET_BEHIND),
+                CloseCause::Announced => (Outcome::Reset, RESET_ANNOUNCED),
+                CloseCause::Reset | CloseCause::Refused(_) => (Outcome::Reset, RESET_BY_PEER),
             };
-            self.ledger.keep(&RequestRecord {
-                first_byte_at: first_byte_at.filter(|_| is_oldest),
-                ..ended(flight, outcome, self.numbering.of(connection))
-            });
+            let record = RequestRecord {
+                first_byte_at: first_byte_at.take(),
+                ..self.ended(&flight, outcome)
+            };
+            self.ledger.keep_failed(&record, text);
+            is_oldest = false;
         }
         self.last_cause = Some(cause);
     }
 
-    fn keep_unsent(&mut self, scheduled: &Scheduled) {
-        let is_refused =
-            self.table.is_down() && matches!(self.last_cause, Some(CloseCause::Refused(_)));
-        self.ledger.keep(&RequestRecord {
+    fn keep_unsent(&mut self, scheduled: &Scheduled, text: &str) {
+        let refused = match self.last_cause {
+            Some(CloseCause::Refused(code)) if self.table.is_down() => Some(code),
+            _ => None,
+        };
+        let outcome = if refused.is_some() {
+            Outcome::Refused
+        } else {
+            Outcome::Unsent
+        };
+        let phase = self.window.phase_of(scheduled.intended_at);
+        let record = RequestRecord {
             intended_at: scheduled.intended_at,
-            sent_at: None,
-            first_byte_at: None,
-            done_at: None,
-            outcome: if is_refused {
-                Outcome::Refused
-            } else {
-                Outcome::Unsent
-            },
-            connection: None,
             request_id: scheduled.request_id,
             demand: scheduled.demand,
-            server_service: None,
-            phase: self.window.phase_of(scheduled.intended_at),
-        });
+            ..blank(outcome, phase)
+        };
+        match refused {
+            None => self.ledger.keep_failed(&record, text),
+            Some(code) => {
+                let told = std::io::Error::from_raw_os_error(code).to_string();
+                self.ledger.keep_failed(&record, &told);
+            }
+        }
     }
 
     /// At the end: what waits for a reply timed out, what waits for a place was never sent.
     fn give_up_rest(&mut self) {
-        for (connection, flight) in self.table.drain() {
-            let connection = self.numbering.of(connection);
-            self.ledger
-                .keep(&ended(&flight, Outcome::Timeout, connection));
+        while let Some(flight) = self.table.next_waiting() {
+            let record = self.ended(&flight, Outcome::Timeout);
+            self.ledger.keep_failed(&record, TIMEOUT_AT_END);
         }
         while let Some(intended_at) = self.arrival.due_at(None) {
             if intended_at >= self.window.offer_end {
                 break;
             }
             let scheduled = self.arrival.take(intended_at);
-            self.keep_unsent(&scheduled);
+            self.keep_unsent(&scheduled, UNSENT_AT_END);
+        }
+    }
+
+    /// The record of a request that was on a connection; without a reply so far.
+    fn ended(&self, flight: &Flight, outcome: Outcome) -> RequestRecord {
+        RequestRecord {
+            intended_at: flight.scheduled.intended_at,
+            sent_at: flight.sent_at,
+            connection: Some(self.thread.number_of(flight.connection as usize)),
+            request_id: flight.scheduled.request_id,
+            demand: flight.scheduled.demand,
+            ..blank(outcome, flight.phase)
         }
     }
 }
 
-/// The record of a request that was on a connection; without a reply so far.
-fn ended(flight: &Flight, outcome: Outcome, connection: u32) -> RequestRecord {
-    RequestRecord {
-        intended_at: flight.scheduled.intended_at,
-        sent_at: flight.sent_at,
-        first_byte_at: None,
-        done_at: None,
-        outcome,
-        connection: Some(connection),
-        request_id: flight.scheduled.request_id,
-        demand: flight.scheduled.demand,
-        server_service: None,
-        phase: flight.phase,
-    }
-}
-
-fn cpu_time() -> Result<CpuTime, CoreError> {
-    sys::thread_cpu_time().map_err(|source| CoreError::System {
+fn usage() -> Result<ThreadUsage, CoreError> {
+    sys::thread_usage().map_err(|source| CoreError::System {
         call: "getrusage",
         source,
     })

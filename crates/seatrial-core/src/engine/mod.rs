@@ -4,29 +4,39 @@
 //! and joins every thread before it returns. The loop itself is in `member`,
 //! its bookkeeping in `table` and `ledger`; none of them knows which combination runs.
 
+mod counters;
+mod failures;
+mod flights;
 mod ledger;
 mod member;
+mod placement;
+mod places;
 pub mod plan;
 mod protocols;
+mod result;
 mod start;
 mod table;
 
 use std::sync::Arc;
 
-pub use ledger::{Counters, LoadResult};
+pub use crate::sys::ThreadUsage;
+pub use counters::Counters;
+pub use failures::{Failure, OTHER_TEXT, TEXT_BYTES_MAX, TEXTS_MAX};
+pub use placement::Sightings;
 pub use plan::LoadPlan;
+pub use result::LoadResult;
 
 use crate::arrival::{Arrival, ClosedLoop, Demands, OpenLoop, Share};
 use crate::clock::{Clock, MonotonicClock, VirtualClock};
 use crate::engine::ledger::{Ledger, MemberResult};
-use crate::engine::member::{Member, Numbering, Window};
+use crate::engine::member::{Member, Window};
 use crate::engine::plan::Loop;
 use crate::engine::protocols::{Speaker, Speech};
-use crate::engine::start::{StartLine, connect_all};
-use crate::engine::table::ConnectionTable;
+use crate::engine::start::{Start, StartLine, connect_all};
+use crate::engine::table::{ConnectionTable, Layout};
 use crate::error::CoreError;
 use crate::pacer::Pacer;
-use crate::stop::StopSignal;
+use crate::stop::{Order, StopSignal};
 use crate::transport::datagram::DatagramTransport;
 use crate::transport::fake::{FakeModel, FakeTransport};
 use crate::transport::socket::{Routes, SocketTransport};
@@ -45,13 +55,14 @@ const START_LEAD: Nanos = Nanos::new(1_000_000);
 /// requests is not an error but their outcome.
 pub fn run_load(plan: &LoadPlan, stop: &Arc<StopSignal>) -> Result<LoadResult, CoreError> {
     plan.validate()?;
+    placement::check_cpus(&plan.cpus)?;
     let members = if let [Target::Fake(model)] = plan.targets.as_slice() {
         run_fake(plan, model, stop)?
     } else {
         run_threads(plan, stop)?
     };
     // Every thread that failed gave an error above, so there is at least one result.
-    LoadResult::merge(members, plan.warm_up).ok_or(CoreError::ThreadPanicked)
+    LoadResult::merge(members, plan).ok_or(CoreError::ThreadPanicked)
 }
 
 /// One thread's part of a run.
@@ -70,6 +81,12 @@ struct Job<'a> {
 impl Job<'_> {
     fn connections(&self) -> usize {
         usize::try_from(self.thread.portion_of(self.plan.connections.into())).unwrap_or(usize::MAX)
+    }
+
+    /// The thread's part of the bound on outstanding requests; the parts add up to it.
+    fn outstanding_max(&self) -> Option<usize> {
+        let total = self.plan.outstanding_max?;
+        Some(usize::try_from(self.thread.portion_of(total)).unwrap_or(usize::MAX))
     }
 
     fn records_max(&self) -> usize {
@@ -140,6 +157,7 @@ fn run_threads(plan: &LoadPlan, stop: &Arc<StopSignal>) -> Result<Vec<MemberResu
 fn run_thread(job: Job<'_>) -> Result<Option<MemberResult>, CoreError> {
     let _guard = job.line.guard();
     Pacer::sharpen_thread_timers()?;
+    placement::pin(&job.plan.cpus, job.thread.member)?;
     job.speech.speak(job.plan, Runner(job))
 }
 
@@ -180,62 +198,77 @@ fn run_member<T: Transport, C: Clock>(
     mut transport: T,
     clock: C,
 ) -> Result<Option<MemberResult>, CoreError> {
-    connect_all(&job, &mut transport, &clock)?;
-    let Some(start) = job.line.arrive(&clock) else {
+    let plan = job.plan;
+    let mut pacer = Pacer::new(plan.wait);
+    pacer.calibrate(&clock, |until| transport.wait(until, &mut Vec::new()))?;
+    let mut ledger = Ledger::new(job.records_max());
+    connect_all(&job, &mut transport, &clock, &mut ledger.connect)?;
+    let Start::At(start) = job.line.arrive(&clock)? else {
         return Ok(None);
     };
-    let plan = job.plan;
     let demands = Demands {
         share: job.share,
         law: plan.demand,
         seed: plan.seed,
         requests_max: plan.requests_max,
     };
+    let parts = Parts {
+        transport,
+        clock,
+        ledger,
+        pacer,
+    };
     let result = match &plan.arrival {
         Loop::Closed => {
             let arrival = ClosedLoop::new(&demands, plan.think);
-            member(job, arrival, transport, clock, start).run()
+            member(job, arrival, parts, start).run()
         }
         Loop::Open(process) => {
             let arrival = OpenLoop::new(start, process.sequence(plan.seed), &demands);
-            member(job, arrival, transport, clock, start).run()
+            member(job, arrival, parts, start).run()
         }
     };
     result.map(Some)
 }
 
+/// What a thread has made before the start.
+struct Parts<T, C> {
+    transport: T,
+    clock: C,
+    ledger: Ledger,
+    pacer: Pacer,
+}
+
 fn member<A: Arrival, T: Transport, C: Clock>(
     job: Job<'_>,
     arrival: A,
-    transport: T,
-    clock: C,
+    parts: Parts<T, C>,
     start: Nanos,
 ) -> Member<'_, A, T, C> {
-    let Job { plan, thread, .. } = job;
-    let measure_start = start.later_by(plan.warm_up);
-    let offer_end = measure_start.later_by(plan.measure);
-    let drain_end = offer_end.later_by(plan.drain);
+    let layout = Layout {
+        connections: job.connections(),
+        depth: job.plan.depth,
+        outstanding_max: job.outstanding_max(),
+        request_timeout: job.plan.request_timeout,
+        share: job.share,
+        order: parts.transport.order(),
+    };
     Member {
         arrival,
-        transport,
-        clock,
-        window: Window {
-            start,
-            measure_start,
-            offer_end,
-            drain_end,
-        },
-        table: ConnectionTable::new(job.connections(), plan.depth, plan.request_timeout),
-        ledger: Ledger::new(job.records_max()),
-        pacer: Pacer::new(plan.wait),
-        numbering: Numbering {
-            first: thread.member,
-            step: thread.members,
-        },
-        request_timeout: plan.request_timeout,
+        transport: parts.transport,
+        clock: parts.clock,
+        window: Window::new(job.plan, start),
+        table: ConnectionTable::new(layout),
+        ledger: parts.ledger,
+        pacer: parts.pacer,
+        thread: job.thread,
+        plan: job.plan,
         stop: job.stop,
-        was_interrupted: false,
+        obeyed: Order::Run,
+        was_finished_early: false,
         last_cause: None,
+        sightings: Sightings::default(),
+        turns: 0,
         events: Vec::with_capacity(1024),
     }
 }

@@ -18,6 +18,8 @@ pub const THREADS_MAX: u32 = 64;
 pub const DEPTH_MAX: u32 = 1_024;
 /// Longest phase of a run: one day.
 pub const PHASE_MAX: Nanos = Nanos::new(86_400_000_000_000);
+/// Most CPUs that threads are tied to.
+pub const CPUS_MAX: usize = 1_024;
 /// Most servers that one load goes to.
 pub const TARGETS_MAX: usize = 4_096;
 /// Most agents that share one schedule.
@@ -139,10 +141,14 @@ pub struct LoadPlan {
     pub threads: u32,
     /// Requests at once on one connection.
     pub depth: u32,
+    /// Requests at once on all connections together; as many as there are places if not given.
+    pub outstanding_max: Option<u64>,
     /// Length of the phase that is thrown away.
     pub warm_up: Nanos,
     /// Length of the phase that counts.
     pub measure: Nanos,
+    /// Length of the phase after it in which load is offered and not counted.
+    pub cool_down: Nanos,
     /// How long stragglers are waited for.
     pub drain: Nanos,
     /// From the intended instant to a time-out.
@@ -155,6 +161,8 @@ pub struct LoadPlan {
     pub seed: u64,
     /// How threads wait for the next intended instant.
     pub wait: WaitMode,
+    /// CPUs that the threads are tied to, in turn; none of them is tied if it is empty.
+    pub cpus: Vec<u32>,
 }
 
 impl LoadPlan {
@@ -201,6 +209,7 @@ impl LoadPlan {
         let times = [
             ("warm_up_ns", self.warm_up, 0),
             ("measure_ns", self.measure, 1),
+            ("cool_down_ns", self.cool_down, 0),
             ("drain_ns", self.drain, 0),
             ("request_timeout_ns", self.request_timeout, 1),
         ];
@@ -219,6 +228,19 @@ impl LoadPlan {
             "threads",
             self.threads,
             "at most one for each connection",
+        )?;
+        let bound = self.outstanding_max.unwrap_or(u64::MAX);
+        check(
+            bound >= self.threads.into(),
+            "outstanding_max",
+            bound,
+            "at least one for each thread",
+        )?;
+        check(
+            self.cpus.len() <= CPUS_MAX,
+            "cpus",
+            self.cpus.len(),
+            "at most 1024 of them",
         )?;
         self.validate_agents()?;
         self.validate_loop()?;
@@ -430,11 +452,17 @@ impl LoadPlan {
             self.threads,
             "1 for a fake target",
         )?;
+        check(
+            self.start_at.is_none(),
+            "start_at_ns",
+            self.start_at.unwrap_or_default().get(),
+            "none for a fake target, whose clock starts at 0",
+        )?;
         let is_blocking = self.wait == WaitMode::Block;
         check(
             is_blocking,
             "wait",
-            "hybrid",
+            self.wait.name(),
             "block for a fake target, whose clock stands still",
         )
     }

@@ -7,11 +7,15 @@ use rustix::io::Errno;
 use crate::clock::Clock;
 use crate::engine::Job;
 use crate::error::CoreError;
+use crate::histogram::Histogram;
 use crate::transport::{CloseCause, Event, Transport};
 use crate::units::Nanos;
 
-/// All connections have to be made within this time.
+/// Some connection has to be made within this time, or the target does not answer.
 const CONNECT_TIMEOUT: Nanos = Nanos::new(5_000_000_000);
+
+/// All connections of a thread have to be made within the time above and this much for each.
+const CONNECT_TIME_EACH: Nanos = Nanos::new(10_000_000);
 
 /// Connections of one thread that are being made at once: below any server's backlog.
 const CONNECTING_MAX: usize = 64;
@@ -36,6 +40,15 @@ struct LineState {
     start: Option<Nanos>,
 }
 
+/// What came of waiting at the line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Start {
+    /// All begin at this instant.
+    At(Nanos),
+    /// Another thread has ended before.
+    Cancelled,
+}
+
 impl StartLine {
     /// A line for this many threads: they start at the agreed instant, or `lead` after the last has come.
     pub fn new(members: u32, lead: Nanos, agreed: Option<Nanos>) -> Self {
@@ -48,13 +61,19 @@ impl StartLine {
         }
     }
 
-    /// Waits until all are here; the common start, or `None` when one of them has ended before.
-    pub fn arrive(&self, clock: &impl Clock) -> Option<Nanos> {
+    /// Waits until all are here.
+    ///
+    /// # Errors
+    /// [`CoreError::StartMissed`] to the last one that comes, when the agreed instant is over.
+    pub fn arrive(&self, clock: &impl Clock) -> Result<Start, CoreError> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         state.arrived += 1;
         if state.arrived == self.members {
-            let soonest = clock.now().later_by(self.lead);
-            state.start = Some(self.agreed.unwrap_or(soonest));
+            let now = clock.now();
+            if let Some(late) = self.agreed.and_then(|agreed| now.checked_sub(agreed)) {
+                return Err(CoreError::StartMissed { late });
+            }
+            state.start = Some(self.agreed.unwrap_or(now.later_by(self.lead)));
             self.changed.notify_all();
         }
         while state.start.is_none() && state.gone == 0 {
@@ -63,7 +82,7 @@ impl StartLine {
                 .wait(state)
                 .unwrap_or_else(PoisonError::into_inner);
         }
-        state.start
+        Ok(state.start.map_or(Start::Cancelled, Start::At))
     }
 
     /// Tells the others when its thread ends, however it ends.
@@ -84,67 +103,127 @@ impl Drop for LineGuard<'_> {
 }
 
 /// Makes the connections of one thread, a few at once; ends early when told to stop.
+///
+/// How long each took is noted in `times`.
 pub(super) fn connect_all(
     job: &Job<'_>,
     transport: &mut impl Transport,
     clock: &impl Clock,
+    times: &mut Histogram,
 ) -> Result<(), CoreError> {
-    let Job {
-        plan, thread, stop, ..
-    } = *job;
-    let total = job.connections();
-    let deadline = clock.now().later_by(CONNECT_TIMEOUT);
-    let failed = |connection: usize, source| CoreError::Connect {
-        target: plan.target_text_of(thread.number_of(connection)),
-        connection: thread.number_of(connection),
-        total: plan.connections,
-        source,
-    };
-    let mut is_up = vec![false; total];
-    let (mut begun, mut made) = (0, 0);
-    let mut to_retry = Vec::new();
+    let mut dial = Dial::new(job, clock.now());
     let mut events = Vec::new();
-    while made < total && !stop.is_raised() {
-        for connection in to_retry.drain(..) {
-            transport.connect(connection, &mut events);
-        }
-        while begun < total && begun - made < CONNECTING_MAX {
-            transport.connect(begun, &mut events);
-            begun += 1;
-        }
+    while dial.made < dial.began.len() && !job.stop.is_raised() {
+        dial.begin_more(transport, clock, &mut events);
         if events.is_empty() {
-            transport.wait(deadline, &mut events)?;
+            transport.wait(dial.deadline(), &mut events)?;
         }
         for event in events.drain(..) {
-            match event {
-                Event::Connected { connection } => {
-                    is_up[connection] = true;
-                    made += 1;
-                }
-                Event::Closed {
-                    connection,
-                    cause: CloseCause::Refused(code),
-                    ..
-                } if code == Errno::AGAIN.raw_os_error() => {
-                    to_retry.push(connection);
-                }
-                Event::Closed {
-                    connection, cause, ..
-                } => {
-                    return Err(failed(connection, reason(cause)));
-                }
-                Event::Reply { .. } => {}
-            }
+            dial.handle(event, clock.now(), times)?;
         }
-        if !to_retry.is_empty() {
+        if !dial.to_retry.is_empty() {
             transport.wait(clock.now().later_by(BACKLOG_PAUSE), &mut events)?;
         }
-        if clock.now() >= deadline && made < total {
-            let first = is_up.iter().position(|is_up| !is_up).unwrap_or_default();
-            return Err(failed(first, std::io::ErrorKind::TimedOut.into()));
-        }
+        dial.check_time(clock.now())?;
     }
     Ok(())
+}
+
+/// How far a thread has come with its connections.
+struct Dial<'a> {
+    job: &'a Job<'a>,
+    /// When each connection was begun; `None` when it is not, or has been made.
+    began: Vec<Option<Nanos>>,
+    begun: usize,
+    made: usize,
+    to_retry: Vec<usize>,
+    last_made_at: Nanos,
+    deadline: Nanos,
+}
+
+impl<'a> Dial<'a> {
+    fn new(job: &'a Job<'a>, now: Nanos) -> Self {
+        let total = job.connections();
+        let for_each = CONNECT_TIME_EACH.get().saturating_mul(total as u64);
+        Self {
+            job,
+            began: vec![None; total],
+            begun: 0,
+            made: 0,
+            to_retry: Vec::new(),
+            last_made_at: now,
+            deadline: now.later_by(CONNECT_TIMEOUT).later_by(Nanos::new(for_each)),
+        }
+    }
+
+    /// When it is too late for more.
+    fn deadline(&self) -> Nanos {
+        self.deadline
+            .min(self.last_made_at.later_by(CONNECT_TIMEOUT))
+    }
+
+    fn begin_more(
+        &mut self,
+        transport: &mut impl Transport,
+        clock: &impl Clock,
+        events: &mut Vec<Event>,
+    ) {
+        for connection in self.to_retry.drain(..) {
+            transport.connect(connection, events);
+        }
+        while self.begun < self.began.len() && self.begun < self.made + CONNECTING_MAX {
+            self.began[self.begun] = Some(clock.now());
+            transport.connect(self.begun, events);
+            self.begun += 1;
+        }
+    }
+
+    fn handle(&mut self, event: Event, now: Nanos, times: &mut Histogram) -> Result<(), CoreError> {
+        match event {
+            Event::Connected { connection } => {
+                if let Some(began_at) = self.began[connection].take() {
+                    times.record(began_at.until(now));
+                    self.made += 1;
+                    self.last_made_at = now;
+                }
+            }
+            Event::Closed {
+                connection, cause, ..
+            } => {
+                let is_made = self.began[connection].is_none();
+                match cause {
+                    CloseCause::Refused(code) if code == Errno::AGAIN.raw_os_error() => {}
+                    CloseCause::Announced if is_made => {
+                        self.began[connection] = Some(now);
+                        self.made -= 1;
+                    }
+                    cause => return Err(self.failed(connection, reason(cause))),
+                }
+                self.to_retry.push(connection);
+            }
+            Event::Reply { .. } => {}
+        }
+        Ok(())
+    }
+
+    fn check_time(&self, now: Nanos) -> Result<(), CoreError> {
+        if now < self.deadline() || self.made == self.began.len() {
+            return Ok(());
+        }
+        let first = self.began.iter().position(Option::is_some);
+        let source = std::io::ErrorKind::TimedOut.into();
+        Err(self.failed(first.unwrap_or_default(), source))
+    }
+
+    fn failed(&self, connection: usize, source: std::io::Error) -> CoreError {
+        let Job { plan, thread, .. } = *self.job;
+        CoreError::Connect {
+            target: plan.target_text_of(thread.number_of(connection)),
+            connection: thread.number_of(connection),
+            total: plan.connections,
+            source,
+        }
+    }
 }
 
 fn reason(cause: CloseCause) -> std::io::Error {

@@ -1,10 +1,14 @@
 //! The connections of one thread: which are up, what is on them, and which
-//! places are free. It does no input or output.
+//! places are free. It does no input or output, and looks at no more connections than an event is about.
 
-use std::collections::VecDeque;
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
 
-use crate::arrival::Scheduled;
+use crate::arrival::{Scheduled, Share};
+use crate::engine::flights::{Ends, Flight, Flights};
+use crate::engine::places::Places;
 use crate::record::Phase;
+use crate::transport::ReplyOrder;
 use crate::units::Nanos;
 
 /// Failures of a connection without a reply between them before it is given up.
@@ -14,79 +18,86 @@ const FAILURES_MAX: u32 = 100;
 const RETRY_AFTER: Nanos = Nanos::new(1_000_000);
 const RETRY_AFTER_MAX: Nanos = Nanos::new(100_000_000);
 
-/// A request on a connection.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Flight {
-    pub scheduled: Scheduled,
-    pub phase: Phase,
-    /// When its place on the connection became free.
-    pub slot_free_at: Nanos,
-    pub sent_at: Option<Nanos>,
-    /// Recorded as a time-out already; it only waits for its late reply.
-    pub is_expired: bool,
-}
-
-/// A free place on a connection.
-#[derive(Clone, Copy, Debug)]
-struct Slot {
-    connection: usize,
-    free_at: Nanos,
-}
-
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
-    Connecting,
+    Connecting { since: Nanos },
     Up,
-    Pausing { retry_at: Nanos },
+    Pausing,
     GivenUp,
 }
 
 #[derive(Debug)]
 struct Connection {
     state: State,
-    flights: VecDeque<Flight>,
+    flights: Ends,
     failures: u32,
+    /// Whether a reply came since it was made.
+    is_answered: bool,
 }
 
-/// A reply that fits no request: the connection cannot be trusted any more.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Mismatch;
+/// What a reply was for.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Answered {
+    /// This request.
+    Flight(Flight),
+    /// One that has ended before.
+    Late,
+    /// None: the connection cannot be trusted any more.
+    Nobody,
+}
+
+/// How a table is laid out.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Layout {
+    pub connections: usize,
+    /// Requests at once on each of them.
+    pub depth: u32,
+    /// Requests at once on all of them.
+    pub outstanding_max: Option<usize>,
+    pub request_timeout: Nanos,
+    /// Which requests of the run are the thread's.
+    pub share: Share,
+    pub order: ReplyOrder,
+}
 
 #[derive(Debug)]
 pub(super) struct ConnectionTable {
+    layout: Layout,
     connections: Vec<Connection>,
-    depth: u32,
-    /// Free places, the one that waits longest in front.
-    free: VecDeque<Slot>,
+    flights: Flights,
+    places: Places,
     /// Connections with requests that were assigned and not yet stamped as sent.
     unflushed: Vec<usize>,
+    /// Connections that will be made again, the next one in front; each is there once.
+    retries: BinaryHeap<Reverse<(Nanos, usize)>>,
     live_count: usize,
     up_count: usize,
     given_up_count: usize,
-    /// No request on a connection has a deadline before this one.
-    expiry_at: Option<Nanos>,
-    request_timeout: Nanos,
+    last_id: Option<u64>,
 }
 
 impl ConnectionTable {
-    pub fn new(connections: usize, depth: u32, request_timeout: Nanos) -> Self {
+    pub fn new(layout: Layout) -> Self {
+        let places_count = layout.connections * layout.depth as usize;
         let new_connection = || Connection {
-            state: State::Connecting,
-            flights: VecDeque::with_capacity(depth as usize),
+            state: State::Connecting { since: Nanos::ZERO },
+            flights: Ends::default(),
             failures: 0,
+            is_answered: false,
         };
+        let bound = layout.outstanding_max.filter(|bound| *bound < places_count);
+        let connections = std::iter::repeat_with(new_connection);
         Self {
-            connections: std::iter::repeat_with(new_connection)
-                .take(connections)
-                .collect(),
-            depth,
-            free: VecDeque::with_capacity(connections * depth as usize),
-            unflushed: Vec::with_capacity(connections),
+            connections: connections.take(layout.connections).collect(),
+            flights: Flights::new(layout.order, bound.unwrap_or(places_count)),
+            places: Places::new(layout.connections, bound),
+            unflushed: Vec::with_capacity(layout.connections),
+            retries: BinaryHeap::new(),
             live_count: 0,
             up_count: 0,
             given_up_count: 0,
-            expiry_at: None,
-            request_timeout,
+            last_id: None,
+            layout,
         }
     }
 
@@ -107,7 +118,7 @@ impl ConnectionTable {
 
     /// When the place that waits longest became free; `None` when all are taken.
     pub fn oldest_free_at(&self) -> Option<Nanos> {
-        self.free.front().map(|slot| slot.free_at)
+        self.places.oldest_free_at()
     }
 
     /// Marks all connections as up, with all places free since `start`.
@@ -118,37 +129,37 @@ impl ConnectionTable {
             connection.state = State::Up;
         }
         self.up_count = self.connections.len();
-        for _ in 0..self.depth {
-            let slots = (0..self.connections.len()).map(|connection| Slot {
-                connection,
-                free_at: start,
-            });
-            self.free.extend(slots);
+        self.places
+            .reserve(self.connections.len() * self.layout.depth as usize);
+        for _ in 0..self.layout.depth {
+            for connection in 0..self.connections.len() {
+                self.places.add(narrow(connection), start);
+            }
         }
     }
 
-    /// Puts a request on the place that waits longest; its connection, if there was a place.
-    pub fn assign(&mut self, scheduled: Scheduled, phase: Phase) -> Option<usize> {
-        let Slot {
-            connection,
-            free_at: slot_free_at,
-        } = self.free.pop_front()?;
+    /// Puts a request on the place that waits longest; the connection and since when the place
+    /// was free, if there was one.
+    pub fn assign(&mut self, scheduled: Scheduled, phase: Phase) -> Option<(usize, Nanos)> {
+        let (connection, slot_free_at) = self.places.take()?;
         let flight = Flight {
             scheduled,
             phase,
+            connection,
             slot_free_at,
             sent_at: None,
+            deadline: scheduled.intended_at.later_by(self.layout.request_timeout),
             is_expired: false,
         };
-        let flights = &mut self.connections[connection].flights;
-        if flights.back().is_none_or(|last| last.sent_at.is_some()) {
-            self.unflushed.push(connection);
+        self.last_id = self.last_id.max(Some(scheduled.request_id));
+        let ends = &mut self.connections[connection as usize].flights;
+        let last = self.flights.back(*ends);
+        if last.is_none_or(|last| last.sent_at.is_some()) {
+            self.unflushed.push(connection as usize);
         }
-        flights.push_back(flight);
+        self.flights.push(ends, flight);
         self.live_count += 1;
-        let deadline = self.deadline_of(&flight);
-        self.expiry_at = Some(self.expiry_at.map_or(deadline, |at| at.min(deadline)));
-        Some(connection)
+        Some((connection as usize, slot_free_at))
     }
 
     /// A connection with requests that were not handed over yet.
@@ -157,12 +168,9 @@ impl ConnectionTable {
     }
 
     /// Stamps what was not handed over yet; tells `note` about each.
-    pub fn stamp(&mut self, connection: usize, sent_at: Nanos, mut note: impl FnMut(&Flight)) {
-        let flights = self.connections[connection].flights.iter_mut().rev();
-        for flight in flights.take_while(|flight| flight.sent_at.is_none()) {
-            flight.sent_at = Some(sent_at);
-            note(flight);
-        }
+    pub fn stamp(&mut self, connection: usize, sent_at: Nanos, note: impl FnMut(&Flight)) {
+        let ends = self.connections[connection].flights;
+        self.flights.stamp(ends, sent_at, note);
     }
 
     /// Whether the connection is up; events of others are late ones of the past.
@@ -174,139 +182,165 @@ impl ConnectionTable {
     pub fn is_in_use(&self, connection: usize) -> bool {
         matches!(
             self.connections[connection].state,
-            State::Up | State::Connecting
+            State::Up | State::Connecting { .. }
         )
     }
 
-    /// Takes the oldest request off the connection and frees its place.
+    /// Takes the request that was answered off the connection and frees its place.
     pub fn complete(
         &mut self,
         connection: usize,
         request_id: Option<u64>,
         done_at: Nanos,
-    ) -> Result<Flight, Mismatch> {
+    ) -> Answered {
         let entry = &mut self.connections[connection];
-        let front = entry.flights.front().ok_or(Mismatch)?;
-        let is_ours = request_id.is_none_or(|id| id == front.scheduled.request_id);
-        if front.sent_at.is_none() || !is_ours {
-            return Err(Mismatch);
-        }
-        let flight = entry.flights.pop_front().ok_or(Mismatch)?;
+        let flight = match self.layout.order {
+            ReplyOrder::Fifo => {
+                let front = self.flights.front(entry.flights).filter(|front| {
+                    let is_ours = request_id.is_none_or(|id| id == front.scheduled.request_id);
+                    front.sent_at.is_some() && is_ours
+                });
+                if front.is_none() {
+                    return Answered::Nobody;
+                }
+                self.flights.pop_front(&mut entry.flights)
+            }
+            ReplyOrder::ById => {
+                let found = request_id.and_then(|id| self.flights.find(narrow(connection), id));
+                let Some(at) = found.filter(|at| self.flights.get(*at).sent_at.is_some()) else {
+                    return self.answered_before(request_id);
+                };
+                Some(self.flights.remove(&mut entry.flights, at))
+            }
+        };
+        let Some(flight) = flight else {
+            return Answered::Nobody;
+        };
         entry.failures = 0;
+        entry.is_answered = true;
         self.live_count -= usize::from(!flight.is_expired);
-        self.free.push_back(Slot {
-            connection,
-            free_at: done_at,
-        });
-        Ok(flight)
+        self.places.add(narrow(connection), done_at);
+        self.places.give_back_permit(done_at);
+        if flight.is_expired {
+            Answered::Late
+        } else {
+            Answered::Flight(flight)
+        }
     }
 
-    /// Marks what is past its deadline; tells `note` about each.
-    pub fn expire(&mut self, now: Nanos, mut note: impl FnMut(usize, &Flight)) {
-        if self.expiry_at.is_none_or(|at| now < at) {
-            return;
+    /// Judges a reply to a request that is on no connection: an id of ours had its time.
+    fn answered_before(&self, request_id: Option<u64>) -> Answered {
+        let was_sent =
+            |id: &u64| self.layout.share.owns(*id) && self.last_id.is_some_and(|last| *id <= last);
+        match request_id.filter(was_sent) {
+            Some(_) => Answered::Late,
+            None => Answered::Nobody,
         }
-        let timeout = self.request_timeout;
-        let mut next = None;
-        for (index, connection) in self.connections.iter_mut().enumerate() {
-            for flight in connection
-                .flights
-                .iter_mut()
-                .filter(|flight| !flight.is_expired)
-            {
-                let deadline = flight.scheduled.intended_at.later_by(timeout);
-                if deadline <= now {
-                    flight.is_expired = true;
-                    self.live_count -= 1;
-                    note(index, flight);
-                } else {
-                    next = Some(next.map_or(deadline, |at: Nanos| at.min(deadline)));
-                }
+    }
+
+    /// The next request that is past its deadline, if there is one.
+    ///
+    /// When replies come in order, its place stays taken until its late reply comes;
+    /// otherwise the place is free from now on.
+    pub fn next_expired(&mut self, now: Nanos) -> Option<Flight> {
+        let (at, _) = self.flights.first_due().filter(|(_, due)| *due <= now)?;
+        self.live_count -= 1;
+        match self.layout.order {
+            ReplyOrder::Fifo => Some(self.flights.expire(at)),
+            ReplyOrder::ById => {
+                let connection = self.flights.get(at).connection;
+                let ends = &mut self.connections[connection as usize].flights;
+                let flight = self.flights.remove(ends, at);
+                self.places.add(connection, now);
+                self.places.give_back_permit(now);
+                Some(flight)
             }
         }
-        self.expiry_at = next;
     }
 
-    /// No deadline comes before this instant.
+    /// The earliest deadline of a request that waits.
     pub fn expiry_at(&self) -> Option<Nanos> {
-        self.expiry_at
+        self.flights.first_due().map(|(_, due)| due)
     }
 
-    fn deadline_of(&self, flight: &Flight) -> Nanos {
-        flight.scheduled.intended_at.later_by(self.request_timeout)
-    }
-
-    /// Takes a connection out of use; gives what was on it and still waited, the oldest first.
-    pub fn take_down(&mut self, connection: usize, now: Nanos) -> Vec<Flight> {
+    /// Takes a connection out of use. An announced end of a connection that has served is
+    /// nobody's fault: it is made again at once.
+    pub fn take_down(&mut self, connection: usize, now: Nanos, is_announced: bool) {
         let entry = &mut self.connections[connection];
         if entry.state == State::Up {
             self.up_count -= 1;
-            self.free.retain(|slot| slot.connection != connection);
-            self.unflushed.retain(|other| *other != connection);
+            self.places.revoke(narrow(connection));
         }
-        entry.failures += 1;
-        entry.state = if entry.failures > FAILURES_MAX {
+        let is_fair = is_announced && entry.is_answered;
+        entry.is_answered = false;
+        entry.failures += u32::from(!is_fair);
+        if entry.failures > FAILURES_MAX {
             self.given_up_count += 1;
-            State::GivenUp
+            entry.state = State::GivenUp;
+            return;
+        }
+        let pause = if is_fair {
+            Nanos::ZERO
         } else {
             let doubled = RETRY_AFTER.get() << (entry.failures - 1).min(10);
-            let pause = Nanos::new(doubled).min(RETRY_AFTER_MAX);
-            State::Pausing {
-                retry_at: now.later_by(pause),
-            }
+            Nanos::new(doubled).min(RETRY_AFTER_MAX)
         };
-        let waiting: Vec<Flight> = entry
-            .flights
-            .drain(..)
-            .filter(|flight| !flight.is_expired)
-            .collect();
-        self.live_count -= waiting.len();
-        waiting
+        entry.state = State::Pausing;
+        self.retries
+            .push(Reverse((now.later_by(pause), connection)));
     }
 
-    /// Puts a connection into use that was made again.
-    pub fn bring_up(&mut self, connection: usize, now: Nanos) {
-        self.connections[connection].state = State::Up;
-        self.up_count += 1;
-        let slot = Slot {
-            connection,
-            free_at: now,
+    /// The oldest request of a connection that was taken down, if it still waited.
+    pub fn next_stranded(&mut self, connection: usize, now: Nanos) -> Option<Flight> {
+        let entry = &mut self.connections[connection];
+        loop {
+            let flight = self.flights.pop_front(&mut entry.flights)?;
+            self.places.give_back_permit(now);
+            if !flight.is_expired {
+                self.live_count -= 1;
+                return Some(flight);
+            }
+        }
+    }
+
+    /// Puts a connection into use that was made again; how long that took.
+    pub fn bring_up(&mut self, connection: usize, now: Nanos) -> Option<Nanos> {
+        let entry = &mut self.connections[connection];
+        let State::Connecting { since } = entry.state else {
+            return None;
         };
-        self.free
-            .extend(std::iter::repeat_n(slot, self.depth as usize));
+        entry.state = State::Up;
+        self.up_count += 1;
+        for _ in 0..self.layout.depth {
+            self.places.add(narrow(connection), now);
+        }
+        Some(since.until(now))
     }
 
     /// When the next connection should be made again; `None` when all are up or given up.
     pub fn retry_at(&self) -> Option<Nanos> {
-        if self.up_count + self.given_up_count == self.connections.len() {
-            return None;
-        }
-        let retries = self
-            .connections
-            .iter()
-            .filter_map(|connection| match connection.state {
-                State::Pausing { retry_at } => Some(retry_at),
-                _ => None,
-            });
-        retries.min()
+        self.retries.peek().map(|Reverse((at, _))| *at)
     }
 
     /// A connection whose pause is over; it counts as connecting from now on.
     pub fn next_retry(&mut self, now: Nanos) -> Option<usize> {
         self.retry_at().filter(|at| *at <= now)?;
-        let is_over = |connection: &Connection| matches!(connection.state, State::Pausing { retry_at } if retry_at <= now);
-        let index = self.connections.iter().position(is_over)?;
-        self.connections[index].state = State::Connecting;
-        Some(index)
+        let Reverse((_, connection)) = self.retries.pop()?;
+        self.connections[connection].state = State::Connecting { since: now };
+        Some(connection)
     }
 
-    /// Everything that still waits, with its connection; the table is empty afterwards.
-    pub fn drain(&mut self) -> Vec<(usize, Flight)> {
-        self.live_count = 0;
-        let entries = self.connections.iter_mut().enumerate();
-        entries
-            .flat_map(|(index, entry)| entry.flights.drain(..).map(move |flight| (index, flight)))
-            .filter(|(_, flight)| !flight.is_expired)
-            .collect()
+    /// Something that still waits for its reply, taken off the table.
+    pub fn next_waiting(&mut self) -> Option<Flight> {
+        let (at, _) = self.flights.first_due()?;
+        self.live_count -= 1;
+        let connection = self.flights.get(at).connection as usize;
+        let ends = &mut self.connections[connection].flights;
+        Some(self.flights.remove(ends, at))
     }
+}
+
+/// The number of a connection; a plan allows far fewer than the type.
+fn narrow(connection: usize) -> u32 {
+    u32::try_from(connection).unwrap_or(u32::MAX)
 }

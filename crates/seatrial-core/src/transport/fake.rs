@@ -27,6 +27,8 @@ pub struct Stall {
 pub enum Fault {
     /// Every connection is closed; new ones are accepted again.
     ResetAll,
+    /// Every connection is closed, as the server had announced.
+    Announce,
     /// Every connection is closed and new ones are turned away from now on.
     Die,
     /// The next reply carries the id of no request.
@@ -40,6 +42,9 @@ pub enum Fault {
 pub struct FakeModel {
     /// Queues; connection `i` belongs to queue `i mod workers`.
     pub workers: usize,
+    /// With [`ReplyOrder::ById`] each request goes to the queue that is free first instead,
+    /// whatever its connection, so that replies overtake each other.
+    pub order: ReplyOrder,
     /// Time that each request takes beyond its own demand.
     pub service: DemandLaw,
     /// Intervals in which nothing is served, in order and apart from each other.
@@ -52,6 +57,7 @@ impl Default for FakeModel {
     fn default() -> Self {
         Self {
             workers: 1,
+            order: ReplyOrder::Fifo,
             service: DemandLaw::None,
             stalls: Vec::new(),
             faults: Vec::new(),
@@ -117,6 +123,16 @@ impl FakeTransport {
         }
     }
 
+    fn worker_for(&self, connection: usize) -> usize {
+        let count = self.workers_free_at.len();
+        match self.model.order {
+            ReplyOrder::Fifo => connection % count,
+            ReplyOrder::ById => (0..count)
+                .min_by_key(|worker| self.workers_free_at[*worker])
+                .unwrap_or_default(),
+        }
+    }
+
     fn next_fault_at(&self) -> Option<Nanos> {
         self.model.faults.get(self.faults_done).map(|(at, _)| *at)
     }
@@ -124,15 +140,19 @@ impl FakeTransport {
     fn break_now(&mut self, fault: Fault, events: &mut Vec<Event>) {
         match fault {
             Fault::WrongId | Fault::Failure => self.damage = Some(fault),
-            Fault::ResetAll | Fault::Die => {
+            Fault::ResetAll | Fault::Announce | Fault::Die => {
+                let cause = if fault == Fault::Announce {
+                    CloseCause::Announced
+                } else {
+                    CloseCause::Reset
+                };
                 self.is_dead = fault == Fault::Die;
                 for connection in 0..self.is_open.len() {
                     if self.is_open[connection] {
                         self.disconnect(connection);
-                        let cause = CloseCause::Reset;
                         events.push(Event::Closed {
                             connection,
-                            cause,
+                            cause: cause.clone(),
                             first_byte_at: None,
                         });
                     }
@@ -161,7 +181,7 @@ impl FakeTransport {
 
 impl Transport for FakeTransport {
     fn order(&self) -> ReplyOrder {
-        ReplyOrder::Fifo
+        self.model.order
     }
 
     /// A model moves no bytes.
@@ -193,7 +213,7 @@ impl Transport for FakeTransport {
     }
 
     fn send(&mut self, connection: usize, request: &Request) {
-        let worker = connection % self.workers_free_at.len();
+        let worker = self.worker_for(connection);
         let now = self.clock.now();
         let own = self.model.service.draw(&mut self.draws);
         let service = request.demand.later_by(own);

@@ -52,14 +52,17 @@ pub fn plan(model: FakeModel) -> LoadPlan {
         connections: 1,
         threads: 1,
         depth: 1,
+        outstanding_max: None,
         warm_up: Nanos::ZERO,
         measure: Nanos::new(SECOND),
+        cool_down: Nanos::ZERO,
         drain: Nanos::new(SECOND),
         request_timeout: Nanos::new(SECOND),
         requests_max: 10_000_000,
         records_max: 1_000_000,
         seed: 1,
         wait: WaitMode::Block,
+        cpus: Vec::new(),
     }
 }
 

@@ -1,0 +1,343 @@
+//! Requests that are on connections: found by age, by connection, by deadline and by id,
+//! each in constant time. It does no input or output.
+//!
+//! All flights of a thread live in one slab. Two lists run through it: the flights of each
+//! connection, oldest first, and those that have not expired, earliest deadline first.
+
+use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
+
+use crate::arrival::Scheduled;
+use crate::record::Phase;
+use crate::transport::ReplyOrder;
+use crate::units::Nanos;
+
+/// No node.
+const NIL: u32 = u32::MAX;
+
+/// Flights that are given room before the load; more of them make the slab grow.
+const RESERVED_MAX: usize = 4_096;
+
+/// A request on a connection.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Flight {
+    pub scheduled: Scheduled,
+    pub phase: Phase,
+    /// The connection, among those of the thread.
+    pub connection: u32,
+    /// When its place on the connection became free.
+    pub slot_free_at: Nanos,
+    pub sent_at: Option<Nanos>,
+    pub deadline: Nanos,
+    /// Recorded as a time-out already; it only waits for its late reply.
+    pub is_expired: bool,
+}
+
+/// First and last of a list through the slab.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Ends {
+    head: u32,
+    tail: u32,
+}
+
+impl Default for Ends {
+    fn default() -> Self {
+        Self {
+            head: NIL,
+            tail: NIL,
+        }
+    }
+}
+
+/// Neighbours in one list.
+#[derive(Clone, Copy, Debug)]
+struct Links {
+    before: u32,
+    after: u32,
+}
+
+const UNLINKED: Links = Links {
+    before: NIL,
+    after: NIL,
+};
+
+#[derive(Clone, Copy, Debug)]
+struct Node {
+    flight: Flight,
+    of_connection: Links,
+    of_deadline: Links,
+}
+
+/// Which of the two lists a link belongs to.
+#[derive(Clone, Copy)]
+enum Chain {
+    Connection,
+    Deadline,
+}
+
+/// Spreads request ids, which come in steps of the number of threads.
+#[derive(Default)]
+pub(super) struct IdHasher(u64);
+
+impl Hasher for IdHasher {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.write_u64(u64::from(*byte));
+        }
+    }
+
+    fn write_u64(&mut self, id: u64) {
+        // Fibonacci hashing; the fold brings the well mixed high bits to where tables look first.
+        let mixed = (self.0 ^ id).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+        self.0 = mixed ^ (mixed >> 32);
+    }
+}
+
+type Index = HashMap<u64, u32, BuildHasherDefault<IdHasher>>;
+
+/// The flights of one thread.
+#[derive(Debug)]
+pub(super) struct Flights {
+    nodes: Vec<Node>,
+    unused: Vec<u32>,
+    deadlines: Ends,
+    /// Nodes by request id; only when replies are matched so.
+    by_id: Option<Index>,
+}
+
+impl Flights {
+    /// Room for flights whose replies come in this order; `places` is how many there can be.
+    pub fn new(order: ReplyOrder, places: usize) -> Self {
+        let reserved = places.min(RESERVED_MAX);
+        let index = || Index::with_capacity_and_hasher(reserved, BuildHasherDefault::default());
+        Self {
+            nodes: Vec::with_capacity(reserved),
+            unused: Vec::new(),
+            deadlines: Ends::default(),
+            by_id: (order == ReplyOrder::ById).then(index),
+        }
+    }
+
+    /// Adds a flight to its connection.
+    pub fn push(&mut self, ends: &mut Ends, flight: Flight) {
+        let node = Node {
+            flight,
+            of_connection: UNLINKED,
+            of_deadline: UNLINKED,
+        };
+        let at = if let Some(at) = self.unused.pop() {
+            self.nodes[at as usize] = node;
+            at
+        } else {
+            self.nodes.push(node);
+            // 10,000 connections of depth 1,024 are far below the largest index.
+            u32::try_from(self.nodes.len() - 1).unwrap_or(NIL)
+        };
+        self.link_after(Chain::Connection, ends, ends.tail, at);
+        // Instants increase nearly always, so the walk from the end is short.
+        let mut earlier = self.deadlines.tail;
+        while earlier != NIL && self.nodes[earlier as usize].flight.deadline > flight.deadline {
+            earlier = self.nodes[earlier as usize].of_deadline.before;
+        }
+        let mut deadlines = self.deadlines;
+        self.link_after(Chain::Deadline, &mut deadlines, earlier, at);
+        self.deadlines = deadlines;
+        if let Some(index) = &mut self.by_id {
+            let _ = index.insert(flight.scheduled.request_id, at);
+        }
+    }
+
+    /// Takes the oldest flight off a connection.
+    pub fn pop_front(&mut self, ends: &mut Ends) -> Option<Flight> {
+        (ends.head != NIL).then(|| self.remove(ends, ends.head))
+    }
+
+    /// The oldest flight of a connection.
+    pub fn front(&self, ends: Ends) -> Option<&Flight> {
+        self.nodes.get(ends.head as usize).map(|node| &node.flight)
+    }
+
+    /// The newest flight of a connection.
+    pub fn back(&self, ends: Ends) -> Option<&Flight> {
+        self.nodes.get(ends.tail as usize).map(|node| &node.flight)
+    }
+
+    /// The node of the flight with this id on this connection.
+    pub fn find(&self, connection: u32, request_id: u64) -> Option<u32> {
+        let at = *self.by_id.as_ref()?.get(&request_id)?;
+        (self.nodes[at as usize].flight.connection == connection).then_some(at)
+    }
+
+    /// The flight at a node that [`Flights::find`] or [`Flights::first_due`] named.
+    pub fn get(&self, at: u32) -> &Flight {
+        &self.nodes[at as usize].flight
+    }
+
+    /// Takes a flight off its connection.
+    pub fn remove(&mut self, ends: &mut Ends, at: u32) -> Flight {
+        let flight = self.nodes[at as usize].flight;
+        self.unlink(Chain::Connection, ends, at);
+        if !flight.is_expired {
+            self.unlink_deadline(at);
+        }
+        if let Some(index) = &mut self.by_id {
+            let _ = index.remove(&flight.scheduled.request_id);
+        }
+        self.unused.push(at);
+        flight
+    }
+
+    /// Marks what was not sent yet as sent, the newest first; tells `note` about each.
+    pub fn stamp(&mut self, ends: Ends, sent_at: Nanos, mut note: impl FnMut(&Flight)) {
+        let mut at = ends.tail;
+        while at != NIL {
+            let node = &mut self.nodes[at as usize];
+            if node.flight.sent_at.is_some() {
+                return;
+            }
+            node.flight.sent_at = Some(sent_at);
+            note(&node.flight);
+            at = node.of_connection.before;
+        }
+    }
+
+    /// The node with the earliest deadline, and that deadline.
+    pub fn first_due(&self) -> Option<(u32, Nanos)> {
+        let at = self.deadlines.head;
+        (at != NIL).then(|| (at, self.nodes[at as usize].flight.deadline))
+    }
+
+    /// Lets a flight stay on its connection without a deadline.
+    pub fn expire(&mut self, at: u32) -> Flight {
+        self.unlink_deadline(at);
+        let flight = &mut self.nodes[at as usize].flight;
+        flight.is_expired = true;
+        *flight
+    }
+
+    fn unlink_deadline(&mut self, at: u32) {
+        let mut deadlines = self.deadlines;
+        self.unlink(Chain::Deadline, &mut deadlines, at);
+        self.deadlines = deadlines;
+    }
+
+    fn links(&mut self, chain: Chain, at: u32) -> &mut Links {
+        let node = &mut self.nodes[at as usize];
+        match chain {
+            Chain::Connection => &mut node.of_connection,
+            Chain::Deadline => &mut node.of_deadline,
+        }
+    }
+
+    /// Puts a node behind another one, or in front of all when that is [`NIL`].
+    fn link_after(&mut self, chain: Chain, ends: &mut Ends, before: u32, at: u32) {
+        let after = if before == NIL {
+            std::mem::replace(&mut ends.head, at)
+        } else {
+            std::mem::replace(&mut self.links(chain, before).after, at)
+        };
+        if after == NIL {
+            ends.tail = at;
+        } else {
+            self.links(chain, after).before = at;
+        }
+        *self.links(chain, at) = Links { before, after };
+    }
+
+    fn unlink(&mut self, chain: Chain, ends: &mut Ends, at: u32) {
+        let Links { before, after } = *self.links(chain, at);
+        if before == NIL {
+            ends.head = after;
+        } else {
+            self.links(chain, before).after = after;
+        }
+        if after == NIL {
+            ends.tail = before;
+        } else {
+            self.links(chain, after).before = before;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn flight(request_id: u64, connection: u32, deadline: u64) -> Flight {
+        Flight {
+            scheduled: Scheduled {
+                request_id,
+                intended_at: Nanos::ZERO,
+                demand: Nanos::ZERO,
+            },
+            phase: Phase::Measure,
+            connection,
+            slot_free_at: Nanos::ZERO,
+            sent_at: None,
+            deadline: Nanos::new(deadline),
+            is_expired: false,
+        }
+    }
+
+    fn due_ids(flights: &mut Flights) -> Vec<u64> {
+        let mut ids = Vec::new();
+        while let Some((at, _)) = flights.first_due() {
+            ids.push(flights.expire(at).scheduled.request_id);
+        }
+        ids
+    }
+
+    #[test]
+    fn lists_stay_whole_when_flights_leave_from_anywhere() {
+        let mut flights = Flights::new(ReplyOrder::ById, 100);
+        let mut ends = [Ends::default(); 2];
+        for id in 0..10u64 {
+            let connection = u32::try_from(id % 2).unwrap();
+            let to = &mut ends[connection as usize];
+            flights.push(to, flight(id, connection, 100 + id));
+        }
+        for id in [4, 0, 9] {
+            let connection = u32::try_from(id % 2).unwrap();
+            assert_eq!(
+                flights.find(1 - connection, id),
+                None,
+                "the other connection"
+            );
+            let at = flights.find(connection, id).unwrap();
+            let left = flights.remove(&mut ends[connection as usize], at);
+            assert_eq!(left.scheduled.request_id, id);
+            assert_eq!(flights.find(connection, id), None);
+        }
+        flights.push(&mut ends[0], flight(10, 0, 102));
+        let mut of_first = Vec::new();
+        let mut copy = ends[0];
+        assert_eq!(flights.back(copy).unwrap().scheduled.request_id, 10);
+        assert_eq!(due_ids(&mut flights), [1, 2, 10, 3, 5, 6, 7, 8]);
+        while let Some(flight) = flights.pop_front(&mut copy) {
+            of_first.push(flight.scheduled.request_id);
+        }
+        assert_eq!(of_first, [2, 6, 8, 10]);
+        assert!(flights.front(copy).is_none());
+    }
+
+    #[test]
+    fn only_what_was_not_sent_is_stamped() {
+        let mut flights = Flights::new(ReplyOrder::Fifo, 100);
+        let mut ends = Ends::default();
+        let mut stamped = Vec::new();
+        for (id, at) in [(0, 5), (1, 6)] {
+            flights.push(&mut ends, flight(id, 0, 10));
+            flights.stamp(ends, Nanos::new(at), |flight| {
+                stamped.push((flight.scheduled.request_id, flight.sent_at));
+            });
+        }
+        assert_eq!(
+            stamped,
+            [(0, Some(Nanos::new(5))), (1, Some(Nanos::new(6)))]
+        );
+    }
+}

@@ -1,0 +1,126 @@
+//! What the threads found out together.
+
+use crate::engine::counters::Counters;
+use crate::engine::failures::{Failure, Failures};
+use crate::engine::ledger::MemberResult;
+use crate::engine::placement::Sightings;
+use crate::engine::plan::LoadPlan;
+use crate::histogram::Histogram;
+use crate::pacer::WaitMode;
+use crate::record::RecordColumns;
+use crate::sys::ThreadUsage;
+use crate::units::Nanos;
+
+/// What a load found out. Histograms are of the measure phase, counters of all phases.
+#[derive(Debug)]
+pub struct LoadResult {
+    /// One block of records a thread, in order of their ends; warm-up included.
+    pub records: Vec<RecordColumns>,
+    /// From intended to done, of correct replies.
+    pub response: Histogram,
+    /// From sent to done, of correct replies.
+    pub service: Histogram,
+    /// From intended to sent, of all that was sent: waiting for a free connection included.
+    pub send_lag: Histogram,
+    /// From the instant at which it was due *and* a connection was free to
+    /// sent: the lateness that is the engine's own fault.
+    pub pacing_lag: Histogram,
+    /// From intended to the instant at which a place was free, of requests that found none.
+    pub queue: Histogram,
+    /// From the first step to the greeting's end, of all connections that were made.
+    pub connect: Histogram,
+    /// How the requests of all phases ended.
+    pub counters: Counters,
+    /// How the requests of the measure phase ended.
+    pub measured: Counters,
+    /// Why requests of all phases failed, the most frequent reason first.
+    pub failures: Vec<Failure>,
+    /// Requests of all phases that had to wait for a free place, and got one.
+    pub queued_count: u64,
+    /// Replies that came when their request had ended already.
+    pub late_reply_count: u64,
+    /// Records that did not fit.
+    pub records_dropped_count: u64,
+    /// The common start of all threads.
+    pub started_at: Nanos,
+    /// Begin of the measure phase.
+    pub measure_start: Nanos,
+    /// End of the measure phase: as planned, or when the run stopped offering before.
+    pub measure_end: Nanos,
+    /// When the last thread had its last reply, or gave up.
+    pub ended_at: Nanos,
+    /// CPU time and context switches of all threads of the engine.
+    pub usage: ThreadUsage,
+    /// How threads waited.
+    pub wait: WaitMode,
+    /// How long before an instant the hybrid wait began to spin: the longest of all threads.
+    pub guard: Option<Nanos>,
+    /// CPUs on which threads were seen.
+    pub cpus_seen: Sightings,
+    /// Whether it was told to stop.
+    pub was_interrupted: bool,
+    /// Whether it was told to finish before its time.
+    pub was_finished_early: bool,
+}
+
+impl LoadResult {
+    /// Puts the results of the threads together; `None` when there are none.
+    pub(super) fn merge(members: Vec<MemberResult>, plan: &LoadPlan) -> Option<Self> {
+        let first = members.first()?;
+        let mut failures = Failures::default();
+        let mut total = Self {
+            records: Vec::with_capacity(members.len()),
+            response: Histogram::new(),
+            service: Histogram::new(),
+            send_lag: Histogram::new(),
+            pacing_lag: Histogram::new(),
+            queue: Histogram::new(),
+            connect: Histogram::new(),
+            counters: Counters::default(),
+            measured: Counters::default(),
+            failures: Vec::new(),
+            queued_count: 0,
+            late_reply_count: 0,
+            records_dropped_count: 0,
+            started_at: first.started_at,
+            measure_start: first.measure_start,
+            measure_end: first.measure_start,
+            ended_at: first.started_at,
+            usage: ThreadUsage::default(),
+            wait: plan.wait,
+            guard: None,
+            cpus_seen: Sightings::default(),
+            was_interrupted: false,
+            was_finished_early: false,
+        };
+        for member in members {
+            failures.add(&member.ledger.failures);
+            total.add(member);
+        }
+        total.failures = failures.into_sorted();
+        Some(total)
+    }
+
+    fn add(&mut self, member: MemberResult) {
+        let ledger = member.ledger;
+        self.response.merge(&ledger.response);
+        self.service.merge(&ledger.service);
+        self.send_lag.merge(&ledger.send_lag);
+        self.pacing_lag.merge(&member.pacing_lag);
+        self.queue.merge(&ledger.queue);
+        self.connect.merge(&ledger.connect);
+        self.counters.add(&ledger.counters.all());
+        self.measured.add(&ledger.counters.measured);
+        self.queued_count += ledger.queued_count;
+        self.late_reply_count += ledger.late_reply_count;
+        self.records_dropped_count += ledger.records.dropped_count();
+        self.records.push(ledger.records);
+        self.measure_end = self.measure_end.max(member.measure_end);
+        self.ended_at = self.ended_at.max(member.ended_at);
+        self.usage.add(&member.usage);
+        self.guard = self.guard.max(member.guard);
+        self.cpus_seen.add(&member.sightings);
+        self.was_interrupted |= member.was_interrupted;
+        self.was_finished_early |= member.was_finished_early;
+    }
+}
