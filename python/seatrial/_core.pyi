@@ -449,7 +449,7 @@ class LoadResult:
 
     @property
     def cpus_seen(self) -> list[int]:
-        """CPUs on which threads of the engine were seen, by looking once in 64 turns of the loop."""
+        """CPUs on which threads of the engine were seen, looking once in 64 turns of the loop."""
 
     @property
     def was_finished_early(self) -> bool:

@@ -198,7 +198,7 @@ def test_a_target_that_is_not_there_fails_the_trial(server: EchoServer) -> None:
         ({"arrival": "closed"}, "rate_rps"),
         ({"arrival": "bursty"}, "arrival"),
         ({"operation": "dance"}, "operation"),
-        ({"protocol": "http"}, "protocol"),
+        ({"protocol": "gopher"}, "protocol"),
         ({"demand": "constant:5"}, "duration"),
         ({"targets": ("localhost:80",)}, "target"),
         ({"targets": ("tcp://127.0.0.1:1", "tls://127.0.0.1:1")}, "targets"),

@@ -227,3 +227,27 @@ fn every_failure_has_its_reason_and_the_counts_agree() {
         result.failures
     );
 }
+
+#[test]
+fn a_closed_loop_thinks_between_a_reply_and_the_next_request() {
+    let result = run(&LoadPlan {
+        demand: constant_ms(1),
+        think: constant_ms(9),
+        connections: 2,
+        ..plan(FakeModel {
+            workers: 2,
+            ..fake()
+        })
+    });
+    // Each place: 9 ms of thought, 1 ms of service, a hundred times in the second.
+    assert_eq!(result.counters.ok_count, 2 * 100);
+    assert_eq!(result.response.max(), Some(Nanos::new(MILLISECOND)));
+    assert_eq!(
+        (result.queued_count, result.send_lag.max()),
+        (0, Some(Nanos::ZERO))
+    );
+    assert_eq!(
+        result.records[0].intended_at_ns[..2],
+        [9_000_000, 9_000_000]
+    );
+}

@@ -6,6 +6,7 @@ use seatrial_core::engine::Counters;
 /// Requests by how they ended; `intended_count` is the sum of all outcomes.
 #[pyclass(frozen, eq, get_all, name = "Counts", module = "seatrial._core")]
 #[derive(PartialEq)]
+#[allow(clippy::struct_field_names)] // the names that Python sees
 pub struct PyCounts {
     intended_count: u64,
     sent_count: u64,

@@ -195,13 +195,13 @@ impl Flights {
     pub fn stamp(&mut self, ends: Ends, sent_at: Nanos, mut note: impl FnMut(&Flight)) {
         let mut at = ends.tail;
         while at != NIL {
-            let node = &mut self.nodes[at as usize];
-            if node.flight.sent_at.is_some() {
+            let newest = &mut self.nodes[at as usize];
+            if newest.flight.sent_at.is_some() {
                 return;
             }
-            node.flight.sent_at = Some(sent_at);
-            note(&node.flight);
-            at = node.of_connection.before;
+            newest.flight.sent_at = Some(sent_at);
+            note(&newest.flight);
+            at = newest.of_connection.before;
         }
     }
 

@@ -120,7 +120,8 @@ impl<A: Arrival, T: Transport, C: Clock> Member<'_, A, T, C> {
     /// Offers the load and returns what became of it.
     pub fn run(mut self) -> Result<MemberResult, CoreError> {
         let before = usage()?;
-        self.table.start(self.window.start);
+        let arrival = &mut self.arrival;
+        self.table.start(self.window.start, || arrival.think());
         let mut offered_until = None;
         loop {
             self.obey();
@@ -258,7 +259,7 @@ impl<A: Arrival, T: Transport, C: Clock> Member<'_, A, T, C> {
     }
 
     fn expire(&mut self, now: Nanos) {
-        while let Some(flight) = self.table.next_expired(now) {
+        while let Some(flight) = self.table.next_expired(now, || self.arrival.think()) {
             let record = self.ended(&flight, Outcome::Timeout);
             self.ledger.keep_failed(&record, TIMEOUT_LATE);
         }
@@ -312,7 +313,9 @@ impl<A: Arrival, T: Transport, C: Clock> Member<'_, A, T, C> {
         for event in events.drain(..) {
             match event {
                 Event::Connected { connection } => {
-                    if let Some(time) = self.table.bring_up(connection, self.clock.now()) {
+                    let now = self.clock.now();
+                    let think = || self.arrival.think();
+                    if let Some(time) = self.table.bring_up(connection, now, think) {
                         self.ledger.connect.record(time);
                     }
                 }
@@ -348,7 +351,11 @@ impl<A: Arrival, T: Transport, C: Clock> Member<'_, A, T, C> {
         first_byte_at: Nanos,
         done_at: Nanos,
     ) {
-        let flight = match self.table.complete(connection, reply.request_id, done_at) {
+        let think = || self.arrival.think();
+        let answered = self
+            .table
+            .complete(connection, reply.request_id, done_at, think);
+        let flight = match answered {
             Answered::Flight(flight) => flight,
             Answered::Late => {
                 self.ledger.late_reply_count += 1;

@@ -2,9 +2,10 @@
 //!
 //! A request needs a place on a connection and, when there is a bound on the requests that
 //! may be outstanding at once, a permit. Both are handed out in the order in which they became
-//! free. It does no input or output.
+//! free; a place whose user still thinks becomes free when that is over. It does no input or output.
 
-use std::collections::VecDeque;
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, VecDeque};
 
 use crate::units::Nanos;
 
@@ -12,12 +13,12 @@ use crate::units::Nanos;
 const STALE_MAX: usize = 64;
 
 /// A free place on a connection.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Place {
+    free_at: Nanos,
     connection: u32,
     /// Which life of the connection it belongs to.
     life: u32,
-    free_at: Nanos,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -31,6 +32,8 @@ struct Owner {
 pub(super) struct Places {
     /// The one that waits longest in front, which is never one of a lost connection.
     free: VecDeque<Place>,
+    /// Places that will be free later; the same holds for its top.
+    thinking: BinaryHeap<Reverse<Place>>,
     owners: Vec<Owner>,
     stale_count: usize,
     /// When each free permit became free; `None` without a bound.
@@ -42,6 +45,7 @@ impl Places {
     pub fn new(connections: usize, outstanding_max: Option<usize>) -> Self {
         Self {
             free: VecDeque::new(),
+            thinking: BinaryHeap::new(),
             owners: vec![Owner::default(); connections],
             stale_count: 0,
             permits: outstanding_max.map(|count| VecDeque::from(vec![Nanos::ZERO; count])),
@@ -55,7 +59,7 @@ impl Places {
 
     /// When the next request could have gone out; `None` when it cannot yet.
     pub fn oldest_free_at(&self) -> Option<Nanos> {
-        let place = self.free.front()?;
+        let place = self.next()?;
         match &self.permits {
             None => Some(place.free_at),
             Some(permits) => permits.front().map(|free_at| place.free_at.max(*free_at)),
@@ -65,7 +69,11 @@ impl Places {
     /// Takes the place that waits longest: its connection, and since when it could be used.
     pub fn take(&mut self) -> Option<(u32, Nanos)> {
         let free_at = self.oldest_free_at()?;
-        let place = self.free.pop_front()?;
+        let place = if self.is_next_thinking() {
+            self.thinking.pop()?.0
+        } else {
+            self.free.pop_front()?
+        };
         if let Some(permits) = &mut self.permits {
             let _ = permits.pop_front();
         }
@@ -74,15 +82,37 @@ impl Places {
         Some((place.connection, free_at))
     }
 
-    /// Adds a place on a connection.
-    pub fn add(&mut self, connection: u32, free_at: Nanos) {
+    /// Adds a place on a connection that nobody uses from `free_at` on, and that is free when
+    /// its user has thought for this long.
+    pub fn add(&mut self, connection: u32, free_at: Nanos, think: Nanos) {
         let owner = &mut self.owners[connection as usize];
         owner.free_count += 1;
-        self.free.push_back(Place {
+        let place = Place {
             connection,
             life: owner.life,
-            free_at,
-        });
+            free_at: free_at.later_by(think),
+        };
+        if think == Nanos::ZERO {
+            self.free.push_back(place);
+        } else {
+            self.thinking.push(Reverse(place));
+        }
+    }
+
+    fn next(&self) -> Option<Place> {
+        let thinking = self.thinking.peek().map(|Reverse(place)| *place);
+        match (self.free.front(), thinking) {
+            (Some(free), Some(thinking)) => Some((*free).min(thinking)),
+            (free, thinking) => free.copied().or(thinking),
+        }
+    }
+
+    fn is_next_thinking(&self) -> bool {
+        let is_earlier = |thinking: &Reverse<Place>| {
+            let front = self.free.front();
+            front.is_none_or(|free| thinking.0 < *free)
+        };
+        self.thinking.peek().is_some_and(is_earlier)
     }
 
     /// Gives back what allowed a request to be outstanding.
@@ -98,24 +128,28 @@ impl Places {
         owner.life = owner.life.wrapping_add(1);
         self.stale_count += std::mem::take(&mut owner.free_count) as usize;
         self.trim();
-        if self.stale_count > STALE_MAX + self.free.len() / 2 {
+        if self.stale_count > STALE_MAX + usize::midpoint(self.free.len(), self.thinking.len()) {
             let owners = &self.owners;
-            self.free
-                .retain(|place| owners[place.connection as usize].life == place.life);
+            let is_valid = |place: &Place| owners[place.connection as usize].life == place.life;
+            self.free.retain(is_valid);
+            self.thinking.retain(|Reverse(place)| is_valid(place));
             self.stale_count = 0;
         }
     }
 
     /// Drops places of lost connections from the front.
     fn trim(&mut self) {
+        let owners = &self.owners;
+        let is_stale = |place: &Place| owners[place.connection as usize].life != place.life;
         while self.stale_count > 0 {
-            match self.free.front() {
-                Some(place) if self.owners[place.connection as usize].life != place.life => {
-                    let _ = self.free.pop_front();
-                    self.stale_count -= 1;
-                }
-                _ => return,
+            if self.free.front().is_some_and(is_stale) {
+                let _ = self.free.pop_front();
+            } else if (self.thinking.peek()).is_some_and(|Reverse(place)| is_stale(place)) {
+                let _ = self.thinking.pop();
+            } else {
+                return;
             }
+            self.stale_count -= 1;
         }
     }
 }
@@ -128,8 +162,8 @@ mod tests {
     fn the_place_that_waits_longest_is_taken_first() {
         let mut places = Places::new(2, None);
         assert_eq!(places.take(), None);
-        places.add(1, Nanos::new(5));
-        places.add(0, Nanos::new(7));
+        places.add(1, Nanos::new(5), Nanos::ZERO);
+        places.add(0, Nanos::new(7), Nanos::ZERO);
         assert_eq!(places.oldest_free_at(), Some(Nanos::new(5)));
         assert_eq!(places.take(), Some((1, Nanos::new(5))));
         assert_eq!(places.take(), Some((0, Nanos::new(7))));
@@ -139,8 +173,8 @@ mod tests {
     #[test]
     fn a_bound_holds_requests_back_until_another_has_ended() {
         let mut places = Places::new(1, Some(1));
-        places.add(0, Nanos::new(1));
-        places.add(0, Nanos::new(2));
+        places.add(0, Nanos::new(1), Nanos::ZERO);
+        places.add(0, Nanos::new(2), Nanos::ZERO);
         assert_eq!(places.take(), Some((0, Nanos::new(1))));
         assert_eq!(
             places.oldest_free_at(),
@@ -155,8 +189,8 @@ mod tests {
     fn places_of_a_lost_connection_are_gone() {
         let mut places = Places::new(2, None);
         for round in 0..1_000 {
-            places.add(0, Nanos::new(round));
-            places.add(1, Nanos::new(round));
+            places.add(0, Nanos::new(round), Nanos::ZERO);
+            places.add(1, Nanos::new(round), Nanos::ZERO);
             places.revoke(0);
             assert!(places.free.len() <= 2_000 / 2 + 2 * STALE_MAX + 1_000);
         }
@@ -165,5 +199,17 @@ mod tests {
         }
         assert_eq!(places.take(), None);
         assert_eq!((places.free.len(), places.stale_count), (0, 0));
+    }
+
+    #[test]
+    fn a_place_is_free_when_its_user_has_thought() {
+        let mut places = Places::new(3, None);
+        places.add(0, Nanos::new(10), Nanos::new(90));
+        places.add(1, Nanos::new(20), Nanos::new(5));
+        places.add(2, Nanos::new(30), Nanos::ZERO);
+        places.revoke(1);
+        assert_eq!(places.take(), Some((2, Nanos::new(30))));
+        assert_eq!(places.take(), Some((0, Nanos::new(100))));
+        assert_eq!(places.take(), None);
     }
 }

@@ -124,7 +124,7 @@ impl ConnectionTable {
     /// Marks all connections as up, with all places free since `start`.
     ///
     /// Places are dealt over the connections first and in depth last.
-    pub fn start(&mut self, start: Nanos) {
+    pub fn start(&mut self, start: Nanos, mut think: impl FnMut() -> Nanos) {
         for connection in &mut self.connections {
             connection.state = State::Up;
         }
@@ -133,7 +133,7 @@ impl ConnectionTable {
             .reserve(self.connections.len() * self.layout.depth as usize);
         for _ in 0..self.layout.depth {
             for connection in 0..self.connections.len() {
-                self.places.add(narrow(connection), start);
+                self.places.add(narrow(connection), start, think());
             }
         }
     }
@@ -192,6 +192,7 @@ impl ConnectionTable {
         connection: usize,
         request_id: Option<u64>,
         done_at: Nanos,
+        think: impl FnOnce() -> Nanos,
     ) -> Answered {
         let entry = &mut self.connections[connection];
         let flight = match self.layout.order {
@@ -219,7 +220,7 @@ impl ConnectionTable {
         entry.failures = 0;
         entry.is_answered = true;
         self.live_count -= usize::from(!flight.is_expired);
-        self.places.add(narrow(connection), done_at);
+        self.places.add(narrow(connection), done_at, think());
         self.places.give_back_permit(done_at);
         if flight.is_expired {
             Answered::Late
@@ -242,7 +243,7 @@ impl ConnectionTable {
     ///
     /// When replies come in order, its place stays taken until its late reply comes;
     /// otherwise the place is free from now on.
-    pub fn next_expired(&mut self, now: Nanos) -> Option<Flight> {
+    pub fn next_expired(&mut self, now: Nanos, think: impl FnOnce() -> Nanos) -> Option<Flight> {
         let (at, _) = self.flights.first_due().filter(|(_, due)| *due <= now)?;
         self.live_count -= 1;
         match self.layout.order {
@@ -251,7 +252,7 @@ impl ConnectionTable {
                 let connection = self.flights.get(at).connection;
                 let ends = &mut self.connections[connection as usize].flights;
                 let flight = self.flights.remove(ends, at);
-                self.places.add(connection, now);
+                self.places.add(connection, now, think());
                 self.places.give_back_permit(now);
                 Some(flight)
             }
@@ -304,7 +305,12 @@ impl ConnectionTable {
     }
 
     /// Puts a connection into use that was made again; how long that took.
-    pub fn bring_up(&mut self, connection: usize, now: Nanos) -> Option<Nanos> {
+    pub fn bring_up(
+        &mut self,
+        connection: usize,
+        now: Nanos,
+        mut think: impl FnMut() -> Nanos,
+    ) -> Option<Nanos> {
         let entry = &mut self.connections[connection];
         let State::Connecting { since } = entry.state else {
             return None;
@@ -312,7 +318,7 @@ impl ConnectionTable {
         entry.state = State::Up;
         self.up_count += 1;
         for _ in 0..self.layout.depth {
-            self.places.add(narrow(connection), now);
+            self.places.add(narrow(connection), now, think());
         }
         Some(since.until(now))
     }
