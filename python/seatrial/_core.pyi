@@ -432,6 +432,30 @@ class LoadResult:
         """CPU time of the engine's threads in the kernel, from the start on."""
 
     @property
+    def sent_bytes(self) -> int:
+        """Bytes that the kernel took, from the first connection on, protocol chatter included."""
+
+    @property
+    def received_bytes(self) -> int:
+        """Bytes that were read from the kernel, likewise."""
+
+    @property
+    def reordered_count(self) -> int:
+        """Replies in datagrams that came after the reply to a later request of the connection."""
+
+    @property
+    def duplicate_count(self) -> int:
+        """Replies in datagrams that had come before."""
+
+    @property
+    def held_back_count(self) -> int:
+        """Requests that the peer did not admit at once, where the protocol has such a bound."""
+
+    @property
+    def congestion_control(self) -> str | None:
+        """The congestion control of the connections; None where there is none."""
+
+    @property
     def voluntary_switch_count(self) -> int:
         """Times that the engine's threads gave up their CPU to wait, from the start on."""
 

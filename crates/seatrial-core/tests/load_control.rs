@@ -186,7 +186,9 @@ fn cool_down_is_offered_and_not_counted() {
     });
     let of_phase = |phase: Phase| {
         let phases = result.records[0].phase.iter();
-        phases.filter(|code| **code == phase as u8).count()
+        phases
+            .map(|code| u32::from(*code == phase as u8))
+            .sum::<u32>()
     };
     assert_eq!(of_phase(Phase::WarmUp), 50);
     assert_eq!(of_phase(Phase::Measure), 100);

@@ -9,6 +9,7 @@ use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use pyo3::types::PyCapsule;
 use seatrial_core::engine::{Counters, Failure, LoadResult, ThreadUsage};
+use seatrial_core::transport::{Traffic, TransportReport};
 use seatrial_core::units::Nanos;
 
 use crate::columns;
@@ -33,6 +34,8 @@ pub struct PyLoadResult {
     queued_count: u64,
     #[pyo3(get)]
     late_reply_count: u64,
+    traffic: Traffic,
+    transport: TransportReport,
     #[pyo3(get)]
     records_dropped_count: u64,
     started_at: Nanos,
@@ -75,6 +78,8 @@ impl PyLoadResult {
             failures: found.failures,
             queued_count: found.queued_count,
             late_reply_count: found.late_reply_count,
+            traffic: found.traffic,
+            transport: found.transport,
             records_dropped_count: found.records_dropped_count,
             started_at: found.started_at,
             measure_start: found.measure_start,
@@ -204,6 +209,36 @@ impl PyLoadResult {
     #[getter]
     fn involuntary_switch_count(&self) -> u64 {
         self.usage.involuntary_switch_count
+    }
+
+    #[getter]
+    fn sent_bytes(&self) -> u64 {
+        self.traffic.sent_bytes
+    }
+
+    #[getter]
+    fn received_bytes(&self) -> u64 {
+        self.traffic.received_bytes
+    }
+
+    #[getter]
+    fn reordered_count(&self) -> u64 {
+        self.transport.reordered_count
+    }
+
+    #[getter]
+    fn duplicate_count(&self) -> u64 {
+        self.transport.duplicate_count
+    }
+
+    #[getter]
+    fn held_back_count(&self) -> u64 {
+        self.transport.held_back_count
+    }
+
+    #[getter]
+    fn congestion_control(&self) -> Option<&str> {
+        self.transport.congestion_control.as_deref()
     }
 
     #[getter]

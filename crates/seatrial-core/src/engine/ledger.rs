@@ -6,6 +6,7 @@ use crate::engine::placement::Sightings;
 use crate::histogram::Histogram;
 use crate::record::{Outcome, Phase, RecordColumns, RequestRecord};
 use crate::sys::ThreadUsage;
+use crate::transport::{Traffic, TransportReport};
 use crate::units::Nanos;
 
 /// Records, histograms and counters of one thread.
@@ -101,6 +102,8 @@ pub(super) struct MemberResult {
     pub usage: ThreadUsage,
     pub guard: Option<Nanos>,
     pub sightings: Sightings,
+    pub traffic: Traffic,
+    pub transport: TransportReport,
     pub started_at: Nanos,
     pub measure_start: Nanos,
     /// End of the measure phase: as planned, or when the offer ended before.

@@ -151,6 +151,8 @@ impl<A: Arrival, T: Transport, C: Clock> Member<'_, A, T, C> {
             pacing_lag: self.pacer.into_lag(),
             usage: usage()?.since(&before),
             sightings: self.sightings,
+            traffic: self.transport.traffic(),
+            transport: self.transport.report(),
             started_at: self.window.start,
             measure_start: self.window.measure_start,
             measure_end: self.window.measure_end.min(offered_until),

@@ -9,6 +9,7 @@ use crate::histogram::Histogram;
 use crate::pacer::WaitMode;
 use crate::record::RecordColumns;
 use crate::sys::ThreadUsage;
+use crate::transport::{Traffic, TransportReport};
 use crate::units::Nanos;
 
 /// What a load found out. Histograms are of the measure phase, counters of all phases.
@@ -39,6 +40,10 @@ pub struct LoadResult {
     pub queued_count: u64,
     /// Replies that came when their request had ended already.
     pub late_reply_count: u64,
+    /// Bytes moved from the first connection on, protocol chatter included.
+    pub traffic: Traffic,
+    /// What the transport noticed beyond the fate of each request.
+    pub transport: TransportReport,
     /// Records that did not fit.
     pub records_dropped_count: u64,
     /// The common start of all threads.
@@ -81,6 +86,8 @@ impl LoadResult {
             failures: Vec::new(),
             queued_count: 0,
             late_reply_count: 0,
+            traffic: Traffic::default(),
+            transport: TransportReport::default(),
             records_dropped_count: 0,
             started_at: first.started_at,
             measure_start: first.measure_start,
@@ -113,6 +120,8 @@ impl LoadResult {
         self.measured.add(&ledger.counters.measured);
         self.queued_count += ledger.queued_count;
         self.late_reply_count += ledger.late_reply_count;
+        self.traffic.add(&member.traffic);
+        self.transport.add(member.transport);
         self.records_dropped_count += ledger.records.dropped_count();
         self.records.push(ledger.records);
         self.measure_end = self.measure_end.max(member.measure_end);

@@ -106,6 +106,14 @@ pub struct Traffic {
     pub received_bytes: u64,
 }
 
+impl Traffic {
+    /// Adds what was moved by another thread.
+    pub const fn add(&mut self, other: &Self) {
+        self.sent_bytes += other.sent_bytes;
+        self.received_bytes += other.received_bytes;
+    }
+}
+
 /// What a transport noticed beyond the fate of each request.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TransportReport {
@@ -117,6 +125,16 @@ pub struct TransportReport {
     pub held_back_count: u64,
     /// The congestion control of the connections; `None` where there is none.
     pub congestion_control: Option<String>,
+}
+
+impl TransportReport {
+    /// Adds what another thread noticed.
+    pub fn add(&mut self, other: Self) {
+        self.reordered_count += other.reordered_count;
+        self.duplicate_count += other.duplicate_count;
+        self.held_back_count += other.held_back_count;
+        self.congestion_control = self.congestion_control.take().or(other.congestion_control);
+    }
 }
 
 /// The connections of one engine thread, numbered from 0.
