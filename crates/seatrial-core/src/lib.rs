@@ -7,6 +7,7 @@ pub mod clock;
 pub mod control;
 pub mod engine;
 pub mod error;
+pub mod grpc;
 pub mod histogram;
 pub mod http2;
 pub mod launch;

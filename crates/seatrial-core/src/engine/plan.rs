@@ -36,6 +36,8 @@ pub enum ProtocolKind {
     Rpc,
     /// HTTP/1.1 requests.
     Http,
+    /// Unary calls over HTTP/2.
+    Grpc,
 }
 
 impl ProtocolKind {
@@ -48,10 +50,11 @@ impl ProtocolKind {
             "echo" => Ok(Self::Echo),
             "rpc" => Ok(Self::Rpc),
             "http" => Ok(Self::Http),
+            "grpc" => Ok(Self::Grpc),
             _ => Err(CoreError::InvalidValue {
                 what: "protocol",
                 value: text.to_owned(),
-                expected: "echo, rpc or http",
+                expected: "echo, rpc, http or grpc",
             }),
         }
     }
@@ -345,23 +348,14 @@ impl LoadPlan {
                 )?;
                 check(is_fake || !has_demand, "demand", "set", "none for echo")
             }
-            ProtocolKind::Rpc => {
-                let is_working = matches!(
-                    self.operation,
-                    Operation::Spin | Operation::SpinWall | Operation::Sleep
-                );
-                check(
-                    has_demand || !is_working,
-                    "demand",
-                    "none",
-                    "a law for spin, spin_wall and sleep",
-                )?;
-                check(
-                    is_fake || is_working || !has_demand,
-                    "demand",
-                    "set",
-                    "none, or the operation spin, spin_wall or sleep",
-                )
+            ProtocolKind::Rpc => self.validate_operation(),
+            ProtocolKind::Grpc if speech.carries_demand() => self.validate_operation(),
+            ProtocolKind::Grpc => {
+                let is_empty = self.operation == Operation::Empty;
+                let expected = "empty (0), because only our own method of grpc has operations";
+                check(is_empty, "operation", self.operation as u8, expected)?;
+                let expected = "none, because only our own method of grpc takes it";
+                check(is_fake || !has_demand, "demand", "set", expected)
             }
             ProtocolKind::Http => {
                 self.validate_foreign(
@@ -376,6 +370,27 @@ impl LoadPlan {
                 )
             }
         }
+    }
+
+    /// What the operations of the rpc protocol need, and what they do not know.
+    fn validate_operation(&self) -> Result<(), CoreError> {
+        let has_demand = self.demand != DemandLaw::None;
+        let is_working = matches!(
+            self.operation,
+            Operation::Spin | Operation::SpinWall | Operation::Sleep
+        );
+        check(
+            has_demand || !is_working,
+            "demand",
+            "none",
+            "a law for spin, spin_wall and sleep",
+        )?;
+        check(
+            self.is_fake() || is_working || !has_demand,
+            "demand",
+            "set",
+            "none, or the operation spin, spin_wall or sleep",
+        )
     }
 
     /// A protocol that servers of others speak takes no setting of ours, and no datagrams.

@@ -4,6 +4,7 @@ use crate::engine::plan::{LoadPlan, ProtocolKind};
 use crate::error::CoreError;
 use crate::transport::Protocol;
 use crate::transport::echo::Echo;
+use crate::transport::grpc::{Grpc, GrpcOptions};
 use crate::transport::http::{Http, HttpOptions};
 use crate::transport::options::{OptionReader, Options};
 use crate::transport::rpc::{Rpc, RpcOptions};
@@ -24,6 +25,7 @@ enum Spoken {
     Echo,
     Rpc(RpcOptions),
     Http(HttpOptions),
+    Grpc(GrpcOptions),
 }
 
 /// What is done with a protocol once it is known which one it is.
@@ -68,6 +70,7 @@ impl Speech {
             Spoken::Echo => false,
             Spoken::Rpc(_) => true,
             Spoken::Http(options) => options.carries_demand(),
+            Spoken::Grpc(options) => options.is_load(),
         }
     }
 
@@ -84,6 +87,11 @@ impl Speech {
             Spoken::Http(options) => {
                 let hosts: Vec<_> = plan.targets.iter().map(Target::host).collect();
                 self.wrap(plan, Http::new(options.clone(), &hosts), speaker)
+            }
+            Spoken::Grpc(options) => {
+                let size = (payload_bytes, plan.depth);
+                let grpc = Grpc::new(options, plan.operation, size, &plan.targets);
+                self.wrap(plan, grpc, speaker)
             }
         }
     }
@@ -126,6 +134,7 @@ impl Spoken {
                 .map(|()| Self::Echo),
             ProtocolKind::Rpc => RpcOptions::read(options).map(Self::Rpc),
             ProtocolKind::Http => HttpOptions::read(options).map(Self::Http),
+            ProtocolKind::Grpc => GrpcOptions::read(options).map(Self::Grpc),
         }
     }
 }
@@ -135,6 +144,7 @@ impl Spoken {
 const fn alpn(protocol: ProtocolKind) -> &'static [&'static str] {
     match protocol {
         ProtocolKind::Http => &["http/1.1"],
+        ProtocolKind::Grpc => &["h2"],
         ProtocolKind::Echo | ProtocolKind::Rpc => &[],
     }
 }

@@ -11,6 +11,7 @@ pub mod echo;
 pub mod fake;
 #[cfg(test)]
 mod fuzz;
+pub mod grpc;
 pub mod http;
 pub mod options;
 mod ready;

@@ -40,7 +40,16 @@ impl RpcOptions {
     /// [`CoreError::InvalidOption`] for other names and for values out of bounds.
     pub fn read(options: &Options) -> Result<Self, CoreError> {
         let mut reader = OptionReader::new("rpc", options);
-        let read = Self {
+        let read = Self::take(&mut reader)?;
+        reader.finish().map(|()| read)
+    }
+
+    /// Reads them among the options of another protocol that carries the same operations.
+    ///
+    /// # Errors
+    /// [`CoreError::InvalidOption`] for values out of bounds.
+    pub fn take(reader: &mut OptionReader<'_>) -> Result<Self, CoreError> {
+        Ok(Self {
             reply_bytes: reader.number(
                 "reply_bytes",
                 REPLY_BYTES_DEFAULT,
@@ -53,8 +62,7 @@ impl RpcOptions {
                 (1, TOUCH_BYTES_MAX),
                 "1 to 268435456 bytes (256 MiB)",
             )?,
-        };
-        reader.finish().map(|()| read)
+        })
     }
 }
 
@@ -82,7 +90,13 @@ impl Rpc {
         }
     }
 
-    fn argument(&self, request: &Request) -> u64 {
+    /// What the requests carry.
+    pub(super) fn payload(&self) -> &[u8] {
+        &self.payload
+    }
+
+    /// Nanoseconds, bytes or the payload's sum, as the operation has it.
+    pub(super) fn argument(&self, request: &Request) -> u64 {
         match self.operation {
             Operation::Empty => 0,
             Operation::Checksum => self.payload_sum,
@@ -91,7 +105,8 @@ impl Rpc {
         }
     }
 
-    const fn reply_bytes(&self) -> u32 {
+    /// Payload that each reply has to have.
+    pub(super) const fn reply_bytes(&self) -> u32 {
         match self.operation {
             Operation::Checksum => self.options.reply_bytes,
             _ => 0,
@@ -99,7 +114,7 @@ impl Rpc {
     }
 
     /// Judges a whole reply.
-    fn reply(&self, header: &wire::Reply, payload: &[u8]) -> Reply {
+    pub(super) fn reply(&self, header: &wire::Reply, payload: &[u8]) -> Reply {
         Reply {
             request_id: Some(header.request_id),
             failure: self.failure(header, payload),

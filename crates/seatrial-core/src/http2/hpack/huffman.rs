@@ -127,7 +127,7 @@ mod tests {
             let before = LENGTHS[..usize::from(*symbol)].iter();
             let place = before.filter(|other| **other as usize == length).count();
             let code = CODE.first[length] as usize + place;
-            bits += &format!("{code:0length$b}");
+            bits.extend([format!("{code:0length$b}")]);
         }
         while bits.len() % 8 != 0 {
             bits.push('1');
