@@ -244,20 +244,25 @@ class LoadPlan:
                 `unix:///PATH`, or one
                 `fake://?workers=1&service=LAW&stall_at=TIME&stall=TIME` for a modelled server.
                 Connection `i` goes to target `i mod targets`.
-            protocol: `echo` (bytes back as they came), `rpc` or `http` (HTTP/1.1).
+            protocol: `echo` (bytes back as they came), `rpc`, `http` (HTTP/1.1) or `grpc` (unary
+                calls over HTTP/2).
             options: settings that only this protocol knows; rpc: `reply_bytes` (payload of a
                 checksum reply, 0 to 1 MiB, default 2048) and `touch_bytes` (1 byte to 256 MiB,
                 default 1 MiB); http: `method` (GET), `path` (/), `host` (the target's address),
                 `header` (lines of `name: value`), one of `body`, `body_bytes` and `body_file`,
                 `expect_status` (`2xx`; codes and classes by comma), `check_body` (none, same,
                 length:BYTES or crc32:SUM) and `keep_alive` (true). Path, header and body may
-                hold `{demand_ns}` and `{id}`, which each request fills in.
+                hold `{demand_ns}` and `{id}`, which each request fills in; grpc: `method`
+                (`/seatrial.v1.Load/Call`, which does the operations and knows the options of
+                rpc), `authority` (the target's address), `header` (metadata, lines of
+                `name: value`), and for another method `message` (text) or `message_hex`
+                instead of a payload, and `expect` (any or echo).
                 For `tls://` targets of any protocol: `tls_ca` (PEM file of who is trusted; else
                 whom the machine trusts), `tls_server_name` (the target's address), `tls_insecure`
                 (false; true trusts anybody), `tls_alpn` (what the protocol asks for) and
                 `tls_resumption` (true; false makes a full handshake for each connection).
-            operation: for rpc `empty`, `checksum`, `spin` (CPU time), `spin_wall`, `sleep` or
-                `touch`; for echo `empty`.
+            operation: for rpc and grpc `empty`, `checksum`, `spin` (CPU time), `spin_wall`,
+                `sleep` or `touch`; for echo `empty`.
             payload_bytes: payload of each request, 0 to 1 MiB; at least 1 for echo.
             demand: work that each request asks for: `none`, `constant:100us`, `exponential:1ms`,
                 `uniform:low=1ms,high=2ms`, `lognormal:mean=1ms,cv=2`, `gamma:mean=1ms,cv=2`,
