@@ -6,6 +6,7 @@ mod sample;
 
 use std::path::PathBuf;
 
+use proptest::prelude::*;
 use sample::{critical, distance};
 use seatrial_core::arrival::{ArrivalProcess, Transformed};
 use seatrial_core::units::Nanos;
@@ -341,5 +342,56 @@ fn bad_traces_are_told_with_their_line() {
     for path in ["/nowhere/at/all", "/tmp", "/dev/zero"] {
         let error = ArrivalProcess::parse(&format!("trace:{path}"), "fixed", None).unwrap_err();
         assert!(error.to_string().contains(path), "{error}");
+    }
+}
+
+/// Any pattern, with numbers of any size.
+fn any_pattern() -> impl Strategy<Value = (String, Option<f64>)> {
+    let rate = 0.0..50_000.0f64;
+    let time = 1_000u64..100_000_000_000;
+    let step =
+        (rate.clone(), rate.clone(), rate.clone(), time.clone()).prop_map(|(a, b, by, t)| {
+            (
+                format!(
+                    "step:from={},to={},by={},every={t}ns",
+                    a + 0.1,
+                    b + 0.1,
+                    by + 10.0
+                ),
+                None,
+            )
+        });
+    let ramp = (rate.clone(), rate.clone(), time.clone())
+        .prop_map(|(a, b, t)| (format!("ramp:from={a},to={},over={t}ns", b + 0.1), None));
+    let spike = (rate.clone(), time.clone(), time.clone(), 0.0..20.0f64).prop_map(
+        |(rate, at, length, factor)| {
+            (
+                format!("spike:at={at}ns,for={length}ns,factor={factor}"),
+                Some(rate + 0.1),
+            )
+        },
+    );
+    let square = (rate.clone(), rate, time).prop_map(|(a, b, t)| {
+        (
+            format!("square:low={a},high={},period={t}ns", a + b + 0.1),
+            None,
+        )
+    });
+    prop_oneof![step, ramp, spike, square]
+}
+
+proptest! {
+    #[test]
+    fn each_arrival_is_where_its_number_is_expected((pattern, rate_rps) in any_pattern(), skipped in 0..20_000usize) {
+        let process = ArrivalProcess::parse("fixed", &pattern, rate_rps).unwrap();
+        let found = process.sequence(0).zip(0u32..).skip(skipped).take(50);
+        for (at, index) in found.take_while(|(at, _)| at.get() < 1 << 50) {
+            let count = process.expected_count(at);
+            let rate_rps = process.rate_at(at).unwrap();
+            // Half a nanosecond of rounding, and the last bits of counts and times.
+            let tolerance = (0.5 + at.get() as f64 * 1e-15) * 1e-9 * rate_rps.max(1.0) + f64::from(index) * 1e-12 + 1e-9;
+            let is_right = (count - f64::from(index)).abs() <= tolerance;
+            prop_assert!(is_right, "arrival {} at {:?} has count {}", index, at, count);
+        }
     }
 }

@@ -1,5 +1,7 @@
 //! What a thread offers next: by the schedule in an open loop, by free places in a closed one.
 
+use std::collections::VecDeque;
+
 use super::draws::{Key, Stream};
 use super::sequence::ArrivalSequence;
 use super::size::DemandLaw;
@@ -71,6 +73,10 @@ pub trait Arrival {
     /// Whether the bound on requests is reached, or the schedule at its end.
     fn is_exhausted(&self) -> bool;
 
+    /// Draws what comes next, if that was not done yet: called when there is time before the next
+    /// instant, so that a request which is due need not wait for it.
+    fn prepare(&mut self) {}
+
     /// How long a place that became free stays idle before it is due; drawn anew at each call.
     fn think(&mut self) -> Nanos {
         Nanos::ZERO
@@ -124,14 +130,20 @@ impl Sequence {
     }
 }
 
+/// Requests that an open loop keeps ready: as many as are sent in a row.
+const READY_MAX: usize = 64;
+
 /// Open loop: requests are due by the schedule, whatever the replies do.
 #[derive(Clone, Debug)]
 pub struct OpenLoop {
     start: Nanos,
     arrivals: ArrivalSequence,
     sequence: Sequence,
-    /// `None` at the end of the schedule.
-    head: Option<Nanos>,
+    /// Arrivals of others before the next one of ours.
+    skipped: usize,
+    /// The next ones of ours; empty only at the end of the schedule.
+    ready: VecDeque<Scheduled>,
+    is_ended: bool,
 }
 
 impl OpenLoop {
@@ -142,36 +154,60 @@ impl OpenLoop {
             start,
             arrivals,
             sequence: Sequence::new(demands),
-            head: None,
+            skipped: usize::try_from(demands.share.member).unwrap_or(usize::MAX),
+            ready: VecDeque::with_capacity(READY_MAX),
+            is_ended: false,
         };
-        open.move_head(demands.share.member);
+        open.prepare();
         open
     }
 
-    fn move_head(&mut self, skipped: u32) {
-        let skipped = usize::try_from(skipped).unwrap_or(usize::MAX);
-        let offset = self.arrivals.nth(skipped);
-        self.head = offset.map(|offset| self.start.later_by(offset));
+    /// Draws the next request, unless there is none.
+    fn draw(&mut self) {
+        if self.is_ended || self.sequence.is_exhausted() {
+            return;
+        }
+        let Some(offset) = self.arrivals.nth(self.skipped) else {
+            self.is_ended = true;
+            return;
+        };
+        let others = self.sequence.share.members - 1;
+        self.skipped = usize::try_from(others).unwrap_or(usize::MAX);
+        let (request_id, demand) = self.sequence.next();
+        self.ready.push_back(Scheduled {
+            request_id,
+            intended_at: self.start.later_by(offset),
+            demand,
+        });
     }
 }
 
 impl Arrival for OpenLoop {
     fn due_at(&self, _slot_free_at: Option<Nanos>) -> Option<Nanos> {
-        self.head.filter(|_| !self.sequence.is_exhausted())
+        self.ready.front().map(|scheduled| scheduled.intended_at)
     }
 
     fn take(&mut self, intended_at: Nanos) -> Scheduled {
-        let (request_id, demand) = self.sequence.next();
-        self.move_head(self.sequence.share.members - 1);
-        Scheduled {
-            request_id,
-            intended_at,
-            demand,
+        let taken = self.ready.pop_front();
+        if self.ready.is_empty() {
+            self.draw();
         }
+        // Nothing was announced, so there is nothing to take: an id beyond all others shows the caller's fault.
+        taken.unwrap_or(Scheduled {
+            request_id: u64::MAX,
+            intended_at,
+            demand: Nanos::ZERO,
+        })
     }
 
     fn is_exhausted(&self) -> bool {
-        self.sequence.is_exhausted() || self.head.is_none()
+        self.ready.is_empty()
+    }
+
+    fn prepare(&mut self) {
+        for _ in self.ready.len()..READY_MAX {
+            self.draw();
+        }
     }
 }
 
