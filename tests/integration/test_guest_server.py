@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import socket
-import time
 from pathlib import Path
 
 import pytest
@@ -151,18 +150,18 @@ def test_garbage_is_refused_and_counted(garbage: bytes) -> None:
 
 
 def test_a_client_that_never_reads_is_bounded() -> None:
-    """One that asks for a gigabyte and takes nothing costs memory for little, and no one else."""
+    """One that asks for 200 MiB and takes nothing costs memory for little, and no one else."""
     with serving("--protocol", "rpc", *LOCAL) as server:
         with server.connect() as deaf, server.connect() as other:
-            deaf.sendall(served.checked(request_id=1, reply_bytes=1 << 20) * 1000)
+            deaf.sendall(served.checked(request_id=1, reply_bytes=1 << 20) * 200)
             for _ in range(100):
                 other.sendall(served.request(EMPTY))
                 assert served.receive(other).status == served.OK
             assert resident_bytes(server.pid) < 64 << 20
             # It is served to the end when it reads at last.
-            for _ in range(1000):
+            for _ in range(200):
                 assert len(served.receive(deaf).payload) == 1 << 20
-        assert server.settled().requests == 1100
+        assert server.settled().requests == 300
 
 
 def resident_bytes(pid: int) -> int:
@@ -243,18 +242,17 @@ def test_echo_counts_bytes_and_has_no_requests() -> None:
 
 
 def test_a_frozen_server_answers_all_once_it_goes_on() -> None:
-    """Nothing is lost, and the waiting in the kernel is not called service time."""
+    """Nothing is lost or answered twice."""
     with serving("--protocol", "rpc", *LOCAL) as server, server.connect() as client:
         os.kill(server.pid, signal.SIGSTOP)
         try:
             client.sendall(served.request(EMPTY) * 10)
-            began_ns = time.monotonic_ns()
+            client.setblocking(False)
             with pytest.raises(BlockingIOError):
-                client.recv(1, socket.MSG_DONTWAIT)
-            frozen_ns = time.monotonic_ns() - began_ns
+                client.recv(1)
         finally:
             os.kill(server.pid, signal.SIGCONT)
-        assert frozen_ns > 0
+        client.settimeout(served.PATIENCE_S)
         assert [served.receive(client).status for _ in range(10)] == [served.OK] * 10
         assert server.stats().requests == 10
 

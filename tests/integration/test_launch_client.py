@@ -126,8 +126,8 @@ def test_a_channel_is_ours_after_it_was_handed_over(launcher: Launcher) -> None:
     launcher.start([guest("a")], wait_for="ready", hold=True, timeout_ns=LONG_NS)
     with launcher.channel("a") as channel:
         channel.settimeout(20)
-        channel.sendall(struct.pack("<IBB", 7, 1, PING) + b"hello")
-        assert channel.recv(100) == struct.pack("<IBB", 7, 1, PONG) + b"hello"
+        channel.sendall(struct.pack("<IBB", 7, 2, PING) + b"hello")
+        assert channel.recv(100) == struct.pack("<IBB", 7, 2, PONG) + b"hello"
     (stop,) = launcher.stop(["a"])
     assert (stop.id, stop.exit_code, stop.error) == ("a", 0, None)
 

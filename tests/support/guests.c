@@ -9,7 +9,7 @@ static void hello(void) {
     unsigned char frame[4 + 2 + 8 + 8 + 4];
     memset(frame, 0, sizeof frame);
     frame[0] = sizeof frame - 4;
-    frame[4] = 1;
+    frame[4] = 2;
     frame[5] = 1;
     frame[6] = 1;
     frame[14] = 2;

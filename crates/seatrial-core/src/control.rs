@@ -727,7 +727,7 @@ mod tests {
             decode_in_pieces::<GuestFrame>(&bytes, &[1]),
             Ok(vec![frame])
         );
-        let mut bad = vec![4, 0, 0, 0, 1, TYPE_ERROR];
+        let mut bad = vec![4, 0, 0, 0, VERSION, TYPE_ERROR];
         bad.extend(b"{}");
         let error = decode_in_pieces::<GuestFrame>(&bad, &[64]).unwrap_err();
         assert!(

@@ -24,7 +24,8 @@ impl Counter {
     /// Counts so many more.
     pub fn add(&self, count: u64) {
         let value = self.0.load(Ordering::Relaxed);
-        self.0.store(value.wrapping_add(count), Ordering::Relaxed);
+        // Whoever sees this count sees what was counted before it.
+        self.0.store(value.wrapping_add(count), Ordering::Release);
     }
 
     /// Counts so many less, which were counted before they happened.
@@ -34,7 +35,7 @@ impl Counter {
 
     /// The count so far.
     pub fn get(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
+        self.0.load(Ordering::Acquire)
     }
 }
 
@@ -121,10 +122,6 @@ impl Default for Durations {
 impl Durations {
     /// Counts one duration.
     pub fn record(&self, nanos: u64) {
-        let bucket = bucket_of(nanos);
-        let octave = self.octaves[bucket / OCTAVE]
-            .get_or_init(|| (0..OCTAVE).map(|_| Counter::default()).collect());
-        octave[bucket % OCTAVE].add(1);
         self.sum_ns.add(nanos);
         if nanos < self.min_ns.load(Ordering::Relaxed) {
             self.min_ns.store(nanos, Ordering::Relaxed);
@@ -132,6 +129,11 @@ impl Durations {
         if nanos > self.max_ns.load(Ordering::Relaxed) {
             self.max_ns.store(nanos, Ordering::Relaxed);
         }
+        // Last, so that no reader finds a duration without its minimum and maximum.
+        let bucket = bucket_of(nanos);
+        let octave = self.octaves[bucket / OCTAVE]
+            .get_or_init(|| (0..OCTAVE).map(|_| Counter::default()).collect());
+        octave[bucket % OCTAVE].add(1);
     }
 }
 
@@ -145,8 +147,9 @@ impl Durations {
             let counts = octave.iter().map(Counter::get).enumerate();
             counts.map(move |(index, count)| (Nanos::new(value_of(first + index)), count))
         });
+        let counts = buckets.filter(|(_, count)| *count > 0).collect::<Vec<_>>();
         Histogram::from_counts(
-            buckets.filter(|(_, count)| *count > 0),
+            counts,
             self.sum_ns.get().into(),
             (
                 Nanos::new(self.min_ns.load(Ordering::Relaxed)),
@@ -208,6 +211,20 @@ mod tests {
             let counted = durations.histogram();
             prop_assert_eq!(counted.to_bytes(), expected.to_bytes());
             prop_assert_eq!(Histogram::from_bytes(&counted.to_bytes()).unwrap(), counted);
+        }
+    }
+
+    #[test]
+    fn a_reader_finds_whole_histograms_while_durations_are_counted() {
+        for _ in 0..200 {
+            let durations = Durations::default();
+            std::thread::scope(|scope| {
+                let writer = scope.spawn(|| (0..50).for_each(|nanos| durations.record(nanos)));
+                while !writer.is_finished() {
+                    let bytes = durations.histogram().to_bytes();
+                    assert!(Histogram::from_bytes(&bytes).is_ok());
+                }
+            });
         }
     }
 

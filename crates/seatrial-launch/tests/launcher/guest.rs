@@ -104,7 +104,7 @@ fn obey(channel: &mut UnixStream, hello: &[u8], mode: &str) -> ! {
                         .unwrap();
                 }
                 HostFrame::Stop => exit(0),
-                HostFrame::Run(_) => exit(1),
+                HostFrame::Run(_) | HostFrame::Stats => exit(1),
             }
         }
     }
