@@ -114,7 +114,7 @@ fn each_failure_has_its_own_outcome_and_leaves_the_others_alone() {
             "closed 10 bytes into a frame; exited",
         ),
         (Outcome::ProtocolError, None, "length"),
-        (Outcome::ProtocolError, None, "version 9, expected 1"),
+        (Outcome::ProtocolError, None, "version 9, expected 2"),
         (Outcome::ProtocolError, None, "HELLO frame out of turn"),
         (Outcome::ProtocolError, None, "another payload"),
         (Outcome::ExitedEarly, Some(70), "guest: bad-role: no"),
