@@ -143,6 +143,7 @@ def run(settings: Settings, part: Part) -> list[Check]:
                 wait="hybrid",
                 measure_ns=part.length_ns,
                 drain_ns=DRAIN_NS,
+                request_timeout_ns=DRAIN_NS,
                 requests_max=int(2 * part.rate_rps * (part.length_ns / NS_PER_S + 10)),
             )
             pause = min(1.0, part.length_ns / NS_PER_S / READINGS_MIN)

@@ -163,10 +163,19 @@ def test_list_names_every_family() -> None:
     assert "--rounds 0: expected more than 0" in command("--rounds", "0").stderr
 
 
-def command(*words: str) -> subprocess.CompletedProcess[str]:
+def test_endurance_in_short() -> None:
+    """Nothing is lost and both ends count the same; memory is read of both processes."""
+    words = ["--minutes", "0.03", "--rate", "500", "--connections", "100"]
+    done = command(*words, module="benchmarks.endurance")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.count("| holds |") == 16
+    assert "not hold" not in done.stdout
+
+
+def command(*words: str, module: str = "benchmarks") -> subprocess.CompletedProcess[str]:
     """Runs the benchmarks as a user does."""
     return subprocess.run(
-        [sys.executable, "-m", "benchmarks", *words],
+        [sys.executable, "-m", module, *words],
         capture_output=True,
         text=True,
         check=False,
