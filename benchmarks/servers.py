@@ -11,6 +11,7 @@ import time
 from array import array
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from benchmarks.tools import compiled
@@ -20,7 +21,6 @@ from seatrial.guest.binary import guest_binary
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from benchmarks.settings import Settings
 
@@ -130,6 +130,11 @@ def sockperf_server(settings: Settings) -> Iterator[Address]:
         yield address
 
 
+def last_words(log: Path) -> str:
+    """Returns the end of what a server said."""
+    return log.read_text(errors="replace").strip()[-300:] or "it said nothing"
+
+
 def free_port() -> int:
     """Returns a port that nobody listens on at the moment."""
     with socket.socket() as probe:
@@ -140,7 +145,10 @@ def free_port() -> int:
 @contextmanager
 def _printing(settings: Settings, argv: list[str]) -> Iterator[Address]:
     """A server that prints the port it got, at the end of its first line."""
-    with proc.spawn(settings.for_server(argv), stdout="pipe") as child:
+    log = settings.build / f"{Path(argv[0]).name}.log"
+    with log.open("wb") as said:
+        child = proc.spawn(settings.for_server(argv), stdout="pipe", stderr=said.fileno())
+    with child:
         stream = child.stdout
         if stream is None:
             raise EnvironmentTrouble(f"{argv[0]}: its standard output was not kept")
@@ -149,7 +157,7 @@ def _printing(settings: Settings, argv: list[str]) -> Iterator[Address]:
             line = stream.readline() if selector.select(READY_TIMEOUT) else b""
         digits = line.decode(errors="replace").strip().rpartition(":")[2]
         if not digits.isdigit():
-            raise EnvironmentTrouble(f"{argv[0]} printed {line!r}; expected the port it got")
+            raise EnvironmentTrouble(f"{argv[0]} did not come up: {last_words(log)}")
         yield Address(host=HOST, port=int(digits), pid=child.pid)
 
 
@@ -162,8 +170,7 @@ def _listening(settings: Settings, argv: list[str], *, port: int, log: Path) -> 
             deadline = time.monotonic() + READY_TIMEOUT
             while not _takes_connections(port):
                 if child.wait(timeout_s=CONNECT_PAUSE) is not None or time.monotonic() > deadline:
-                    words = log.read_text(errors="replace")[-300:]
-                    raise EnvironmentTrouble(f"{argv[0]} did not come up: {words!r}")
+                    raise EnvironmentTrouble(f"{argv[0]} did not come up: {last_words(log)}")
             yield Address(host=HOST, port=port, pid=child.pid)
 
 
