@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import selectors
 import socket
+import sys
 import time
 from array import array
 from contextlib import contextmanager
@@ -14,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from benchmarks.peers.common import built
 from benchmarks.tools import compiled
 from seatrial import proc
 from seatrial.errors import EnvironmentTrouble
@@ -104,6 +106,15 @@ def guest_server(settings: Settings, protocol: str, *extra: str) -> Iterator[Add
     """Our own guest's server with one worker."""
     argv = [str(guest_binary()), "--channel-fd", "none", "serve"]
     argv += ["--protocol", protocol, "--listen", f"tcp:{HOST}:0", *extra]
+    with _printing(settings, argv) as address:
+        yield address
+
+
+@contextmanager
+def grpcio_server(settings: Settings) -> Iterator[Address]:
+    """The official Python gRPC server, echoing."""
+    script = Path(__file__).parent / "peers" / "grpcio_server.py"
+    argv = ["env", f"PYTHONPATH={built('grpcio')}", sys.executable, str(script)]
     with _printing(settings, argv) as address:
         yield address
 

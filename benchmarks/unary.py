@@ -12,14 +12,15 @@ from benchmarks import engine
 from benchmarks.peers import ghz, grpcio, h2load
 from benchmarks.quiet import Quiet
 from benchmarks.rows import Row, Target
-from benchmarks.series import contest, rate_text
-from benchmarks.servers import guest_server
+from benchmarks.series import contest, one_line, rate_text
+from benchmarks.servers import grpcio_server, guest_server
+from seatrial.errors import SeatrialError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from benchmarks.series import Figures
+    from benchmarks.series import Contest, Figures
     from benchmarks.servers import Address
     from benchmarks.settings import Settings
 
@@ -49,31 +50,47 @@ TARGETS = {
 
 
 def rows(settings: Settings) -> list[Row]:
-    """Returns a row for each number of connections and peer."""
-    quiet = Quiet(settings)
+    """Returns a row for each number of connections and peer, then one on grpcio's own server."""
     body = write_body(settings)
     found = []
     with guest_server(settings, "grpc") as server:
+        quiet = Quiet(settings)
         quiet.add_helpers([server.pid])
         for connections, (mode, targets) in TARGETS.items():
-            done = contest(
-                contenders(settings, server, connections, body),
-                rounds=settings.rounds,
-                quiet=quiet,
-            )
+            sides = contenders(settings, server, connections, body)
+            done = contest(sides, rounds=settings.rounds, quiet=quiet)
             plural = "s" if connections > 1 else ""
-            found += [
-                done.ratio(
-                    Row(id="T7", name=f"gRPC unary 64 B, {connections} connection{plural}, {mode}"),
-                    "rate_rps",
-                    ours=mode,
-                    theirs=peer,
-                    shown=rate_text,
-                    target=target,
-                )
-                for peer, target in targets.items()
-            ]
-    return found
+            name = f"gRPC unary 64 B, {connections} connection{plural}, {mode}"
+            found += [row(done, name, mode, peer, target) for peer, target in targets.items()]
+    return found + on_slow_server(settings, body)
+
+
+def on_slow_server(settings: Settings, body: Path) -> list[Row]:
+    """Returns the same against grpcio's server, whose own processor is the limit."""
+    name = f"gRPC unary 64 B, 16 connections, grpcio's server, {BLOCK}"
+    try:
+        with grpcio_server(settings) as server:
+            quiet = Quiet(settings)
+            quiet.add_helpers([server.pid])
+            sides = contenders(settings, server, 16, body)
+            kept = {side: sides[side] for side in (BLOCK, "grpcio")}
+            done = contest(kept, rounds=settings.rounds, quiet=quiet)
+    except SeatrialError as error:
+        # The server is a peer, too: without it only this row is missing.
+        return [Row(id="T7", name=name, theirs=one_line(f"none: {error}"), verdict="not measured")]
+    return [row(done, name, BLOCK, "grpcio", Target(must=1.2))]
+
+
+def row(done: Contest, name: str, ours: str, theirs: str, target: Target | None) -> Row:
+    """Returns the ratio of two rates."""
+    return done.ratio(
+        Row(id="T7", name=name),
+        "rate_rps",
+        ours=ours,
+        theirs=theirs,
+        shown=rate_text,
+        target=target,
+    )
 
 
 def contenders(
