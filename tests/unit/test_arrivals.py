@@ -11,6 +11,7 @@ from scipy import stats
 
 from seatrial.errors import ConfigError
 from seatrial.loadgen import LoadRequest, arrival_pit, arrival_process, arrivals, run_load
+from tests.support.echo_server import EchoServer
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -61,6 +62,31 @@ def test_agents_share_one_schedule(agents: int) -> None:
             for agent in range(agents)
         ]
         assert [part[turn] for turn in range(210 // agents) for part in parts] == whole
+
+
+def test_a_load_of_one_agent_is_its_part_of_the_schedule() -> None:
+    """The other agent's requests are not sent, and ids stay those of the whole schedule."""
+    schedule: dict[str, Any] = {"arrival": "poisson", "rate_rps": 5000.0, "seed": 3}
+    for agent, threads in ((0, 1), (1, 3)):
+        with EchoServer() as server:
+            one = LoadRequest(
+                targets=(server.target,),
+                protocol="echo",
+                payload_bytes=64,
+                connections=3,
+                threads=threads,
+                agent=agent,
+                agents=2,
+                requests_max=400,
+                measure_ns=60 * SECOND_NS,
+                request_timeout_ns=60 * SECOND_NS,
+                **schedule,
+            )
+            result = run_load(one)
+        frame = pl.DataFrame(result).sort("request_id")
+        offsets = (frame["intended_at_ns"] - result.started_at_ns).to_list()
+        assert offsets == arrivals("poisson", 5000.0, seed=3, n=200, agent=agent, agents=2)
+        assert frame["request_id"].to_list() == list(range(agent, 400, 2))
 
 
 def test_observed_arrivals_are_compared_with_the_configured_process() -> None:

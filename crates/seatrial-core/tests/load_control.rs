@@ -3,6 +3,7 @@
 
 mod support;
 
+use seatrial_core::arrival::DemandLaw;
 use seatrial_core::engine::{LoadPlan, LoadResult};
 use seatrial_core::record::{Outcome, Phase};
 use seatrial_core::transport::ReplyOrder;
@@ -58,7 +59,7 @@ fn an_expired_request_keeps_its_place_only_where_replies_come_in_order() {
 fn replies_by_id_may_overtake_each_other() {
     let result = run(&LoadPlan {
         arrival: open("poisson", 1_500.0),
-        demand: seatrial_core::arrival::DemandLaw::parse("exponential:1ms").unwrap(),
+        demand: DemandLaw::parse("exponential:1ms").unwrap(),
         depth: 64,
         ..plan(FakeModel {
             workers: 3,
@@ -251,5 +252,29 @@ fn a_closed_loop_thinks_between_a_reply_and_the_next_request() {
     assert_eq!(
         result.records[0].intended_at_ns[..2],
         [9_000_000, 9_000_000]
+    );
+}
+
+#[test]
+fn users_that_think_have_the_throughput_of_the_machine_repair_model() {
+    let length = 400;
+    let result = run(&LoadPlan {
+        demand: DemandLaw::parse("exponential:5ms").unwrap(),
+        think: DemandLaw::parse("exponential:10ms").unwrap(),
+        connections: 3,
+        measure: Nanos::new(length * SECOND),
+        ..plan(fake())
+    });
+    // M/M/1//N: the server is idle with probability 1 / sum of N! / (N - n)! (5 / 10)^n.
+    let idle = 1.0 / (1.0 + 3.0 * 0.5 + 6.0 * 0.25 + 6.0 * 0.125);
+    let right = (1.0 - idle) / 0.005 * length as f64;
+    let told = result.counters.ok_count as f64;
+    assert!((told / right - 1.0).abs() < 0.02, "{told}, not {right}");
+    // By Little's law a user is away for N / throughput, less the time to think.
+    let response = 3.0 / ((1.0 - idle) / 0.005) - 0.010;
+    let mean = result.response.mean_ns().unwrap() / 1e9;
+    assert!(
+        (mean / response - 1.0).abs() < 0.03,
+        "{mean}, not {response}"
     );
 }

@@ -140,6 +140,7 @@ impl<A: Arrival, T: Transport, C: Clock> Member<'_, A, T, C> {
             if is_idle || now >= self.window.drain_end {
                 break;
             }
+            self.arrival.prepare();
             self.wait(offer, now)?;
             self.handle_events();
         }
