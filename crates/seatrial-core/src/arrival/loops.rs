@@ -3,9 +3,42 @@
 use std::collections::VecDeque;
 
 use super::draws::{Key, Stream};
+use super::process::ArrivalProcess;
 use super::sequence::ArrivalSequence;
 use super::size::DemandLaw;
+use crate::error::CoreError;
 use crate::units::Nanos;
+
+/// Whether requests wait for replies.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Loop {
+    /// Each place on a connection sends again once its reply is there and its user has thought.
+    Closed,
+    /// Requests are due by this process, whatever the replies do.
+    Open(ArrivalProcess),
+}
+
+impl Loop {
+    /// Reads `closed`, or a law of arrivals with its pattern and rate.
+    ///
+    /// # Errors
+    /// An unknown name, a rate or a pattern for a closed loop, or no rate for an open one.
+    pub fn parse(text: &str, pattern: &str, rate_rps: Option<f64>) -> Result<Self, CoreError> {
+        if text != "closed" {
+            return ArrivalProcess::parse(text, pattern, rate_rps).map(Self::Open);
+        }
+        let unwanted = |field, value: String| CoreError::InvalidPlan {
+            field,
+            value,
+            expected: "none, because a closed loop sends as fast as replies come",
+        };
+        match rate_rps {
+            Some(rate) => Err(unwanted("rate_rps", rate.to_string())),
+            None if pattern != "fixed" => Err(unwanted("pattern", pattern.to_owned())),
+            None => Ok(Self::Closed),
+        }
+    }
+}
 
 /// Which requests of the global sequence belong to one thread.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

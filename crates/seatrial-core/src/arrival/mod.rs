@@ -26,7 +26,7 @@ mod trace;
 
 pub use draws::{Draws, Item, Key, Source, Stream};
 pub use law::ArrivalLaw;
-pub use loops::{Arrival, ClosedLoop, Demands, OpenLoop, Scheduled, Share};
+pub use loops::{Arrival, ClosedLoop, Demands, Loop, OpenLoop, Scheduled, Share};
 pub use pattern::Pattern;
 pub use popularity::Popularity;
 pub use process::{ArrivalProcess, Transformed};

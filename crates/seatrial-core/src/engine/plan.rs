@@ -1,6 +1,7 @@
 //! What to offer: a load plan, checked as a whole before anything is sent.
 
-use crate::arrival::{ArrivalProcess, DemandLaw};
+use crate::arrival::DemandLaw;
+pub use crate::arrival::Loop;
 use crate::engine::protocols::Speech;
 use crate::error::CoreError;
 use crate::pacer::WaitMode;
@@ -80,37 +81,6 @@ pub fn parse_operation(text: &str) -> Result<Operation, CoreError> {
     }
 }
 
-/// Whether requests wait for replies.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Loop {
-    /// Each place on a connection sends again once its reply is there and its user has thought.
-    Closed,
-    /// Requests are due by this process, whatever the replies do.
-    Open(ArrivalProcess),
-}
-
-impl Loop {
-    /// Reads `closed`, or a law of arrivals with its pattern and rate.
-    ///
-    /// # Errors
-    /// An unknown name, a rate or a pattern for a closed loop, or no rate for an open one.
-    pub fn parse(text: &str, pattern: &str, rate_rps: Option<f64>) -> Result<Self, CoreError> {
-        if text != "closed" {
-            return ArrivalProcess::parse(text, pattern, rate_rps).map(Self::Open);
-        }
-        let unwanted = |field, value: String| CoreError::InvalidPlan {
-            field,
-            value,
-            expected: "none, because a closed loop sends as fast as replies come",
-        };
-        match rate_rps {
-            Some(rate) => Err(unwanted("rate_rps", rate.to_string())),
-            None if pattern != "fixed" => Err(unwanted("pattern", pattern.to_owned())),
-            None => Ok(Self::Closed),
-        }
-    }
-}
-
 /// One load: where, what, how much, how long, and the bounds.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LoadPlan {
@@ -174,6 +144,17 @@ impl LoadPlan {
     /// # Errors
     /// [`CoreError::InvalidPlan`] that names the first setting that is wrong.
     pub fn validate(&self) -> Result<(), CoreError> {
+        self.validate_counts()?;
+        self.validate_times()?;
+        self.validate_agents()?;
+        self.validate_loop()?;
+        self.validate_targets()?;
+        self.validate_work()?;
+        self.validate_datagrams()?;
+        self.validate_fake()
+    }
+
+    fn validate_counts(&self) -> Result<(), CoreError> {
         let counts: [(&'static str, u64, u64, u64, &'static str); 6] = [
             (
                 "connections",
@@ -209,22 +190,6 @@ impl LoadPlan {
         for (field, value, low, high, expected) in counts {
             check((low..=high).contains(&value), field, value, expected)?;
         }
-        let times = [
-            ("warm_up_ns", self.warm_up, 0),
-            ("measure_ns", self.measure, 1),
-            ("cool_down_ns", self.cool_down, 0),
-            ("drain_ns", self.drain, 0),
-            ("request_timeout_ns", self.request_timeout, 1),
-        ];
-        for (field, value, low) in times {
-            let is_right = (low..=PHASE_MAX.get()).contains(&value.get());
-            check(
-                is_right,
-                field,
-                value.get(),
-                "at most one day, and above 0 unless it is a margin",
-            )?;
-        }
         let is_enough = self.threads <= self.connections;
         check(
             is_enough,
@@ -244,13 +209,27 @@ impl LoadPlan {
             "cpus",
             self.cpus.len(),
             "at most 1024 of them",
-        )?;
-        self.validate_agents()?;
-        self.validate_loop()?;
-        self.validate_targets()?;
-        self.validate_work()?;
-        self.validate_datagrams()?;
-        self.validate_fake()
+        )
+    }
+
+    fn validate_times(&self) -> Result<(), CoreError> {
+        let times = [
+            ("warm_up_ns", self.warm_up, 0),
+            ("measure_ns", self.measure, 1),
+            ("cool_down_ns", self.cool_down, 0),
+            ("drain_ns", self.drain, 0),
+            ("request_timeout_ns", self.request_timeout, 1),
+        ];
+        for (field, value, low) in times {
+            let is_right = (low..=PHASE_MAX.get()).contains(&value.get());
+            check(
+                is_right,
+                field,
+                value.get(),
+                "at most one day, and above 0 unless it is a margin",
+            )?;
+        }
+        Ok(())
     }
 
     fn validate_loop(&self) -> Result<(), CoreError> {
