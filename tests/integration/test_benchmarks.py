@@ -5,8 +5,9 @@ from __future__ import annotations
 import socket
 import subprocess
 import sys
+import threading
 import time
-from contextlib import closing
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -106,6 +107,12 @@ def test_our_side_is_the_real_engine(settings: Settings, server: Address) -> Non
         check_order(figures, name)
 
 
+def test_our_side_verifies_unless_told_otherwise(settings: Settings) -> None:
+    """Rows that say `replies verified` ask for nothing special: a flipped byte fails the run."""
+    with flipping_server() as target, pytest.raises(EnvironmentTrouble, match="no correct reply"):
+        engine.load(settings, target, request_timeout_ns=200_000_000)
+
+
 def test_our_refusal_is_told(settings: Settings, server: Address) -> None:
     """A request that the engine does not know gives its own words, for the table."""
     with pytest.raises(EnvironmentTrouble, match=r"the engine refused: .*protocol"):
@@ -182,6 +189,29 @@ def command(*words: str, module: str = "benchmarks") -> subprocess.CompletedProc
         cwd=ROOT,
         timeout=PATIENCE_S,
     )
+
+
+@contextmanager
+def flipping_server() -> Iterator[str]:
+    """An echo server that changes the last byte of what it read; gives its address."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def serve() -> None:
+            with suppress(OSError):
+                while True:
+                    client, _ = listener.accept()
+                    with client, suppress(OSError):
+                        while data := client.recv(65536):
+                            client.sendall(data[:-1] + bytes([data[-1] ^ 1]))
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        host, port = listener.getsockname()
+        try:
+            yield f"tcp://{host}:{port}"
+        finally:
+            listener.shutdown(socket.SHUT_RDWR)
+            thread.join()
 
 
 def check_order(figures: dict[str, float], name: str) -> None:
