@@ -89,6 +89,7 @@ UNSAFE_FILES = {
     "crates/seatrial-core/src/launch/sys/step.rs": "mount_setattr",
     "crates/seatrial-core/src/launch/sys/wait.rs": "wait4 with rusage, waitid that looks only",
     "crates/seatrial-core/src/sys.rs": "what rustix does not offer",
+    "crates/seatrial-core/src/sys/device.rs": "the list of addresses, stamps by a device",
     "crates/seatrial-core/src/sys/message.rs": "time stamps of packets, datagrams in batches",
     "crates/seatrial-guest/src/entry.rs": "the first instruction is ours",
     "crates/seatrial-guest/src/sys.rs": "the system calls that a probe is about",

@@ -46,9 +46,113 @@ impl Clock for VirtualClock {
     }
 }
 
+/// How to turn instants of `CLOCK_REALTIME`, on which the kernel stamps packets, into those of
+/// `CLOCK_MONOTONIC`.
+///
+/// Both clocks run at the same rate, since time synchronisation steers both; only a step of
+/// the first one changes the difference. So a sample a second is enough, and what was
+/// stamped around a step shows as an impossible instant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RealTimeOffset {
+    /// `CLOCK_REALTIME` less `CLOCK_MONOTONIC`, in nanoseconds.
+    offset_ns: i128,
+    /// The difference is known to this much, up or down.
+    uncertainty: Nanos,
+    sampled_at: Nanos,
+}
+
+impl RealTimeOffset {
+    /// Pairs of readings that one sample is made of; the closest is kept.
+    const TRIES: usize = 8;
+
+    /// How long a sample is good for.
+    const PERIOD: Nanos = Nanos::new(1_000_000_000);
+
+    /// Reads both clocks.
+    #[must_use]
+    pub fn sample() -> Self {
+        let mut best = Self::read_once();
+        for _ in 1..Self::TRIES {
+            let other = Self::read_once();
+            if other.uncertainty < best.uncertainty {
+                best = other;
+            }
+        }
+        best
+    }
+
+    fn read_once() -> Self {
+        let before = MonotonicClock.now();
+        let real = rustix::time::clock_gettime(rustix::time::ClockId::Realtime);
+        let after = MonotonicClock.now();
+        let gap = before.until(after).get();
+        let middle = i128::from(before.get() + gap / 2);
+        let real_ns = i128::from(real.tv_sec) * 1_000_000_000 + i128::from(real.tv_nsec);
+        Self {
+            offset_ns: real_ns - middle,
+            uncertainty: Nanos::new(gap.div_ceil(2)),
+            sampled_at: after,
+        }
+    }
+
+    /// Reads both clocks again when the sample is too old.
+    pub fn refresh(&mut self, now: Nanos) {
+        if self.sampled_at.until(now) >= Self::PERIOD {
+            *self = Self::sample();
+        }
+    }
+
+    /// The difference is known to this much, up or down.
+    #[must_use]
+    pub const fn uncertainty(&self) -> Nanos {
+        self.uncertainty
+    }
+
+    /// The instant of `CLOCK_MONOTONIC`; `None` for one before that clock began.
+    #[must_use]
+    pub fn to_monotonic(&self, real: Nanos) -> Option<Nanos> {
+        let nanos = i128::from(real.get()) - self.offset_ns;
+        u64::try_from(nanos).ok().map(Nanos::new)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn real_time_is_converted_within_the_uncertainty() {
+        let offset = RealTimeOffset::sample();
+        let before = MonotonicClock.now();
+        let real = rustix::time::clock_gettime(rustix::time::ClockId::Realtime);
+        let after = MonotonicClock.now();
+        let real = real.tv_sec.unsigned_abs() * 1_000_000_000 + real.tv_nsec.unsigned_abs();
+        let told = offset.to_monotonic(Nanos::new(real)).unwrap();
+        let slack = offset.uncertainty();
+        assert!(
+            told.later_by(slack) >= before,
+            "{told:?} {before:?} {slack:?}"
+        );
+        assert!(
+            told <= after.later_by(slack),
+            "{told:?} {after:?} {slack:?}"
+        );
+        assert_eq!(
+            offset.to_monotonic(Nanos::ZERO),
+            None,
+            "1970 is before the start"
+        );
+    }
+
+    #[test]
+    fn a_sample_is_renewed_when_it_is_old() {
+        let first = RealTimeOffset::sample();
+        let mut offset = first;
+        offset.refresh(first.sampled_at);
+        assert_eq!(offset, first);
+        offset.refresh(first.sampled_at.later_by(RealTimeOffset::PERIOD));
+        assert!(offset.sampled_at > first.sampled_at);
+    }
 
     #[test]
     fn monotonic_clock_does_not_go_backwards() {

@@ -5,6 +5,7 @@
 #![allow(unsafe_code)] // raw system calls; see the reason above
 
 mod control;
+pub mod device;
 pub mod message;
 
 use std::os::fd::{AsRawFd, BorrowedFd};

@@ -327,6 +327,7 @@ impl<A: Arrival, T: Transport, C: Clock> Member<'_, A, T, C> {
                     reply,
                     first_byte_at,
                     done_at,
+                    ..
                 } => {
                     if self.table.is_up(connection) {
                         self.handle_reply(connection, &reply, first_byte_at, done_at);

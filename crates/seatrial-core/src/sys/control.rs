@@ -18,6 +18,16 @@ pub struct PacketStamps {
     pub hardware: Option<Nanos>,
 }
 
+/// The stamp of something that was sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SentStamp {
+    /// For TCP the offset of the last byte of the send call, for datagrams their number; both
+    /// from 0 and without what is above 32 bits.
+    pub id: u32,
+    /// When it left.
+    pub stamps: PacketStamps,
+}
+
 /// What the control messages of one read say.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Told {

@@ -7,13 +7,95 @@
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
-use super::control::{ControlBuffer, PacketStamps, Told};
+use super::control::{ControlBuffer, Told};
+pub use super::control::{PacketStamps, SentStamp};
 
 /// Most datagrams that one call takes or sends.
 pub const BATCH_MAX: usize = 32;
 
 /// Longest payload of a datagram over IPv4: 64 KiB less the headers of IP and UDP.
 pub const DATAGRAM_BYTES_MAX: usize = 65_507;
+
+/// Asks the kernel for time stamps of a socket (`SO_TIMESTAMPING`); `flags` are
+/// `SOF_TIMESTAMPING_*`.
+///
+/// # Errors
+/// What the kernel said: `EINVAL` for flags or a state of the socket that it does not support.
+pub fn set_stamping(fd: BorrowedFd<'_>, flags: u32) -> io::Result<()> {
+    // SAFETY: the option value is a `u32` that lives during the call, and its size is given.
+    let result = unsafe {
+        libc::setsockopt(
+            fd.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_TIMESTAMPING,
+            std::ptr::from_ref(&flags).cast(),
+            length_of(size_of::<u32>()),
+        )
+    };
+    check(result as isize).map(drop)
+}
+
+/// Reads from a stream, with the stamps of the newest packet whose bytes were taken; sleeps until
+/// there is something only if it may, and the socket does not say otherwise.
+///
+/// # Errors
+/// What the kernel said.
+pub fn receive_stamped(
+    fd: BorrowedFd<'_>,
+    buffer: &mut [u8],
+    may_sleep: bool,
+) -> io::Result<(usize, PacketStamps)> {
+    let flags = if may_sleep { 0 } else { libc::MSG_DONTWAIT };
+    let mut control: ControlBuffer = [0; 32];
+    let (count, control_bytes) = receive(fd, buffer, &mut control, flags)?;
+    Ok((count, Told::read(&control, control_bytes).stamps))
+}
+
+/// The next stamp of something that was sent; `None` when there is none.
+///
+/// # Errors
+/// What the kernel said.
+pub fn take_sent_stamp(fd: BorrowedFd<'_>) -> io::Result<Option<SentStamp>> {
+    let flags = libc::MSG_ERRQUEUE | libc::MSG_DONTWAIT;
+    loop {
+        let mut control: ControlBuffer = [0; 32];
+        match receive(fd, &mut [], &mut control, flags) {
+            Ok((_, control_bytes)) => {
+                let Told { stamps, sent_id } = Told::read(&control, control_bytes);
+                // What is no stamp was taken off the queue and is of no use here.
+                if let Some(id) = sent_id {
+                    return Ok(Some(SentStamp { id, stamps }));
+                }
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(None),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// Bytes read, and bytes of control messages.
+fn receive(
+    fd: BorrowedFd<'_>,
+    buffer: &mut [u8],
+    control: &mut ControlBuffer,
+    flags: i32,
+) -> io::Result<(usize, usize)> {
+    let mut part = libc::iovec {
+        iov_base: buffer.as_mut_ptr().cast(),
+        iov_len: buffer.len(),
+    };
+    // SAFETY: `msghdr` holds pointers and integers only, for which zero is a valid value.
+    let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
+    message.msg_iov = &raw mut part;
+    message.msg_iovlen = 1;
+    message.msg_control = control.as_mut_ptr().cast();
+    message.msg_controllen = size_of::<ControlBuffer>();
+    // SAFETY: the message points to one part, which describes `buffer`, and to `control` with
+    // its size; all of them live and are ours alone during the call.
+    let count = unsafe { libc::recvmsg(fd.as_raw_fd(), &raw mut message, flags) };
+    check(count).map(|count| (count, message.msg_controllen))
+}
 
 /// The control message that asks for stamps of one send call, in the kernel's layout.
 fn stamp_request(stamps: u32) -> [u64; 3] {
@@ -24,6 +106,30 @@ fn stamp_request(stamps: u32) -> [u64; 3] {
     let mut data = [0; 8];
     data[..4].copy_from_slice(&stamps.to_ne_bytes());
     [length, u64::from_ne_bytes(kind), u64::from_ne_bytes(data)]
+}
+
+/// Writes to a stream and asks for the stamp of the last byte; `stamps` are
+/// `SOF_TIMESTAMPING_TX_*`.
+///
+/// # Errors
+/// What the kernel said.
+pub fn send_stamped(fd: BorrowedFd<'_>, bytes: &[u8], stamps: u32) -> io::Result<usize> {
+    let mut part = libc::iovec {
+        iov_base: bytes.as_ptr().cast_mut().cast(),
+        iov_len: bytes.len(),
+    };
+    let mut control = stamp_request(stamps);
+    // SAFETY: `msghdr` holds pointers and integers only, for which zero is a valid value.
+    let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
+    message.msg_iov = &raw mut part;
+    message.msg_iovlen = 1;
+    message.msg_control = control.as_mut_ptr().cast();
+    message.msg_controllen = size_of_val(&control);
+    let flags = libc::MSG_NOSIGNAL | libc::MSG_DONTWAIT;
+    // SAFETY: the message points to one part, which describes `bytes` and is only read, and to
+    // `control` with its size; all of them live during the call.
+    let count = unsafe { libc::sendmsg(fd.as_raw_fd(), &raw const message, flags) };
+    check(count)
 }
 
 /// Sends datagrams that lie one after another in `bytes` and end at `ends`, up to
@@ -151,6 +257,11 @@ fn check(result: isize) -> io::Result<usize> {
     usize::try_from(result).map_err(|_| io::Error::last_os_error())
 }
 
+/// A size as the kernel wants it; all sizes here are those of small structures.
+fn length_of(size: usize) -> libc::socklen_t {
+    libc::socklen_t::try_from(size).unwrap_or(libc::socklen_t::MAX)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -190,5 +301,29 @@ mod tests {
         assert_eq!(send_datagrams(from.as_fd(), b"a", &[1], 0).unwrap(), 1);
         let told = batch.receive(from.as_fd(), 1).unwrap_err();
         assert_eq!(told.kind(), io::ErrorKind::ConnectionRefused);
+    }
+
+    #[test]
+    fn loopback_stamps_what_is_sent_and_received() {
+        let (from, to) = pair();
+        let sending = libc::SOF_TIMESTAMPING_SOFTWARE
+            | libc::SOF_TIMESTAMPING_OPT_ID
+            | libc::SOF_TIMESTAMPING_OPT_TSONLY;
+        set_stamping(from.as_fd(), sending).unwrap();
+        let receiving = libc::SOF_TIMESTAMPING_SOFTWARE | libc::SOF_TIMESTAMPING_RX_SOFTWARE;
+        set_stamping(to.as_fd(), receiving).unwrap();
+        let asked = libc::SOF_TIMESTAMPING_TX_SOFTWARE;
+        assert_eq!(take_sent_stamp(from.as_fd()).unwrap(), None);
+        let mut batch = DatagramBatch::default();
+        // The kernel begins to stamp what it receives a little after it was asked to.
+        let mut pair_of = |number: u32| {
+            let _ = send_datagrams(from.as_fd(), b"a", &[1], asked).unwrap();
+            assert_eq!(batch.receive(to.as_fd(), 32).unwrap(), 1);
+            let sent = take_sent_stamp(from.as_fd()).unwrap().unwrap();
+            assert_eq!(sent.id, number);
+            Some((sent.stamps.software?, batch.datagram(0).1.software?))
+        };
+        let (sent, received) = (0..10_000_000).find_map(&mut pair_of).unwrap();
+        assert!(sent <= received);
     }
 }

@@ -5,15 +5,19 @@
 //! request. A reply that came before is counted and dropped, for it answers nothing; one that
 //! comes after a later one is counted as reordered and taken.
 
+use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
 use rustix::event::epoll::EventFlags;
 use rustix::io::Errno;
-use rustix::net::{AddressFamily, SocketFlags, SocketType, connect, socket_with, sockopt};
+use rustix::net::{
+    AddressFamily, SocketFlags, SocketType, connect, getsockname, socket_with, sockopt,
+};
 
 use super::ready::{ReadySet, Token};
 use super::routes::Routes;
+use super::stamps::{KernelStamps, LinkStamps, Stamper, Stamping};
 use super::target::SocketTarget;
 use super::{
     CloseCause, Decoded, Event, Protocol, Reply, ReplyOrder, Request, Traffic, Transport,
@@ -42,6 +46,8 @@ struct Link {
     /// Where each of them ends.
     ends: Vec<usize>,
     seen: Seen,
+    /// The kernel's stamps, if they were asked for and there are any.
+    stamps: Option<Box<LinkStamps>>,
 }
 
 impl Link {
@@ -117,6 +123,7 @@ pub struct DatagramTransport<P: Protocol, C: Clock> {
     ready: ReadySet,
     links: Vec<Link>,
     batch: DatagramBatch,
+    stamper: Option<Stamper>,
     report: TransportReport,
     traffic: Traffic,
 }
@@ -128,6 +135,7 @@ impl<P: Protocol, C: Clock> DatagramTransport<P, C> {
     /// [`CoreError::System`] when the kernel gives no epoll set.
     pub fn new(
         routes: Routes,
+        stamping: Stamping,
         protocol: P,
         clock: C,
         stop: Arc<StopSignal>,
@@ -142,6 +150,7 @@ impl<P: Protocol, C: Clock> DatagramTransport<P, C> {
             ready: ReadySet::new(stop)?,
             links,
             batch: DatagramBatch::default(),
+            stamper: Stamper::new(stamping),
             report: TransportReport::default(),
             traffic: Traffic::default(),
         })
@@ -174,7 +183,12 @@ impl<P: Protocol, C: Clock> DatagramTransport<P, C> {
         self.links[connection].reset();
         self.ready
             .add(&fd, self.token(connection), EventFlags::IN)?;
-        self.links[connection].fd = Some(fd);
+        let link = &mut self.links[connection];
+        if let Some(stamper) = &mut self.stamper {
+            let local = SocketAddr::try_from(getsockname(&fd)?).ok();
+            link.stamps = stamper.enable(fd.as_fd(), local.map(|address| address.ip()));
+        }
+        link.fd = Some(fd);
         Ok(())
     }
 
@@ -198,8 +212,17 @@ impl<P: Protocol, C: Clock> DatagramTransport<P, C> {
                 *relative = end - start;
             }
             let ends = &ends[..next - done];
-            match send_datagrams(fd.as_fd(), &link.outgoing[start..], ends, 0) {
+            let due = link.stamps.as_ref().filter(|stamps| stamps.is_due());
+            let asked = due.and(self.stamper.as_ref()).map_or(0, Stamper::asked);
+            match send_datagrams(fd.as_fd(), &link.outgoing[start..], ends, asked) {
                 Ok(count) => {
+                    if let Some(stamps) = &mut link.stamps {
+                        stamps.note_datagrams(count, asked != 0);
+                        if asked != 0 {
+                            // Loopback and veth have stamped them by now.
+                            stamps.collect(fd.as_fd());
+                        }
+                    }
                     done += count;
                     start = link.ends[done - 1];
                 }
@@ -247,17 +270,38 @@ impl<P: Protocol, C: Clock> DatagramTransport<P, C> {
         let read_at = self.clock.now();
         for index in 0..count {
             match self.decode(connection, index) {
-                Ok(Some(reply)) => events.push(Event::Reply {
-                    connection,
-                    reply,
-                    first_byte_at: read_at,
-                    done_at: read_at,
-                }),
+                Ok(Some(reply)) => {
+                    let kernel = self.stamps_of(connection, index, reply.request_id, read_at);
+                    events.push(Event::Reply {
+                        connection,
+                        reply,
+                        first_byte_at: read_at,
+                        done_at: read_at,
+                        kernel,
+                    });
+                }
                 Ok(None) => {}
                 Err(text) => return Some(CloseCause::Protocol(text)),
             }
         }
         None
+    }
+
+    fn stamps_of(
+        &mut self,
+        connection: usize,
+        index: usize,
+        request_id: Option<u64>,
+        read_at: Nanos,
+    ) -> KernelStamps {
+        let link = &mut self.links[connection];
+        match (&mut self.stamper, &mut link.stamps, &link.fd) {
+            (Some(stamper), Some(stamps), Some(fd)) => {
+                let (_, received) = self.batch.datagram(index);
+                stamper.stamps_of(stamps, fd, (request_id, received, read_at))
+            }
+            _ => KernelStamps::default(),
+        }
     }
 
     /// The reply in a datagram, unless it is a copy of one that came before.
@@ -337,6 +381,10 @@ impl<P: Protocol, C: Clock> Transport for DatagramTransport<P, C> {
             self.protocol
                 .encode(&mut state, request, &mut link.outgoing);
             link.ends.push(link.outgoing.len());
+            if let (Some(stamper), Some(stamps)) = (&mut self.stamper, &mut link.stamps) {
+                let is_sampled = stamper.is_next_sampled();
+                stamps.note_request(request.request_id, link.ends.len(), is_sampled);
+            }
         }
     }
 
@@ -353,9 +401,15 @@ impl<P: Protocol, C: Clock> Transport for DatagramTransport<P, C> {
             let timeout = self.clock.now().until(until);
             self.ready.wait(timeout)?;
         }
-        while let Some(token) = self.ready.take() {
-            let connection = token.connection as usize;
-            if self.links[connection].generation == token.generation {
+        while let Some(report) = self.ready.take() {
+            let connection = report.token.connection as usize;
+            if self.links[connection].generation == report.token.generation {
+                let link = &mut self.links[connection];
+                if let (Some(fd), Some(stamps), true) =
+                    (&link.fd, &mut link.stamps, report.has_error)
+                {
+                    stamps.collect(fd.as_fd());
+                }
                 self.handle(connection, events);
                 if !events.is_empty() {
                     break;
@@ -370,7 +424,10 @@ impl<P: Protocol, C: Clock> Transport for DatagramTransport<P, C> {
     }
 
     fn report(&self) -> TransportReport {
-        self.report.clone()
+        TransportReport {
+            stamps: self.stamper.as_ref().map(|stamper| stamper.report.clone()),
+            ..self.report.clone()
+        }
     }
 }
 

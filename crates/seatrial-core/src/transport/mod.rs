@@ -18,12 +18,14 @@ mod ready;
 mod routes;
 pub mod rpc;
 pub mod socket;
+pub mod stamps;
 pub mod target;
 pub mod template;
 #[cfg(feature = "tls")]
 pub mod tls;
 
 use crate::error::CoreError;
+use crate::transport::stamps::{KernelStamps, StampReport};
 use crate::units::Nanos;
 use crate::wire::WireError;
 
@@ -86,6 +88,8 @@ pub enum Event {
         first_byte_at: Nanos,
         /// When its last byte was read.
         done_at: Nanos,
+        /// What the kernel knows about it, if it was asked.
+        kernel: KernelStamps,
     },
     /// It is gone, with all that was on it; it can be connected again.
     Closed {
@@ -126,6 +130,8 @@ pub struct TransportReport {
     pub held_back_count: u64,
     /// The congestion control of the connections; `None` where there is none.
     pub congestion_control: Option<String>,
+    /// What became of the time stamps; `None` when none were asked for.
+    pub stamps: Option<StampReport>,
 }
 
 impl TransportReport {

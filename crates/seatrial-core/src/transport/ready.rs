@@ -44,6 +44,15 @@ impl Token {
     }
 }
 
+/// What the kernel reported.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Report {
+    pub token: Token,
+    /// Whether it has an error or something in its error queue, where the stamps of what was
+    /// sent are.
+    pub has_error: bool,
+}
+
 /// An epoll set with the connections of one thread and the stop signal.
 pub(super) struct ReadySet {
     epoll: OwnedFd,
@@ -101,12 +110,15 @@ impl ReadySet {
     }
 
     /// The next connection that was reported.
-    pub fn take(&mut self) -> Option<Token> {
+    pub fn take(&mut self) -> Option<Report> {
         while self.next < self.count {
-            let data = self.reported[self.next].u64;
+            let EpollEvent { events, u64: data } = self.reported[self.next];
             self.next += 1;
             if data != STOP_TOKEN {
-                return Some(Token::of(data));
+                return Some(Report {
+                    token: Token::of(data),
+                    has_error: EventFlags::from_bits_retain(events).contains(EventFlags::ERR),
+                });
             }
         }
         None

@@ -1,14 +1,20 @@
 //! How a connection is made, greeted and given up.
 
+use std::net::SocketAddr;
+use std::os::fd::AsFd;
+
 use rustix::event::epoll::EventFlags;
-use rustix::io::Errno;
+use rustix::io::{Errno, ioctl_fionbio};
+use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use rustix::net::{
-    AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with, sockopt,
+    AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, getsockname, socket_with,
+    sockopt,
 };
 
-use super::SocketTransport;
-use super::link::Stage;
+use super::link::{Link, Stage};
+use super::{READ_PATIENCE, SocketTransport};
 use crate::clock::Clock;
+use crate::transport::stamps::StampSource;
 use crate::transport::target::SocketTarget;
 use crate::transport::{CloseCause, Event, Protocol, ReplyOrder};
 
@@ -85,8 +91,33 @@ impl<P: Protocol, C: Clock> SocketTransport<P, C> {
         }
     }
 
+    /// Asks for the kernel's stamps of a connection on which nothing was sent yet.
+    fn enable_stamps(&mut self, connection: usize) {
+        let (_, target) = self.routes.of(connection);
+        let is_unix = matches!(target, SocketTarget::Unix(_));
+        let link = &mut self.links[connection];
+        let (Some(stamper), Some(fd)) = (&mut self.stamper, &link.fd) else {
+            return;
+        };
+        if is_unix {
+            stamper.fall_back(StampSource::User, "unix sockets have no packets to stamp");
+            return;
+        }
+        let local = getsockname(fd)
+            .ok()
+            .and_then(|address| SocketAddr::try_from(address).ok());
+        link.stamps = stamper.enable(fd.as_fd(), local.map(|address| address.ip()));
+    }
+
     /// Lets the protocol say what it has to say first; whether requests may follow at once.
     fn greet(&mut self, connection: usize) -> Result<bool, CloseCause> {
+        self.enable_stamps(connection);
+        if let [Link { fd: Some(fd), .. }] = self.links.as_slice() {
+            // Every call but one says by itself that it must not wait.
+            ioctl_fionbio(fd, false)
+                .and_then(|()| set_socket_timeout(fd, Timeout::Recv, Some(READ_PATIENCE)))
+                .map_err(|_| CloseCause::Reset)?;
+        }
         let link = &mut self.links[connection];
         let Some(state) = link.state.as_mut() else {
             return Ok(false);

@@ -1,7 +1,8 @@
 //! One connection: its descriptor, how far it has come, and what waits to be written.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 
+use crate::transport::stamps::LinkStamps;
 use crate::units::Nanos;
 
 /// How far a connection has come.
@@ -32,6 +33,8 @@ pub(super) struct Link<S> {
     /// What the protocol remembers; there as long as the descriptor is.
     pub state: Option<S>,
     pub first_byte_at: Option<Nanos>,
+    /// The kernel's stamps, if they were asked for and there are any.
+    pub stamps: Option<Box<LinkStamps>>,
 }
 
 impl<S> Default for Link<S> {
@@ -45,11 +48,24 @@ impl<S> Default for Link<S> {
             outgoing_start: 0,
             state: None,
             first_byte_at: None,
+            stamps: None,
         }
     }
 }
 
 impl<S> Link<S> {
+    /// Bytes that wait to be written.
+    pub fn pending(&self) -> usize {
+        self.outgoing.len() - self.outgoing_start
+    }
+
+    /// Takes what the kernel has in the error queue.
+    pub fn collect_stamps(&mut self) {
+        if let (Some(fd), Some(stamps)) = (&self.fd, &mut self.stamps) {
+            stamps.collect(fd.as_fd());
+        }
+    }
+
     /// Forgets everything but the buffer and how often the connection was made; closing the
     /// descriptor takes it out of the epoll set.
     pub fn reset(&mut self) {

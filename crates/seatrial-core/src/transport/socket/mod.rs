@@ -12,11 +12,11 @@ mod reading;
 mod writing;
 
 use std::sync::Arc;
-
-use rustix::net::RecvFlags;
+use std::time::Duration;
 
 use super::ready::{ReadySet, Token};
 pub use super::routes::Routes;
+use super::stamps::{Stamper, Stamping};
 use super::{
     CloseCause, Event, Protocol, ReplyOrder, Request, Traffic, Transport, TransportReport,
 };
@@ -25,9 +25,17 @@ use crate::error::CoreError;
 use crate::stop::StopSignal;
 use crate::units::Nanos;
 use link::{Link, Stage};
+use reading::Waiting;
 
 /// Bytes that one read can take: a few thousand rpc replies.
 const READ_BYTES: usize = 64 * 1024;
+
+/// How long a read of the only connection sleeps at most: until the order to stop is seen.
+const READ_PATIENCE: Duration = Duration::from_millis(50);
+
+/// Waits longer than this may be cut into such reads, which end a tick of the kernel (up to
+/// 10 ms) late.
+const READ_PATIENCE_BOUND: Nanos = Nanos::new(100_000_000);
 
 /// The connections of one thread to its servers.
 pub struct SocketTransport<P: Protocol, C: Clock> {
@@ -37,6 +45,7 @@ pub struct SocketTransport<P: Protocol, C: Clock> {
     ready: ReadySet,
     links: Vec<Link<P::State>>,
     buffer: Box<[u8]>,
+    stamper: Option<Stamper>,
     traffic: Traffic,
     /// Of the first TCP connection; the others are made alike.
     congestion_control: Option<String>,
@@ -49,6 +58,7 @@ impl<P: Protocol, C: Clock> SocketTransport<P, C> {
     /// [`CoreError::System`] when the kernel gives no epoll set.
     pub fn new(
         routes: Routes,
+        stamping: Stamping,
         protocol: P,
         clock: C,
         stop: Arc<StopSignal>,
@@ -62,6 +72,7 @@ impl<P: Protocol, C: Clock> SocketTransport<P, C> {
             clock,
             ready: ReadySet::new(stop)?,
             links,
+            stamper: Stamper::new(stamping),
             buffer: vec![0; READ_BYTES].into_boxed_slice(),
             congestion_control: None,
             traffic: Traffic::default(),
@@ -76,14 +87,21 @@ impl<P: Protocol, C: Clock> SocketTransport<P, C> {
         }
     }
 
-    /// Whether the only connection there is can be read without asking the epoll set first.
-    fn is_single(&self) -> bool {
-        match self.links.as_slice() {
-            [link] => {
-                let is_up = matches!(link.stage, Stage::Up | Stage::Closing);
-                is_up && link.fd.is_some() && !link.wants_write
-            }
-            _ => false,
+    /// How to read from the only connection there is without asking the epoll set first, which
+    /// saves a system call for each reply; `None` when the set has to be asked.
+    ///
+    /// A wait that is neither nothing nor long is the set's matter: its time-out is precise.
+    fn waiting_alone(&self, timeout: Nanos) -> Option<Waiting> {
+        let [link] = self.links.as_slice() else {
+            return None;
+        };
+        let is_up = matches!(link.stage, Stage::Up | Stage::Closing);
+        if !is_up || link.fd.is_none() || link.wants_write {
+            None
+        } else if timeout == Nanos::ZERO {
+            Some(Waiting::No)
+        } else {
+            (timeout > READ_PATIENCE_BOUND).then_some(Waiting::Yes)
         }
     }
 }
@@ -110,8 +128,17 @@ impl<P: Protocol, C: Clock> Transport for SocketTransport<P, C> {
 
     fn send(&mut self, connection: usize, request: &Request) {
         let link = &mut self.links[connection];
-        if let Some(state) = link.state.as_mut() {
-            self.protocol.encode(state, request, &mut link.outgoing);
+        let Some(state) = link.state.as_mut() else {
+            return;
+        };
+        let before = link.outgoing.len();
+        self.protocol.encode(state, request, &mut link.outgoing);
+        // A protocol that holds a request back writes nothing yet, and nothing can be stamped.
+        if let (Some(stamper), true) = (&mut self.stamper, link.outgoing.len() > before) {
+            let (is_sampled, pending) = (stamper.is_next_sampled(), link.pending());
+            if let Some(stamps) = &mut link.stamps {
+                stamps.note_request(request.request_id, pending, is_sampled);
+            }
         }
     }
 
@@ -124,16 +151,18 @@ impl<P: Protocol, C: Clock> Transport for SocketTransport<P, C> {
     fn wait(&mut self, until: Nanos, events: &mut Vec<Event>) -> Result<(), CoreError> {
         if self.ready.is_empty() {
             let timeout = self.clock.now().until(until);
-            if timeout == Nanos::ZERO && self.is_single() {
-                // A spin on one connection: a read says as much as a look at the set.
-                self.read(0, RecvFlags::DONTWAIT, events);
+            if let Some(waiting) = self.waiting_alone(timeout) {
+                self.read(0, waiting, events);
                 return Ok(());
             }
             self.ready.wait(timeout)?;
         }
-        while let Some(token) = self.ready.take() {
-            let connection = token.connection as usize;
-            if self.links[connection].generation == token.generation {
+        while let Some(report) = self.ready.take() {
+            let connection = report.token.connection as usize;
+            if self.links[connection].generation == report.token.generation {
+                if report.has_error {
+                    self.links[connection].collect_stamps();
+                }
                 self.handle(connection, events);
                 if !events.is_empty() {
                     break;
@@ -151,6 +180,7 @@ impl<P: Protocol, C: Clock> Transport for SocketTransport<P, C> {
         TransportReport {
             held_back_count: self.protocol.held_back_count(),
             congestion_control: self.congestion_control.clone(),
+            stamps: self.stamper.as_ref().map(|stamper| stamper.report.clone()),
             ..TransportReport::default()
         }
     }

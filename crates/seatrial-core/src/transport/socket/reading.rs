@@ -1,13 +1,42 @@
 //! What arrives on a connection: replies, and its end.
 
+use std::os::fd::AsFd;
+
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, recv};
 
 use super::SocketTransport;
 use super::link::Stage;
 use crate::clock::Clock;
+use crate::sys::message::{PacketStamps, receive_stamped};
+use crate::transport::stamps::KernelStamps;
 use crate::transport::{CloseCause, Decoded, Event, Protocol};
 use crate::units::Nanos;
+
+/// Whether a read may sleep until something comes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Waiting {
+    No,
+    /// As long as the socket's own time-out allows.
+    Yes,
+}
+
+impl Waiting {
+    const fn flags(self) -> RecvFlags {
+        match self {
+            Self::No => RecvFlags::DONTWAIT,
+            Self::Yes => RecvFlags::empty(),
+        }
+    }
+}
+
+/// What one read gave.
+#[derive(Clone, Copy)]
+struct Taken {
+    count: usize,
+    at: Nanos,
+    received: PacketStamps,
+}
 
 impl<P: Protocol, C: Clock> SocketTransport<P, C> {
     /// Does what a report of the kernel asks for.
@@ -26,12 +55,12 @@ impl<P: Protocol, C: Clock> SocketTransport<P, C> {
             }
             return;
         }
-        self.read(connection, RecvFlags::DONTWAIT, events);
+        self.read(connection, Waiting::No, events);
     }
 
     /// Reads once, appends the replies that are whole now, and writes what the protocol answers.
-    pub(super) fn read(&mut self, connection: usize, flags: RecvFlags, events: &mut Vec<Event>) {
-        if let Some(cause) = self.read_in(connection, flags, events) {
+    pub(super) fn read(&mut self, connection: usize, waiting: Waiting, events: &mut Vec<Event>) {
+        if let Some(cause) = self.read_in(connection, waiting, events) {
             self.close(connection, cause, events);
         } else if !self.links[connection].outgoing.is_empty() && self.write_out(connection).is_err()
         {
@@ -43,33 +72,44 @@ impl<P: Protocol, C: Clock> SocketTransport<P, C> {
     fn read_in(
         &mut self,
         connection: usize,
-        flags: RecvFlags,
+        waiting: Waiting,
         events: &mut Vec<Event>,
     ) -> Option<CloseCause> {
-        let fd = self.links[connection].fd.as_ref()?;
-        let count = match recv(fd, &mut *self.buffer, flags) {
+        let link = &self.links[connection];
+        let fd = link.fd.as_ref()?;
+        let taken = match link.stamps {
+            None => recv(fd, &mut *self.buffer, waiting.flags())
+                .map(|(count, _)| (count, PacketStamps::default())),
+            Some(_) => receive_stamped(fd.as_fd(), &mut self.buffer, waiting == Waiting::Yes)
+                .map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO)),
+        };
+        let (count, received) = match taken {
             Ok((0, _)) => return Some(self.end(connection, events)),
-            Ok((count, _)) => count,
+            Ok(taken) => taken,
             Err(Errno::AGAIN | Errno::INTR) => return None,
             Err(_) => return Some(CloseCause::Reset),
         };
         self.traffic.received_bytes += count as u64;
-        let read_at = self.clock.now();
-        self.decode(connection, count, read_at, events)
+        let taken = Taken {
+            count,
+            at: self.clock.now(),
+            received,
+        };
+        self.decode(connection, taken, events)
     }
 
     /// Turns what was read into events.
     fn decode(
         &mut self,
         connection: usize,
-        count: usize,
-        read_at: Nanos,
+        taken: Taken,
         events: &mut Vec<Event>,
     ) -> Option<CloseCause> {
+        let read_at = taken.at;
         let link = &mut self.links[connection];
         let state = link.state.as_mut()?;
         self.protocol.note_read(state, read_at);
-        let mut rest = &self.buffer[..count];
+        let mut rest = &self.buffer[..taken.count];
         while !rest.is_empty() || self.protocol.holds_back(state) {
             let first_byte_at = *link.first_byte_at.get_or_insert(read_at);
             let decoded = self.protocol.decode(state, &mut rest, &mut link.outgoing);
@@ -77,11 +117,20 @@ impl<P: Protocol, C: Clock> SocketTransport<P, C> {
                 Ok(Decoded::Reply(reply)) => {
                     link.first_byte_at = None;
                     let own = self.protocol.first_byte_at(state);
+                    let kernel = match (&mut self.stamper, &mut link.stamps, &link.fd) {
+                        (Some(stamper), Some(stamps), Some(fd)) => stamper.stamps_of(
+                            stamps,
+                            fd,
+                            (reply.request_id, taken.received, read_at),
+                        ),
+                        _ => KernelStamps::default(),
+                    };
                     events.push(Event::Reply {
                         connection,
                         reply,
                         first_byte_at: own.unwrap_or(first_byte_at),
                         done_at: read_at,
+                        kernel,
                     });
                 }
                 Ok(Decoded::Ready) => {
@@ -120,6 +169,8 @@ impl<P: Protocol, C: Clock> SocketTransport<P, C> {
                 reply,
                 first_byte_at,
                 done_at,
+                // It was read before, and only its end came now.
+                kernel: KernelStamps::default(),
             });
         }
         if is_ended || link.stage == Stage::Closing {
