@@ -17,6 +17,7 @@ __all__ = [
     "Histogram",
     "LoadPlan",
     "LoadResult",
+    "Timestamps",
     "build_info",
     "run_load",
 ]
@@ -236,6 +237,8 @@ class LoadPlan:
         seed: int,
         wait: str,
         cpus: Sequence[int] = (),
+        timestamps: str = "user",
+        timestamps_every: int = 1,
     ) -> LoadPlan:
         """Checks the settings, alone and together.
 
@@ -300,6 +303,11 @@ class LoadPlan:
                 (spins for the last 40 to 300 us, as calibrated before the start) or `spin` (never
                 blocks, sees replies sooner, too, and takes a whole CPU for each thread).
             cpus: thread `i` is tied to `cpus[i mod n]`; empty for no tie.
+            timestamps: who says when packets left and came, besides the engine itself: `user`
+                (nobody), `kernel` (software stamps of TCP and UDP) or `hardware` (the network
+                device's). What cannot be had falls back, and the result says why.
+            timestamps_every: stamps every so-maniest request, at least 1; each stamp costs two
+                system calls.
 
         Raises:
             CoreError: code `invalid-plan`, `invalid-value` or `invalid-option`; the message names
@@ -309,6 +317,37 @@ class LoadPlan:
     @property
     def settings(self) -> dict[str, object]:
         """The settings as they were given."""
+
+@final
+class Timestamps:
+    """What became of the time stamps of a load."""
+
+    def __eq__(self, other: object, /) -> bool: ...
+    def __ne__(self, other: object, /) -> bool: ...
+    __hash__: ClassVar[None]  # type: ignore[assignment]  # equal by content, so not hashable
+    @property
+    def requested(self) -> str:
+        """What the plan asked for: `user`, `kernel` or `hardware`."""
+
+    @property
+    def used(self) -> str:
+        """What was used: the same, or less."""
+
+    @property
+    def reason(self) -> str | None:
+        """Why it was less; None when it was not."""
+
+    @property
+    def matched_count(self) -> int:
+        """Replies whose request and own stamp are both known, of all phases."""
+
+    @property
+    def missing_count(self) -> int:
+        """Replies to requests that should have been stamped, without both stamps."""
+
+    @property
+    def clock_uncertainty_ns(self) -> int:
+        """How well the kernel's clock could be converted to ours, at the worst, up or down."""
 
 @final
 class LoadResult:
@@ -327,6 +366,8 @@ class LoadResult:
     - `request_id` uint64: unique in the run; the index in the schedule
     - `demand_ns` int64: the work it asked for
     - `server_service_ns` int64 or null: the server's own time, when the protocol tells
+    - `kernel_sent_at_ns` int64 or null: when the kernel gave the request to the device
+    - `kernel_received_at_ns` int64 or null: when the kernel got the reply from the device
     - `phase` uint8: 0 warm-up, 1 measure, 3 cool-down, by `intended_at_ns`
     """
 
@@ -351,6 +392,21 @@ class LoadResult:
     @property
     def pacing_lag_histogram(self) -> Histogram:
         """From due *and* a place free to sent: the lateness that is the engine's own fault."""
+
+    @property
+    def wire_histogram(self) -> Histogram:
+        """From the kernel's stamp of the request to that of its reply, where both are known.
+
+        By the device's stamps if `timestamps.used` is `hardware`. Empty without stamps.
+        """
+
+    @property
+    def wake_histogram(self) -> Histogram:
+        """From the kernel's stamp of the reply to done, for the same requests."""
+
+    @property
+    def timestamps(self) -> Timestamps:
+        """Who stamped packets, and how often it worked."""
 
     @property
     def queue_histogram(self) -> Histogram:

@@ -18,6 +18,7 @@ from seatrial._core import (
     Counts,
     Histogram,
     LoadResult,
+    Timestamps,
     build_info,
 )
 from seatrial.errors import (
@@ -38,6 +39,7 @@ __all__ = [
     "Histogram",
     "LoadRequest",
     "LoadResult",
+    "Timestamps",
     "arrival_pit",
     "arrival_process",
     "arrivals",
@@ -105,6 +107,8 @@ class LoadRequest:
     seed: int = 0
     wait: str | None = None
     cpus: tuple[int, ...] = ()
+    timestamps: str = "user"
+    timestamps_every: int = 1
 
     def default_wait(self) -> str:
         """Returns how the threads wait if `wait` does not say it.

@@ -33,6 +33,8 @@ SCHEMA = {
     "request_id": pl.UInt64,
     "demand_ns": pl.Int64,
     "server_service_ns": pl.Int64,
+    "kernel_sent_at_ns": pl.Int64,
+    "kernel_received_at_ns": pl.Int64,
     "phase": pl.UInt8,
 }
 

@@ -3,6 +3,7 @@
 //! Durations are derived, never stored. The columns are allocated before the
 //! load starts and never grow; what does not fit is counted.
 
+use crate::transport::stamps::KernelStamps;
 use crate::units::Nanos;
 
 /// How a request ended.
@@ -60,6 +61,8 @@ pub struct RequestRecord {
     pub demand: Nanos,
     /// The server's own time for it, when the protocol tells.
     pub server_service: Option<Nanos>,
+    /// What the kernel knows about it, if it was asked.
+    pub kernel: KernelStamps,
     /// When it was due.
     pub phase: Phase,
 }
@@ -122,6 +125,10 @@ pub struct RecordColumns {
     pub demand_ns: Vec<i64>,
     /// The server's own time.
     pub server_service_ns: OptionalColumn<i64>,
+    /// When the kernel gave the request to the device.
+    pub kernel_sent_at_ns: OptionalColumn<i64>,
+    /// When the kernel got the reply from the device.
+    pub kernel_received_at_ns: OptionalColumn<i64>,
     /// [`Phase`] as a number.
     pub phase: Vec<u8>,
     capacity: usize,
@@ -142,6 +149,8 @@ impl RecordColumns {
             request_id: Vec::with_capacity(capacity),
             demand_ns: Vec::with_capacity(capacity),
             server_service_ns: OptionalColumn::with_capacity(capacity),
+            kernel_sent_at_ns: OptionalColumn::with_capacity(capacity),
+            kernel_received_at_ns: OptionalColumn::with_capacity(capacity),
             phase: Vec::with_capacity(capacity),
             capacity,
             dropped_count: 0,
@@ -165,6 +174,10 @@ impl RecordColumns {
         self.demand_ns.push(record.demand.as_i64());
         self.server_service_ns
             .push(record.server_service.map(Nanos::as_i64));
+        self.kernel_sent_at_ns
+            .push(record.kernel.sent_at.map(Nanos::as_i64));
+        self.kernel_received_at_ns
+            .push(record.kernel.received_at.map(Nanos::as_i64));
         self.phase.push(record.phase as u8);
     }
 
@@ -202,6 +215,7 @@ mod tests {
             request_id,
             demand: Nanos::ZERO,
             server_service: None,
+            kernel: KernelStamps::default(),
             phase: Phase::Measure,
         }
     }

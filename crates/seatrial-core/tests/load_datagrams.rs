@@ -3,12 +3,15 @@
 
 mod support;
 
-use seatrial_core::engine::LoadPlan;
+use std::cell::RefCell;
+
 use seatrial_core::engine::plan::ProtocolKind;
+use seatrial_core::engine::{Counters, LoadPlan};
+use seatrial_core::record::Outcome;
 use seatrial_core::transport::target::Target;
 use seatrial_core::units::Nanos;
 use support::datagrams::{DatagramServer, echo, rpc};
-use support::{MILLISECOND, SECOND, run};
+use support::{MILLISECOND, SECOND, open, run};
 
 /// A closed loop of 200 echoes on one connection, with a time limit that is never reached.
 fn plan(server: &DatagramServer) -> LoadPlan {
@@ -52,6 +55,72 @@ fn every_datagram_is_answered_whatever_the_protocol_and_the_depth() {
         assert_eq!(result.counters.ok_count, 200, "{:?}", result.counters);
         assert_eq!(result.counters.sent_count, 200);
     }
+}
+
+/// Loses every hundredth datagram.
+fn lose_some(datagram: &[u8], number: u64) -> Vec<Vec<u8>> {
+    if number % 100 == 99 {
+        return Vec::new();
+    }
+    vec![datagram.to_vec()]
+}
+
+#[test]
+fn what_is_lost_is_a_time_out_and_the_run_goes_on() {
+    let server = DatagramServer::new(lose_some);
+    let result = run(&LoadPlan {
+        arrival: open("poisson", 4_000.0),
+        connections: 2,
+        depth: 64,
+        request_timeout: Nanos::new(300 * MILLISECOND),
+        requests_max: 6_000,
+        ..plan(&server)
+    });
+    let Counters {
+        sent_count,
+        ok_count,
+        timeout_count,
+        ..
+    } = result.counters;
+    assert_eq!((sent_count, ok_count + timeout_count), (6_000, 6_000));
+    let loss = timeout_count as f64 / sent_count as f64;
+    assert!((0.007..=0.013).contains(&loss), "{loss} of {sent_count}");
+    let told: Vec<_> = result.failures.iter().collect();
+    assert!(
+        told.iter()
+            .all(|failure| failure.outcome == Outcome::Timeout),
+        "{told:?}"
+    );
+}
+
+/// Answers the first of two datagrams after the second, and every one twice.
+fn swap_and_repeat(datagram: &[u8], number: u64) -> Vec<Vec<u8>> {
+    thread_local! {
+        static KEPT: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+    }
+    if number % 2 == 0 {
+        KEPT.set(datagram.to_vec());
+        return Vec::new();
+    }
+    let (first, second) = (KEPT.take(), datagram.to_vec());
+    vec![second.clone(), first.clone(), second, first]
+}
+
+#[test]
+fn what_is_overtaken_or_comes_twice_is_counted() {
+    let server = DatagramServer::new(swap_and_repeat);
+    let result = run(&LoadPlan {
+        depth: 2,
+        ..plan(&server)
+    });
+    assert_eq!(result.counters.ok_count, 200, "{:?}", result.counters);
+    // The ids of a pair are dealt in order, so one of the two is overtaken.
+    assert_eq!(result.transport.reordered_count, 100);
+    let copies = result.transport.duplicate_count + result.late_reply_count;
+    assert!(
+        (190..=200).contains(&copies),
+        "the last pair's may come too late: {copies}"
+    );
 }
 
 /// Answers nothing that fits: cut short, or with more than the reply, by turns.

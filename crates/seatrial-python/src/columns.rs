@@ -25,6 +25,8 @@ pub fn schema() -> Arc<Schema> {
         known("request_id", DataType::UInt64),
         known("demand_ns", DataType::Int64),
         optional("server_service_ns", DataType::Int64),
+        optional("kernel_sent_at_ns", DataType::Int64),
+        optional("kernel_received_at_ns", DataType::Int64),
         known("phase", DataType::UInt8),
     ]))
 }
@@ -41,6 +43,8 @@ pub fn batch(schema: &Arc<Schema>, records: RecordColumns) -> Result<RecordBatch
         Arc::new(UInt64Array::from(records.request_id)),
         Arc::new(Int64Array::from(records.demand_ns)),
         optional::<Int64Type>(records.server_service_ns),
+        optional::<Int64Type>(records.kernel_sent_at_ns),
+        optional::<Int64Type>(records.kernel_received_at_ns),
         Arc::new(UInt8Array::from(records.phase)),
     ];
     RecordBatch::try_new(Arc::clone(schema), columns)

@@ -11,6 +11,7 @@ mod gate;
 mod histogram;
 mod plan;
 mod result;
+mod timestamps;
 
 use pyo3::prelude::*;
 
@@ -36,6 +37,8 @@ mod _core {
     use crate::plan::PyLoadPlan;
     #[pymodule_export]
     use crate::result::PyLoadResult;
+    #[pymodule_export]
+    use crate::timestamps::PyTimestamps;
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {

@@ -9,6 +9,7 @@ use seatrial_core::engine::plan::{Loop, ProtocolKind, parse_operation};
 use seatrial_core::error::CoreError;
 use seatrial_core::pacer::WaitMode;
 use seatrial_core::transport::options::Options;
+use seatrial_core::transport::stamps::{StampSource, Stamping};
 use seatrial_core::transport::target::Target;
 use seatrial_core::units::Nanos;
 
@@ -55,10 +56,14 @@ struct Settings {
     wait: String,
     #[pyo3(default)]
     cpus: Vec<i128>,
+    #[pyo3(default = "user".to_owned())]
+    timestamps: String,
+    #[pyo3(default = 1)]
+    timestamps_every: i128,
 }
 
 /// Names of the settings, and whether each has to be given.
-const NAMES: [(&str, bool); 27] = [
+const NAMES: [(&str, bool); 29] = [
     ("targets", true),
     ("protocol", true),
     ("options", false),
@@ -86,6 +91,8 @@ const NAMES: [(&str, bool); 27] = [
     ("seed", true),
     ("wait", true),
     ("cpus", false),
+    ("timestamps", false),
+    ("timestamps_every", false),
 ];
 
 impl Settings {
@@ -133,6 +140,10 @@ impl Settings {
                 .iter()
                 .map(|cpu| whole("cpus", *cpu))
                 .collect::<Result<_, _>>()?,
+            stamping: Stamping {
+                source: StampSource::parse(&self.timestamps)?,
+                every: whole("timestamps_every", self.timestamps_every)?,
+            },
         };
         plan.validate()?;
         Ok(plan)
@@ -161,7 +172,7 @@ impl PyLoadPlan {
         text_signature = "(*, targets, protocol, options={}, operation, payload_bytes, demand, arrival, \
             rate_rps=None, pattern='fixed', think='none', agent=0, agents=1, start_at_ns=None, connections, threads, depth, \
             outstanding_max=None, warm_up_ns, measure_ns, cool_down_ns=0, drain_ns, request_timeout_ns, requests_max, \
-            records_max, seed, wait, cpus=())"
+            records_max, seed, wait, cpus=(), timestamps='user', timestamps_every=1)"
     )]
     fn new(py: Python<'_>, settings: Option<&Bound<'_, PyDict>>) -> PyResult<Self> {
         let empty = PyDict::new(py);

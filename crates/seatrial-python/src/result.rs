@@ -15,6 +15,7 @@ use seatrial_core::units::Nanos;
 use crate::columns;
 use crate::counts::PyCounts;
 use crate::histogram::PyHistogram;
+use crate::timestamps::PyTimestamps;
 
 /// What a load found out; histograms are of the measure phase, counters of all phases.
 #[pyclass(frozen, name = "LoadResult", module = "seatrial._core")]
@@ -36,6 +37,9 @@ pub struct PyLoadResult {
     late_reply_count: u64,
     traffic: Traffic,
     transport: TransportReport,
+    wire: Py<PyHistogram>,
+    wake: Py<PyHistogram>,
+    timestamps: Py<PyTimestamps>,
     #[pyo3(get)]
     records_dropped_count: u64,
     started_at: Nanos,
@@ -80,6 +84,9 @@ impl PyLoadResult {
             late_reply_count: found.late_reply_count,
             traffic: found.traffic,
             transport: found.transport,
+            wire: histogram(found.wire)?,
+            wake: histogram(found.wake)?,
+            timestamps: Py::new(py, PyTimestamps::from(found.stamps))?,
             records_dropped_count: found.records_dropped_count,
             started_at: found.started_at,
             measure_start: found.measure_start,
@@ -239,6 +246,21 @@ impl PyLoadResult {
     #[getter]
     fn congestion_control(&self) -> Option<&str> {
         self.transport.congestion_control.as_deref()
+    }
+
+    #[getter]
+    fn wire_histogram(&self, py: Python<'_>) -> Py<PyHistogram> {
+        self.wire.clone_ref(py)
+    }
+
+    #[getter]
+    fn wake_histogram(&self, py: Python<'_>) -> Py<PyHistogram> {
+        self.wake.clone_ref(py)
+    }
+
+    #[getter]
+    fn timestamps(&self, py: Python<'_>) -> Py<PyTimestamps> {
+        self.timestamps.clone_ref(py)
     }
 
     #[getter]

@@ -6,6 +6,7 @@ use crate::engine::placement::Sightings;
 use crate::histogram::Histogram;
 use crate::record::{Outcome, Phase, RecordColumns, RequestRecord};
 use crate::sys::ThreadUsage;
+use crate::transport::stamps::KernelStamps;
 use crate::transport::{Traffic, TransportReport};
 use crate::units::Nanos;
 
@@ -18,6 +19,8 @@ pub(super) struct Ledger {
     pub send_lag: Histogram,
     pub queue: Histogram,
     pub connect: Histogram,
+    pub wire: Histogram,
+    pub wake: Histogram,
     pub counters: PhaseCounters,
     pub failures: Failures,
     pub queued_count: u64,
@@ -33,6 +36,8 @@ impl Ledger {
             send_lag: Histogram::new(),
             queue: Histogram::new(),
             connect: Histogram::new(),
+            wire: Histogram::new(),
+            wake: Histogram::new(),
             counters: PhaseCounters::default(),
             failures: Failures::default(),
             queued_count: 0,
@@ -59,6 +64,11 @@ impl Ledger {
         {
             self.response.record(record.intended_at.until(done_at));
             self.service.record(sent_at.until(done_at));
+            if let (Some(wire), Some(received_at)) = (record.kernel.wire, record.kernel.received_at)
+            {
+                self.wire.record(wire);
+                self.wake.record(received_at.until(done_at));
+            }
         }
     }
 
@@ -90,6 +100,7 @@ pub(super) const fn blank(outcome: Outcome, phase: Phase) -> RequestRecord {
         request_id: 0,
         demand: Nanos::ZERO,
         server_service: None,
+        kernel: KernelStamps::NONE,
         phase,
     }
 }

@@ -18,6 +18,7 @@ use crate::pacer::{Pacer, Woken};
 use crate::record::{Outcome, Phase, RequestRecord};
 use crate::stop::{Order, StopSignal};
 use crate::sys::{self, ThreadUsage};
+use crate::transport::stamps::KernelStamps;
 use crate::transport::{CloseCause, Event, Reply, Request, Transport};
 use crate::units::Nanos;
 
@@ -92,6 +93,14 @@ enum Offer {
     WaitingForSlot,
     /// Nothing will be offered any more.
     Over,
+}
+
+/// When a reply came.
+#[derive(Clone, Copy, Debug)]
+struct Arrived {
+    first_byte_at: Nanos,
+    done_at: Nanos,
+    kernel: KernelStamps,
 }
 
 /// One thread of the engine.
@@ -327,10 +336,15 @@ impl<A: Arrival, T: Transport, C: Clock> Member<'_, A, T, C> {
                     reply,
                     first_byte_at,
                     done_at,
-                    ..
+                    kernel,
                 } => {
                     if self.table.is_up(connection) {
-                        self.handle_reply(connection, &reply, first_byte_at, done_at);
+                        let arrived = Arrived {
+                            first_byte_at,
+                            done_at,
+                            kernel,
+                        };
+                        self.handle_reply(connection, &reply, arrived);
                     }
                 }
                 Event::Closed {
@@ -348,13 +362,12 @@ impl<A: Arrival, T: Transport, C: Clock> Member<'_, A, T, C> {
         self.events = events;
     }
 
-    fn handle_reply(
-        &mut self,
-        connection: usize,
-        reply: &Reply,
-        first_byte_at: Nanos,
-        done_at: Nanos,
-    ) {
+    fn handle_reply(&mut self, connection: usize, reply: &Reply, arrived: Arrived) {
+        let Arrived {
+            first_byte_at,
+            done_at,
+            kernel,
+        } = arrived;
         let think = || self.arrival.think();
         let answered = self
             .table
@@ -376,6 +389,7 @@ impl<A: Arrival, T: Transport, C: Clock> Member<'_, A, T, C> {
             first_byte_at: Some(first_byte_at),
             done_at: Some(done_at),
             server_service: reply.service,
+            kernel,
             ..self.ended(&flight, Outcome::Ok)
         };
         match &reply.failure {

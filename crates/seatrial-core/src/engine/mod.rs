@@ -40,7 +40,6 @@ use crate::stop::{Order, StopSignal};
 use crate::transport::datagram::DatagramTransport;
 use crate::transport::fake::{FakeModel, FakeTransport};
 use crate::transport::socket::{Routes, SocketTransport};
-use crate::transport::stamps::Stamping;
 use crate::transport::target::{SocketTarget, Target};
 use crate::transport::{Protocol, Transport};
 use crate::units::Nanos;
@@ -186,10 +185,10 @@ fn run_socket<P: Protocol>(job: Job<'_>, protocol: P) -> Result<Option<MemberRes
     };
     // A plan has datagrams everywhere or nowhere.
     if let Some(SocketTarget::Udp(_)) = routes.targets.first() {
-        let transport = DatagramTransport::new(routes, Stamping::default(), protocol, clock, stop)?;
+        let transport = DatagramTransport::new(routes, job.plan.stamping, protocol, clock, stop)?;
         return run_member(job, transport, clock);
     }
-    let transport = SocketTransport::new(routes, Stamping::default(), protocol, clock, stop)?;
+    let transport = SocketTransport::new(routes, job.plan.stamping, protocol, clock, stop)?;
     run_member(job, transport, clock)
 }
 

@@ -7,6 +7,7 @@ use crate::error::CoreError;
 use crate::pacer::WaitMode;
 use crate::sys::message::DATAGRAM_BYTES_MAX;
 use crate::transport::options::Options;
+use crate::transport::stamps::Stamping;
 use crate::transport::target::{SocketTarget, Target};
 use crate::units::Nanos;
 use crate::wire::{HEADER_BYTES, Operation, PAYLOAD_BYTES_MAX};
@@ -136,6 +137,8 @@ pub struct LoadPlan {
     pub wait: WaitMode,
     /// CPUs that the threads are tied to, in turn; none of them is tied if it is empty.
     pub cpus: Vec<u32>,
+    /// Who says when packets left and came, besides ourselves.
+    pub stamping: Stamping,
 }
 
 impl LoadPlan {
@@ -209,7 +212,8 @@ impl LoadPlan {
             "cpus",
             self.cpus.len(),
             "at most 1024 of them",
-        )
+        )?;
+        check(self.stamping.every > 0, "timestamps_every", 0, "at least 1")
     }
 
     fn validate_times(&self) -> Result<(), CoreError> {

@@ -9,6 +9,7 @@ use crate::histogram::Histogram;
 use crate::pacer::WaitMode;
 use crate::record::RecordColumns;
 use crate::sys::ThreadUsage;
+use crate::transport::stamps::StampReport;
 use crate::transport::{Traffic, TransportReport};
 use crate::units::Nanos;
 
@@ -44,6 +45,12 @@ pub struct LoadResult {
     pub traffic: Traffic,
     /// What the transport noticed beyond the fate of each request.
     pub transport: TransportReport,
+    /// From the kernel giving a request to the device until it got the reply, where both were stamped.
+    pub wire: Histogram,
+    /// From the kernel getting a reply until it was read, for the same requests.
+    pub wake: Histogram,
+    /// What became of the time stamps.
+    pub stamps: StampReport,
     /// Records that did not fit.
     pub records_dropped_count: u64,
     /// The common start of all threads.
@@ -88,6 +95,9 @@ impl LoadResult {
             late_reply_count: 0,
             traffic: Traffic::default(),
             transport: TransportReport::default(),
+            wire: Histogram::new(),
+            wake: Histogram::new(),
+            stamps: StampReport::without(plan.stamping.source),
             records_dropped_count: 0,
             started_at: first.started_at,
             measure_start: first.measure_start,
@@ -105,6 +115,9 @@ impl LoadResult {
             total.add(member);
         }
         total.failures = failures.into_sorted();
+        if let Some(stamps) = &total.transport.stamps {
+            total.stamps = stamps.clone();
+        }
         Some(total)
     }
 
@@ -116,6 +129,8 @@ impl LoadResult {
         self.pacing_lag.merge(&member.pacing_lag);
         self.queue.merge(&ledger.queue);
         self.connect.merge(&ledger.connect);
+        self.wire.merge(&ledger.wire);
+        self.wake.merge(&ledger.wake);
         self.counters.add(&ledger.counters.all());
         self.measured.add(&ledger.counters.measured);
         self.queued_count += ledger.queued_count;

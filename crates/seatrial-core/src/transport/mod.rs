@@ -141,6 +141,10 @@ impl TransportReport {
         self.duplicate_count += other.duplicate_count;
         self.held_back_count += other.held_back_count;
         self.congestion_control = self.congestion_control.take().or(other.congestion_control);
+        match (&mut self.stamps, other.stamps) {
+            (Some(own), Some(others)) => own.add(&others),
+            (own, others) => *own = own.take().or(others),
+        }
     }
 }
 

@@ -115,7 +115,26 @@ pub struct StampReport {
     pub clock_uncertainty: Nanos,
 }
 
+impl KernelStamps {
+    /// Nothing.
+    pub const NONE: Self = Self {
+        sent_at: None,
+        received_at: None,
+        wire: None,
+    };
+}
+
 impl StampReport {
+    /// Of a load whose transport knows no stamps at all.
+    pub(crate) fn without(requested: StampSource) -> Self {
+        let is_less = requested != StampSource::User;
+        Self {
+            requested,
+            reason: is_less.then(|| "a modelled server has no network".to_owned()),
+            ..Self::default()
+        }
+    }
+
     /// Adds what another thread reports.
     pub fn add(&mut self, other: &Self) {
         self.requested = self.requested.max(other.requested);

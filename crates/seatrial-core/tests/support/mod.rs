@@ -15,6 +15,7 @@ use seatrial_core::record::Outcome;
 use seatrial_core::stop::StopSignal;
 use seatrial_core::transport::fake::FakeModel;
 use seatrial_core::transport::options::Options;
+use seatrial_core::transport::stamps::Stamping;
 use seatrial_core::transport::target::Target;
 use seatrial_core::units::Nanos;
 use seatrial_core::wire::Operation;
@@ -63,6 +64,7 @@ pub fn plan(model: FakeModel) -> LoadPlan {
         seed: 1,
         wait: WaitMode::Block,
         cpus: Vec::new(),
+        stamping: Stamping::default(),
     }
 }
 
