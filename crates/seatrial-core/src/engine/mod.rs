@@ -5,6 +5,7 @@
 //! its bookkeeping in `table` and `ledger`; none of them knows which combination runs.
 
 mod counters;
+mod datagrams;
 mod failures;
 mod flights;
 mod ledger;

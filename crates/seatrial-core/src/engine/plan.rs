@@ -2,15 +2,15 @@
 
 use crate::arrival::DemandLaw;
 pub use crate::arrival::Loop;
+use crate::engine::datagrams;
 use crate::engine::protocols::Speech;
 use crate::error::CoreError;
 use crate::pacer::WaitMode;
-use crate::sys::message::DATAGRAM_BYTES_MAX;
 use crate::transport::options::Options;
 use crate::transport::stamps::Stamping;
 use crate::transport::target::{SocketTarget, Target};
 use crate::units::Nanos;
-use crate::wire::{HEADER_BYTES, Operation, PAYLOAD_BYTES_MAX};
+use crate::wire::{Operation, PAYLOAD_BYTES_MAX};
 
 /// Most connections of a run; the guest's server accepts as many.
 pub const CONNECTIONS_MAX: u32 = 10_000;
@@ -153,7 +153,7 @@ impl LoadPlan {
         self.validate_loop()?;
         self.validate_targets()?;
         self.validate_work()?;
-        self.validate_datagrams()?;
+        datagrams::validate(self)?;
         self.validate_fake()
     }
 
@@ -404,35 +404,6 @@ impl LoadPlan {
         )
     }
 
-    /// Datagrams need a request and a reply that fit into one and carry an id.
-    fn validate_datagrams(&self) -> Result<(), CoreError> {
-        let is_udp = matches!(
-            self.targets.first(),
-            Some(Target::Socket(SocketTarget::Udp(_)))
-        );
-        if !is_udp {
-            return Ok(());
-        }
-        let has_ids = matches!(self.protocol, ProtocolKind::Echo | ProtocolKind::Rpc);
-        check(
-            has_ids,
-            "protocol",
-            format!("{:?}", self.protocol),
-            "echo or rpc over udp, since others have no ids in their replies",
-        )?;
-        let bounds = if self.protocol == ProtocolKind::Echo {
-            8..=DATAGRAM_BYTES_MAX
-        } else {
-            0..=DATAGRAM_BYTES_MAX - HEADER_BYTES
-        };
-        check(
-            bounds.contains(&(self.payload_bytes as usize)),
-            "payload_bytes",
-            self.payload_bytes,
-            "8 to 65507 for echo over udp and at most 65475 for rpc: an id, in one datagram",
-        )
-    }
-
     /// A fake target runs on a virtual clock, which one thread moves.
     fn validate_fake(&self) -> Result<(), CoreError> {
         if !self.is_fake() {
@@ -467,7 +438,7 @@ impl LoadPlan {
 }
 
 #[allow(clippy::needless_pass_by_value)] // the callers pass small copies and literals
-fn check(
+pub(super) fn check(
     is_right: bool,
     field: &'static str,
     value: impl std::fmt::Display,
