@@ -14,7 +14,7 @@ usage: seatrial-guest [--channel-fd N|none] ROLE
 roles:
   null                     say HELLO and exit
   idle                     say HELLO and READY, then obey the control channel
-  serve --protocol echo|rpc --listen tcp:IP:PORT|unix:/PATH|udp:IP:PORT [--listen ...]
+  serve --protocol echo|rpc|grpc --listen tcp:IP:PORT|unix:/PATH|udp:IP:PORT [--listen ...]
         [--workers N] [--seed N] [--drop-ratio R]
                            serve, and obey the control channel meanwhile
   exec -- COMMAND [ARGUMENT...]
@@ -93,7 +93,7 @@ fn parse_serve(options: &[OsString]) -> Result<ServerOptions, GuestError> {
             _ => return Err(usage(&format!("serve: unknown option {name}"))),
         }
     }
-    let protocol = protocol.ok_or_else(|| usage("serve: --protocol echo|rpc is needed"))?;
+    let protocol = protocol.ok_or_else(|| usage("serve: --protocol echo|rpc|grpc is needed"))?;
     if listen.is_empty() || listen.len() > LISTENERS_MAX {
         return Err(usage(&format!(
             "serve: {} --listen options, expected 1 to {LISTENERS_MAX}",
@@ -121,8 +121,9 @@ fn parse_protocol(value: &str) -> Result<Protocol, GuestError> {
     match value {
         "echo" => Ok(Protocol::Echo),
         "rpc" => Ok(Protocol::Rpc),
+        "grpc" => Ok(Protocol::Grpc),
         _ => Err(usage(&format!(
-            "serve: --protocol {value}, expected echo or rpc"
+            "serve: --protocol {value}, expected echo, rpc or grpc"
         ))),
     }
 }
@@ -238,10 +239,10 @@ mod tests {
             ("idle now", "unexpected argument now"),
             (
                 "serve --listen tcp:0.0.0.0:1",
-                "--protocol echo|rpc is needed",
+                "--protocol echo|rpc|grpc is needed",
             ),
             ("serve --protocol", "--protocol needs a value"),
-            ("serve --protocol http", "expected echo or rpc"),
+            ("serve --protocol http", "expected echo, rpc or grpc"),
             ("serve --protocol echo", "0 --listen options"),
             (
                 "serve --protocol echo --listen tcp:host:1",

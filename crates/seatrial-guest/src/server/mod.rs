@@ -16,6 +16,7 @@
 mod connection;
 mod datagram;
 mod echo;
+mod grpc;
 mod listen;
 mod report;
 mod rpc;
@@ -53,6 +54,8 @@ pub enum Protocol {
     Echo,
     /// `seatrial_core::wire`.
     Rpc,
+    /// Unary calls over HTTP/2.
+    Grpc,
 }
 
 impl Protocol {
@@ -61,6 +64,7 @@ impl Protocol {
         match self {
             Self::Echo => "echo",
             Self::Rpc => "rpc",
+            Self::Grpc => "grpc",
         }
     }
 
@@ -69,6 +73,7 @@ impl Protocol {
         match self {
             Self::Echo => echo::OPERATIONS,
             Self::Rpc => rpc::OPERATIONS,
+            Self::Grpc => grpc::OPERATIONS,
         }
     }
 
@@ -77,6 +82,7 @@ impl Protocol {
         match self {
             Self::Echo => Box::new(echo::Echo),
             Self::Rpc => Box::new(rpc::Rpc::new(seed, connection)),
+            Self::Grpc => Box::new(grpc::Grpc::new(seed, connection)),
         }
     }
 }

@@ -48,7 +48,7 @@ impl Rpc {
         // Room for the header, which is known last.
         output.extend_from_slice(&[0; REPLY_HEADER_BYTES]);
         let mut reply = Reply::plain(Status::Ok, header.request_id);
-        match work_of(header) {
+        match work_of(header.operation, header.argument) {
             Some(work) if work.is_allowed() => tools.perform(work),
             Some(_) => reply.status = Status::TooLarge,
             None if header.operation == Operation::Checksum => {
@@ -112,7 +112,8 @@ impl Service for Rpc {
                 whole_bytes = header.frame_bytes();
                 break;
             };
-            let takes_time = takes_time(&header);
+            let payload_bytes = u64::from(header.payload_bytes) + u64::from(header.reply_bytes);
+            let takes_time = takes_time(header.operation, payload_bytes);
             if output.len() > OUTPUT_BYTES_SOFT || (takes_time && !output.is_empty()) {
                 let next = Next::Flush; // replies before this one do not wait for it
                 return Step { used_bytes, next };
@@ -156,23 +157,22 @@ impl Service for Rpc {
     }
 }
 
-const fn takes_time(header: &RequestHeader) -> bool {
-    match header.operation {
+/// Whether replies before this request must not wait for it; the size is that of its payload and its reply's.
+pub const fn takes_time(operation: Operation, payload_bytes: u64) -> bool {
+    match operation {
         Operation::Empty => false,
-        Operation::Checksum => {
-            header.payload_bytes as u64 + header.reply_bytes as u64 > QUICK_PAYLOAD_BYTES
-        }
+        Operation::Checksum => payload_bytes > QUICK_PAYLOAD_BYTES,
         _ => true,
     }
 }
 
 /// The work that an operation is, unless it is about payloads.
-const fn work_of(header: &RequestHeader) -> Option<Work> {
-    match header.operation {
+pub const fn work_of(operation: Operation, argument: u64) -> Option<Work> {
+    match operation {
         Operation::Empty | Operation::Checksum => None,
-        Operation::Spin => Some(Work::Spin(header.argument)),
-        Operation::SpinWall => Some(Work::SpinWall(header.argument)),
-        Operation::Sleep => Some(Work::Sleep(header.argument)),
-        Operation::Touch => Some(Work::Touch(header.argument)),
+        Operation::Spin => Some(Work::Spin(argument)),
+        Operation::SpinWall => Some(Work::SpinWall(argument)),
+        Operation::Sleep => Some(Work::Sleep(argument)),
+        Operation::Touch => Some(Work::Touch(argument)),
     }
 }

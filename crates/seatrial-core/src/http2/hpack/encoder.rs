@@ -61,6 +61,57 @@ pub const fn remembered_index(nth: usize, count: usize) -> usize {
     FIRST_DYNAMIC_INDEX + count - 1 - nth
 }
 
+/// The few fields of which the peer's table is to have a copy, in whatever order they come.
+#[derive(Clone, Copy, Debug)]
+pub struct FieldMemory<const N: usize> {
+    /// How many were remembered before each one.
+    places: [Option<usize>; N],
+    count: usize,
+    is_allowed: bool,
+    owes_size: bool,
+}
+
+impl<const N: usize> Default for FieldMemory<N> {
+    fn default() -> Self {
+        Self {
+            places: [None; N],
+            count: 0,
+            is_allowed: true,
+            owes_size: false,
+        }
+    }
+}
+
+impl<const N: usize> FieldMemory<N> {
+    /// The peer's table holds this much; less than we rely on ends all remembering.
+    pub const fn limit(&mut self, table_bytes: u32) {
+        if self.is_allowed && (table_bytes as usize) < super::TABLE_BYTES {
+            self.is_allowed = false;
+            self.owes_size = true;
+        }
+    }
+
+    /// Appends what has to be at the start of a block.
+    pub fn begin(&mut self, out: &mut Vec<u8>) {
+        if std::mem::take(&mut self.owes_size) {
+            append_table_size(0, out);
+        }
+    }
+
+    /// Appends the field with this number, below `N`; it is always the same.
+    pub fn append(&mut self, number: usize, name: &[u8], value: &[u8], out: &mut Vec<u8>) {
+        if !self.is_allowed {
+            append_field(name, value, out);
+        } else if let Some(place) = self.places[number] {
+            append_indexed(remembered_index(place, self.count), out);
+        } else {
+            append_remembered(name, value, out);
+            self.places[number] = Some(self.count);
+            self.count += 1;
+        }
+    }
+}
+
 fn append_named(name: &[u8], value: &[u8], prefix_bits: u32, pattern: u8, out: &mut Vec<u8>) {
     let place = table::STATIC.iter().position(|entry| entry.0 == name);
     append_number(
@@ -83,6 +134,7 @@ fn append_text(text: &[u8], out: &mut Vec<u8>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::http2::hpack::Decoder;
 
     #[test]
     fn numbers_are_those_of_the_appendix() {
@@ -113,5 +165,30 @@ mod tests {
         append_table_size(0, &mut out);
         assert_eq!(out, b"\x82\x20");
         assert_eq!((remembered_index(0, 3), remembered_index(2, 3)), (64, 62));
+    }
+
+    #[test]
+    fn fields_are_remembered_in_any_order_until_the_table_is_too_small() {
+        let fields = [(&b"a"[..], &b"1"[..]), (b"b", b"2"), (b"c", b"3")];
+        let (mut memory, mut decoder) = (FieldMemory::<3>::default(), Decoder::default());
+        let mut sizes = Vec::new();
+        for (turn, number) in [2, 0, 2, 1, 0, 1, 2, 0].into_iter().enumerate() {
+            if turn == 6 {
+                memory.limit(4095);
+            }
+            let mut block = Vec::new();
+            memory.begin(&mut block);
+            memory.append(number, fields[number].0, fields[number].1, &mut block);
+            let mut read = Vec::new();
+            decoder
+                .decode(&block, |name, value| {
+                    read.push((name.to_vec(), value.to_vec()));
+                })
+                .unwrap();
+            let (name, value) = fields[number];
+            assert_eq!(read, [(name.to_vec(), value.to_vec())]);
+            sizes.push(block.len());
+        }
+        assert_eq!(sizes, [5, 5, 1, 5, 1, 1, 6, 5]);
     }
 }

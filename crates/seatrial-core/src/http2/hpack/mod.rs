@@ -7,9 +7,11 @@
 mod decoder;
 pub mod encoder;
 mod huffman;
+mod known;
 mod table;
 
 pub use decoder::Decoder;
+pub use known::KnownBlocks;
 
 /// Largest dynamic table that our decoder keeps: the default, which we never change.
 pub const TABLE_BYTES: usize = 4096;

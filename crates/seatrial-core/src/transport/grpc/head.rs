@@ -10,7 +10,7 @@ use super::options::GrpcOptions;
 use crate::grpc::{CONTENT_TYPE, Status, percent_decode};
 use crate::http2::Http2Error;
 use crate::http2::frames::{Flags, Kind, append_header};
-use crate::http2::hpack::{Decoder, ENTRY_OVERHEAD_BYTES, TABLE_BYTES, encoder};
+use crate::http2::hpack::{ENTRY_OVERHEAD_BYTES, KnownBlocks, TABLE_BYTES, encoder};
 
 /// Longest status message that is kept.
 const MESSAGE_BYTES_MAX: usize = 1024;
@@ -191,46 +191,14 @@ impl ReplyHead {
     }
 }
 
-/// A block whose meaning is known.
+/// Reads reply headers, of which each kind repeats most of the time.
 #[derive(Debug, Default)]
-struct Known {
-    block: Vec<u8>,
-    table_state: u64,
-    head: Arc<ReplyHead>,
-}
-
-/// Decodes reply headers; those that repeat byte for byte are only compared.
-///
-/// The meaning of a block depends on the table. So a block is only known as long as no
-/// block changed the table since, itself included.
-#[derive(Debug, Default)]
-pub struct ReplyHeads {
-    decoder: Decoder,
-    /// One of the beginning of replies, one of their end.
-    known: [Option<Known>; 2],
-}
+pub struct ReplyHeads(KnownBlocks<ReplyHead, 2>);
 
 impl ReplyHeads {
-    /// What a block says. Every block of a connection has to come by here, in order.
+    /// What a block at the beginning or at the end of a reply says.
     pub fn read(&mut self, block: &[u8], is_end: bool) -> Result<Arc<ReplyHead>, Http2Error> {
-        let table_state = self.decoder.state();
-        let known = &mut self.known[usize::from(is_end)];
-        let is_same = |known: &&mut Known| known.table_state == table_state && known.block == block;
-        if let Some(known) = known.as_mut().filter(is_same) {
-            return Ok(Arc::clone(&known.head));
-        }
-        let mut head = ReplyHead::default();
-        self.decoder
-            .decode(block, |name, value| head.note(name, value))?;
-        let head = Arc::new(head);
-        if self.decoder.state() == table_state && block.len() <= TABLE_BYTES {
-            let known = known.get_or_insert_default();
-            known.block.clear();
-            known.block.extend_from_slice(block);
-            known.table_state = table_state;
-            known.head = Arc::clone(&head);
-        }
-        Ok(head)
+        self.0.read(usize::from(is_end), block, ReplyHead::note)
     }
 }
 
@@ -238,8 +206,8 @@ impl ReplyHeads {
 mod tests {
     use super::*;
     use crate::http2::frames::HEADER_BYTES;
+    use crate::http2::hpack::Decoder;
     use crate::transport::options::Options;
-    use proptest::prelude::*;
 
     fn fields_of(decoder: &mut Decoder, frame: &[u8]) -> Vec<(String, String)> {
         let mut fields = Vec::new();
@@ -307,30 +275,6 @@ mod tests {
     }
 
     #[test]
-    fn a_known_block_is_not_believed_after_the_table_changed() {
-        let mut heads = ReplyHeads::default();
-        let remember = |status: &[u8]| {
-            let mut block = Vec::new();
-            encoder::append_remembered(b"grpc-status", status, &mut block);
-            block
-        };
-        let status = |heads: &mut ReplyHeads, block: &[u8]| {
-            heads
-                .read(block, true)
-                .unwrap()
-                .status
-                .map(|status| status.0)
-        };
-        assert_eq!(status(&mut heads, &remember(b"0")), Some(0));
-        for _ in 0..3 {
-            assert_eq!(status(&mut heads, b"\xbe"), Some(0));
-        }
-        assert_eq!(status(&mut heads, &remember(b"5")), Some(5));
-        assert_eq!(status(&mut heads, b"\xbe"), Some(5));
-        assert_eq!(status(&mut heads, b"\xbf"), Some(0));
-    }
-
-    #[test]
     fn statuses_are_told_in_words() {
         let mut block = Vec::new();
         encoder::append_literal(b"grpc-status", b"5", &mut block);
@@ -342,34 +286,5 @@ mod tests {
         encoder::append_literal(b"grpc-status", b"x", &mut block);
         let head = ReplyHeads::default().read(&block, true).unwrap();
         assert!(head.failure().unwrap().contains("UNKNOWN"));
-    }
-
-    proptest! {
-        /// With and without what is known, every sequence of blocks says the same.
-        #[test]
-        fn knowing_changes_nothing(picks in prop::collection::vec(0..7usize, 0..60)) {
-            let mut blocks: Vec<Vec<u8>> = vec![vec![0x88], vec![0xbe], vec![0xbf]];
-            for (form, status) in [(0, b"0"), (1, b"1"), (1, b"7"), (0, b"9")] {
-                let mut block = Vec::new();
-                if form == 0 {
-                    encoder::append_literal(b"grpc-status", status, &mut block);
-                } else {
-                    encoder::append_remembered(b"grpc-status", status, &mut block);
-                }
-                blocks.push(block);
-            }
-            let (mut heads, mut plain) = (ReplyHeads::default(), Decoder::default());
-            for pick in picks {
-                let mut expected = ReplyHead::default();
-                let decoded = plain.decode(&blocks[pick], |name, value| expected.note(name, value));
-                let read = heads.read(&blocks[pick], pick % 2 == 0);
-                prop_assert_eq!(decoded.is_ok(), read.is_ok());
-                if let Ok(head) = read {
-                    prop_assert_eq!(&*head, &expected);
-                } else {
-                    break;
-                }
-            }
-        }
     }
 }
