@@ -109,7 +109,7 @@ def test_intervals_of_time_cover_like_the_series(name: str, count: int) -> None:
     """Histograms of stretches with random numbers of values are as good as the raw series."""
     draw, truth = SERIES[name]
     rng = np.random.default_rng(count)
-    runs, q = 100, 0.99
+    runs, q = 60, 0.99
     given = hits = 0
     for _ in range(runs):
         values = np.round(draw(rng)[:40_000], 2)

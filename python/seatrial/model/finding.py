@@ -20,6 +20,9 @@ class Severity(StrEnum):
 _CODES: dict[str, str] = {
     "generator-bound": "The load engine could not send on time; the numbers are partly its own.",
     "saturated": "The target answered less than it was offered; delays grow with the duration.",
+    "not-stationary": "Response times changed while they were measured.",
+    "not-independent": "Response times depend on each other, so many are worth few.",
+    "not-converged": "The interval did not become as narrow as was asked.",
     "noisy-host": "Other work, or the hypervisor, took CPU time during a timed window.",
     "drifting": "The machine became slower or faster while the run went on.",
     "cold-first-round": "The first round is not like the others; caches were cold.",

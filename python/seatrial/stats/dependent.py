@@ -10,9 +10,10 @@ with few degrees of freedom itself, so the interval is widened as Student's t ha
 are the smaller of what the number of lags leaves (Priestley 1981, 6.2) and of what the kurtosis of
 the batches leaves: a tail that came in six bursts has about six, however many values there are.
 
-Tried and rejected, by simulation: resampling blocks of intervals, which covers too seldom in the
-tail; giving the whole range of the sample when it is worth too little, which covers a p99.9 of a
-busy queue in a third of the cases. There is no interval then, and the reason says what it takes.
+Tried and rejected, by simulation: the circular block bootstrap, which with blocks of ten of 200
+intervals covered the p99 of a queue at half load in 87 % and its p99.9 in 78 % of 100 runs; and
+giving the whole range of a sample that is worth too little, which covers a p99.9 of a busy queue
+in a third of the cases. There is no interval then, and the reason says what it takes.
 """
 
 from __future__ import annotations
