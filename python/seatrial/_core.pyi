@@ -247,8 +247,8 @@ class LoadPlan:
                 `unix:///PATH`, or one
                 `fake://?workers=1&service=LAW&stall_at=TIME&stall=TIME` for a modelled server.
                 Connection `i` goes to target `i mod targets`.
-            protocol: `echo` (bytes back as they came), `rpc`, `http` (HTTP/1.1) or `grpc` (unary
-                calls over HTTP/2).
+            protocol: `echo` (bytes back as they came), `rpc`, `http` (HTTP/1.1), `grpc` (unary
+                calls over HTTP/2), `resp` (Redis) or `memcached`.
             options: settings that only this protocol knows; rpc: `reply_bytes` (payload of a
                 checksum reply, 0 to 1 MiB, default 2048) and `touch_bytes` (1 byte to 256 MiB,
                 default 1 MiB); http: `method` (GET), `path` (/), `host` (the target's address),
@@ -259,7 +259,14 @@ class LoadPlan:
                 (`/seatrial.v1.Load/Call`, which does the operations and knows the options of
                 rpc), `authority` (the target's address), `header` (metadata, lines of
                 `name: value`), and for another method `message` (text) or `message_hex`
-                instead of a payload, and `expect` (any or echo).
+                instead of a payload, and `expect` (any or echo); resp and memcached: `keys`
+                (10000), `key_bytes` (16) and `value_bytes` (100; sizes are bytes or a law such as
+                `lognormal:mean=1KiB,cv=2`, `fb_key` or `fb_val`, drawn once for each key),
+                `popularity` (uniform, round-robin or zipf:skew=S), `read_ratio` (0.9), `miss` (ok,
+                counted as such, or error), `verify` (true: values are compared) and `preload`
+                (false; true writes every key before the load); resp also: `command` (words with
+                `{key}`, `{value}`, `{id}`, `{demand_ns}`, instead of reads and writes), `auth`
+                (PASSWORD or USER:PASSWORD) and `db` (0); memcached also: `dialect` (text or meta).
                 For `tls://` targets of any protocol: `tls_ca` (PEM file of who is trusted; else
                 whom the machine trusts), `tls_server_name` (the target's address), `tls_insecure`
                 (false; true trusts anybody), `tls_alpn` (what the protocol asks for) and
@@ -422,7 +429,8 @@ class LoadResult:
 
     @property
     def failures(self) -> list[tuple[int, str, int]]:
-        """Why requests of all phases failed: outcome (as in the records), text, count.
+        """Why requests of all phases failed: outcome (as in the records), text, count; and what
+        was to be told apart among those that did not, such as reads of a key that is not there.
 
         The most frequent first; at most 64 distinct texts of at most 200 bytes, what comes after
         those is counted as `other`.

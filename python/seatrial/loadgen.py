@@ -66,6 +66,10 @@ _ERRORS: Final[dict[str, tuple[type[SeatrialError], str | None]]] = {
         TrialFailed,
         "check that the server is up and listens there, and that 'ulimit -n' is high enough",
     ),
+    "preload-failed": (
+        TrialFailed,
+        "give the server room for all keys, or lower the options keys and value_bytes",
+    ),
     "system-call-failed": (EnvironmentTrouble, "the engine needs Linux 5.11 and free descriptors"),
     "bad-histogram": (StoreError, "the file was cut, damaged, or written by another version"),
     "thread-panicked": (SeatrialError, "please report it with the experiment file"),

@@ -74,6 +74,14 @@ pub enum CoreError {
         /// What the kernel said.
         source: std::io::Error,
     },
+    /// The keys of a store could not be written before the load.
+    #[error("keys could not be written to {target} before the load: {reason}")]
+    Preload {
+        /// The target as the plan names it.
+        target: String,
+        /// What went wrong, or what the server said.
+        reason: String,
+    },
     /// A system call that has to work did not.
     #[error("{call}: {source}")]
     System {
@@ -103,6 +111,7 @@ impl CoreError {
             Self::InvalidValue { .. } => "invalid-value",
             Self::InvalidOption { .. } => "invalid-option",
             Self::Connect { .. } => "connect-failed",
+            Self::Preload { .. } => "preload-failed",
             Self::System { .. } => "system-call-failed",
             Self::BadHistogram { .. } => "bad-histogram",
             Self::ThreadPanicked => "thread-panicked",

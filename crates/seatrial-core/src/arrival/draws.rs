@@ -29,6 +29,8 @@ pub enum Stream {
     Operation = 8,
     /// Where a value lies inside of an atom, when gaps are tested against a law that has some.
     Atom = 9,
+    /// What the values of keys are made of.
+    Content = 10,
 }
 
 /// Something that gives 64 independent, even bits at a time.

@@ -393,7 +393,12 @@ impl<A: Arrival, T: Transport, C: Clock> Member<'_, A, T, C> {
             ..self.ended(&flight, Outcome::Ok)
         };
         match &reply.failure {
-            None => self.ledger.keep_ok(&record),
+            None => {
+                if let Some(note) = reply.note {
+                    self.ledger.failures.count(Outcome::Ok, note, 1);
+                }
+                self.ledger.keep_ok(&record);
+            }
             Some(text) => {
                 let outcome = Outcome::ApplicationError;
                 let record = RequestRecord { outcome, ..record };

@@ -13,6 +13,7 @@ mod member;
 mod placement;
 mod places;
 pub mod plan;
+mod preload;
 mod protocols;
 mod result;
 mod start;
@@ -123,6 +124,7 @@ fn run_fake(
 
 fn run_threads(plan: &LoadPlan, stop: &Arc<StopSignal>) -> Result<Vec<MemberResult>, CoreError> {
     let speech = Speech::read(plan)?;
+    preload::preload(plan, &speech, stop)?;
     let line = StartLine::new(plan.threads, START_LEAD, plan.start_at);
     let outcomes: Vec<_> = std::thread::scope(|scope| {
         let threads: Vec<_> = (0..plan.threads)

@@ -40,6 +40,10 @@ pub enum ProtocolKind {
     Http,
     /// Unary calls over HTTP/2.
     Grpc,
+    /// The protocol of Redis.
+    Resp,
+    /// The protocol of memcached.
+    Memcached,
 }
 
 impl ProtocolKind {
@@ -53,10 +57,12 @@ impl ProtocolKind {
             "rpc" => Ok(Self::Rpc),
             "http" => Ok(Self::Http),
             "grpc" => Ok(Self::Grpc),
+            "resp" => Ok(Self::Resp),
+            "memcached" => Ok(Self::Memcached),
             _ => Err(CoreError::InvalidValue {
                 what: "protocol",
                 value: text.to_owned(),
-                expected: "echo, rpc, http or grpc",
+                expected: "echo, rpc, http, grpc, resp or memcached",
             }),
         }
     }
@@ -350,6 +356,24 @@ impl LoadPlan {
                     "demand",
                     "set",
                     "none, or {demand_ns} in the path, a header or the body",
+                )
+            }
+            ProtocolKind::Resp => {
+                self.validate_foreign("resp", "0; the option value_bytes gives values")?;
+                check(
+                    is_fake || speech.carries_demand() || !has_demand,
+                    "demand",
+                    "set",
+                    "none, or {demand_ns} in the command",
+                )
+            }
+            ProtocolKind::Memcached => {
+                self.validate_foreign("memcached", "0; the option value_bytes gives values")?;
+                check(
+                    is_fake || !has_demand,
+                    "demand",
+                    "set",
+                    "none for memcached",
                 )
             }
         }

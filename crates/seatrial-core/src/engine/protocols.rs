@@ -6,7 +6,9 @@ use crate::transport::Protocol;
 use crate::transport::echo::Echo;
 use crate::transport::grpc::{Grpc, GrpcOptions};
 use crate::transport::http::{Http, HttpOptions};
+use crate::transport::memcached::{Memcached, MemcachedOptions};
 use crate::transport::options::{OptionReader, Options};
+use crate::transport::resp::{Resp, RespOptions};
 use crate::transport::rpc::{Rpc, RpcOptions};
 use crate::transport::target::Target;
 #[cfg(feature = "tls")]
@@ -26,6 +28,8 @@ enum Spoken {
     Rpc(RpcOptions),
     Http(HttpOptions),
     Grpc(GrpcOptions),
+    Resp(RespOptions),
+    Memcached(MemcachedOptions),
 }
 
 /// What is done with a protocol once it is known which one it is.
@@ -53,12 +57,12 @@ impl Speech {
                 .map(|(name, value)| (name.clone(), value.clone()))
                 .collect();
             return Ok(Self {
-                spoken: Spoken::read(plan.protocol, &own)?,
+                spoken: Spoken::read(plan, &own)?,
                 tls: Some(tls::TlsSetup::read(&plan.options, alpn(plan.protocol))?),
             });
         }
         Ok(Self {
-            spoken: Spoken::read(plan.protocol, &plan.options)?,
+            spoken: Spoken::read(plan, &plan.options)?,
             #[cfg(feature = "tls")]
             tls: None,
         })
@@ -67,11 +71,33 @@ impl Speech {
     /// Whether requests tell the server how much work they ask for.
     pub fn carries_demand(&self) -> bool {
         match &self.spoken {
-            Spoken::Echo => false,
+            Spoken::Echo | Spoken::Memcached(_) => false,
             Spoken::Rpc(_) => true,
+            Spoken::Resp(options) => options.carries_demand(),
             Spoken::Http(options) => options.carries_demand(),
             Spoken::Grpc(options) => options.is_load(),
         }
+    }
+
+    /// The same, but request `i` writes key `i`, and how many keys there are; `None` when
+    /// nothing is to be written before the load.
+    pub fn for_preload(&self) -> Option<(Self, u64)> {
+        let (spoken, count) = match &self.spoken {
+            Spoken::Resp(options) => {
+                let (options, count) = options.for_preload()?;
+                (Spoken::Resp(options), count)
+            }
+            Spoken::Memcached(options) => {
+                let (options, count) = options.for_preload()?;
+                (Spoken::Memcached(options), count)
+            }
+            Spoken::Echo | Spoken::Rpc(_) | Spoken::Http(_) | Spoken::Grpc(_) => return None,
+        };
+        let speech = Self {
+            spoken,
+            ..self.clone()
+        };
+        Some((speech, count))
     }
 
     /// Makes the protocol for one thread and hands it over.
@@ -93,6 +119,8 @@ impl Speech {
                 let grpc = Grpc::new(options, plan.operation, size, &plan.targets);
                 self.wrap(plan, grpc, speaker)
             }
+            Spoken::Resp(options) => self.wrap(plan, Resp::new(options.clone()), speaker),
+            Spoken::Memcached(options) => self.wrap(plan, Memcached::new(options.clone()), speaker),
         }
     }
 
@@ -127,14 +155,18 @@ impl Speech {
 }
 
 impl Spoken {
-    fn read(protocol: ProtocolKind, options: &Options) -> Result<Self, CoreError> {
-        match protocol {
+    fn read(plan: &LoadPlan, options: &Options) -> Result<Self, CoreError> {
+        match plan.protocol {
             ProtocolKind::Echo => OptionReader::new("echo", options)
                 .finish()
                 .map(|()| Self::Echo),
             ProtocolKind::Rpc => RpcOptions::read(options).map(Self::Rpc),
             ProtocolKind::Http => HttpOptions::read(options).map(Self::Http),
             ProtocolKind::Grpc => GrpcOptions::read(options).map(Self::Grpc),
+            ProtocolKind::Resp => RespOptions::read(options, plan.seed).map(Self::Resp),
+            ProtocolKind::Memcached => {
+                MemcachedOptions::read(options, plan.seed).map(Self::Memcached)
+            }
         }
     }
 }
@@ -145,6 +177,8 @@ const fn alpn(protocol: ProtocolKind) -> &'static [&'static str] {
     match protocol {
         ProtocolKind::Http => &["http/1.1"],
         ProtocolKind::Grpc => &["h2"],
-        ProtocolKind::Echo | ProtocolKind::Rpc => &[],
+        ProtocolKind::Echo | ProtocolKind::Rpc | ProtocolKind::Resp | ProtocolKind::Memcached => {
+            &[]
+        }
     }
 }

@@ -226,6 +226,7 @@ impl Transport for FakeTransport {
             request_id: Some(request.request_id),
             failure: None,
             service: Some(service),
+            ..Reply::default()
         };
         let _ = self.replies.insert(self.sent_count, reply);
         self.pending

@@ -13,8 +13,12 @@ pub mod fake;
 mod fuzz;
 pub mod grpc;
 pub mod http;
+pub mod keys;
+mod lines;
+pub mod memcached;
 pub mod options;
 mod ready;
+pub mod resp;
 mod routes;
 pub mod rpc;
 pub mod socket;
@@ -47,6 +51,8 @@ pub struct Reply {
     pub failure: Option<Box<str>>,
     /// The server's own time for the request, when the protocol tells.
     pub service: Option<Nanos>,
+    /// What a reply that is no failure was, where some are to be told apart; they are counted.
+    pub note: Option<&'static str>,
 }
 
 impl Reply {

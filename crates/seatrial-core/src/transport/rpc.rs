@@ -119,6 +119,7 @@ impl Rpc {
             request_id: Some(header.request_id),
             failure: self.failure(header, payload),
             service: Some(Nanos::new(header.service_ns)),
+            ..Reply::default()
         }
     }
 

@@ -372,6 +372,7 @@ impl Link {
             request_id: Some(stream.request.request_id),
             failure: stream.failure.take(),
             service: stream.service,
+            ..Reply::default()
         };
         self.reply_first_byte_at = stream.first_byte_at.unwrap_or(read_at);
         self.streams.close(id);
