@@ -7,6 +7,7 @@ import dataclasses
 import numpy as np
 import pytest
 
+from seatrial.analysis.worst import merge_alike
 from seatrial.model.finding import Severity
 from seatrial.stats.arrivals import check_arrivals, check_rate
 from seatrial.stats.converge import ConvergeVerdict, Decision
@@ -163,3 +164,15 @@ def test_what_converged_is_no_finding() -> None:
     """Only a goal that was missed speaks against the numbers."""
     done = Decision(verdict=ConvergeVerdict.CONVERGED, reason="p99=2% reached")
     assert judge_load_run(dataclasses.replace(FINE, convergence=done)).is_ok
+
+
+def test_findings_of_several_trials_become_the_worst() -> None:
+    """Two saturated trials at one point are one finding, that with the smaller answered share."""
+    loads = [
+        LoadEvidence(planned_count=1000, sent_count=1000, answered_count=answered)
+        for answered in (900, 500)
+    ]
+    found = [("open", one) for load in loads for one in judge_load_run(load).findings]
+    (merged,) = merge_alike(found)
+    assert merged.evidence["answered_count"] == 500
+    assert merged.evidence["findings_count"] == 2

@@ -22,8 +22,14 @@ WEIGHTS: dict[str, tuple[tuple[str, str | None], ...]] = {
     "generator-bound": (
         ("pacing_lag_ns", "response_time_ns"),
         ("generator_cpu_ns", "length_ns"),
+        ("pacing_lag_ns", "mean_gap_ns"),
+        ("planned_count", "sent_count"),
+        ("planned_rps", "realised_rps"),
+        ("statistic", "critical"),
     ),
-    "saturated": (("backlog_after_count", "offered_count"),),
+    "saturated": (("backlog_after_count", "offered_count"), ("sent_count", "answered_count")),
+    "not-stationary": (("change_ratio", None),),
+    "not-independent": (("samples_count", "effective_count"),),
 }
 #: Codes whose counts have a meaning as a sum over trials: what was counted, and of how many.
 SUMS = {
