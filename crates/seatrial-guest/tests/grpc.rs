@@ -219,7 +219,7 @@ fn what_the_server_refuses_is_an_application_error() {
 #[test]
 fn h2load_finds_no_failure() {
     let Ok(version) = Command::new("h2load").arg("--version").output() else {
-        println!("skipped: h2load is missing (Debian package nghttp2-client)");
+        eprintln!("skipped: h2load is missing (Debian package nghttp2-client)");
         return;
     };
     assert!(version.status.success());
