@@ -3,24 +3,23 @@
 
 mod support;
 
+#[path = "../../seatrial-core/tests/support/mod.rs"]
+mod load;
+
 use std::path::PathBuf;
 use std::process::Command;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use load::SECOND;
 use seatrial_core::arrival::DemandLaw;
-use seatrial_core::engine::plan::{Loop, ProtocolKind};
-use seatrial_core::engine::{LoadPlan, LoadResult, run_load};
-use seatrial_core::pacer::WaitMode;
+use seatrial_core::engine::LoadPlan;
+use seatrial_core::engine::plan::ProtocolKind;
 use seatrial_core::record::Outcome;
-use seatrial_core::stop::StopSignal;
 use seatrial_core::transport::options::Options;
 use seatrial_core::transport::target::Target;
 use seatrial_core::units::Nanos;
 use seatrial_core::wire::Operation;
 use support::Guest;
-
-const SECOND: u64 = 1_000_000_000;
 
 /// A folder of its own for a test, removed with it.
 struct Folder {
@@ -82,41 +81,15 @@ fn plan(target: &str, requests: u64, depth: u32) -> LoadPlan {
     LoadPlan {
         targets: vec![Target::parse(target).unwrap()],
         targets_text: vec![target.to_owned()],
-        options: Options::new(),
-        agent: 0,
-        agents: 1,
-        start_at: None,
         protocol: ProtocolKind::Grpc,
-        operation: Operation::Empty,
-        payload_bytes: 0,
-        demand: DemandLaw::None,
-        arrival: Loop::Closed,
-        think: DemandLaw::None,
-        connections: 2,
-        threads: 1,
         depth,
-        outstanding_max: None,
-        warm_up: Nanos::ZERO,
+        connections: 2,
         measure: Nanos::new(60 * SECOND),
-        cool_down: Nanos::ZERO,
         drain: Nanos::new(20 * SECOND),
         request_timeout: Nanos::new(60 * SECOND),
         requests_max: requests,
-        records_max: requests,
-        seed: 1,
-        wait: WaitMode::Block,
-        cpus: Vec::new(),
+        ..load::plan(load::fake())
     }
-}
-
-fn run(plan: &LoadPlan) -> LoadResult {
-    run_load(plan, &Arc::new(StopSignal::new().unwrap())).unwrap()
-}
-
-/// Records of this outcome.
-fn count(result: &LoadResult, outcome: Outcome) -> usize {
-    let all = result.records.iter().flat_map(|records| &records.outcome);
-    all.filter(|code| **code == outcome as u8).count()
 }
 
 fn options(pairs: &[(&str, &str)]) -> Options {
@@ -138,14 +111,14 @@ fn every_operation_is_served_over_tcp_and_unix() {
             (Operation::Touch, DemandLaw::None),
         ] {
             let payload_bytes = 100;
-            let result = run(&LoadPlan {
+            let result = load::run(&LoadPlan {
                 operation,
                 demand,
                 payload_bytes,
                 ..plan(endpoint, 200, 8)
             });
             assert_eq!(
-                count(&result, Outcome::Ok),
+                load::outcomes(&result, Outcome::Ok),
                 200,
                 "{operation:?} on {endpoint}"
             );
@@ -157,12 +130,12 @@ fn every_operation_is_served_over_tcp_and_unix() {
 fn service_times_come_back() {
     let server = Server::start(1);
     let demand = Nanos::new(2_000_000);
-    let result = run(&LoadPlan {
+    let result = load::run(&LoadPlan {
         operation: Operation::Sleep,
         demand: DemandLaw::Constant(demand),
         ..plan(&server.endpoints[0], 20, 4)
     });
-    assert_eq!(count(&result, Outcome::Ok), 20);
+    assert_eq!(load::outcomes(&result, Outcome::Ok), 20);
     let slept = i64::try_from(demand.get()).unwrap();
     for records in &result.records {
         let told = &records.server_service_ns.values;
@@ -173,25 +146,25 @@ fn service_times_come_back() {
 #[test]
 fn large_messages_pass_the_windows_of_both_sides() {
     let server = Server::start(1);
-    let result = run(&LoadPlan {
+    let result = load::run(&LoadPlan {
         operation: Operation::Checksum,
         payload_bytes: 1 << 20,
         options: options(&[("reply_bytes", "1048576")]),
         ..plan(&server.endpoints[0], 40, 8)
     });
-    assert_eq!(count(&result, Outcome::Ok), 40);
-    let echoed = run(&LoadPlan {
+    assert_eq!(load::outcomes(&result, Outcome::Ok), 40);
+    let echoed = load::run(&LoadPlan {
         payload_bytes: 300_000,
         options: options(&[("method", "/a.B/Echo"), ("expect", "echo")]),
         ..plan(&server.endpoints[0], 40, 8)
     });
-    assert_eq!(count(&echoed, Outcome::Ok), 40);
+    assert_eq!(load::outcomes(&echoed, Outcome::Ok), 40);
 }
 
 #[test]
 fn a_thousand_streams_at_once_are_all_answered() {
     let server = Server::start(1);
-    let result = run(&LoadPlan {
+    let result = load::run(&LoadPlan {
         connections: 1,
         options: options(&[
             ("method", "/a.B/Echo"),
@@ -200,19 +173,19 @@ fn a_thousand_streams_at_once_are_all_answered() {
         ]),
         ..plan(&server.endpoints[0], 5_000, 1_024)
     });
-    assert_eq!(count(&result, Outcome::Ok), 5_000);
+    assert_eq!(load::outcomes(&result, Outcome::Ok), 5_000);
 }
 
 #[test]
 fn what_the_server_refuses_is_an_application_error() {
     let server = Server::start(1);
     let day = DemandLaw::Constant(Nanos::new(86_400 * SECOND));
-    let result = run(&LoadPlan {
+    let result = load::run(&LoadPlan {
         operation: Operation::Sleep,
         demand: day,
         ..plan(&server.endpoints[0], 10, 2)
     });
-    assert_eq!(count(&result, Outcome::ApplicationError), 10);
+    assert_eq!(load::outcomes(&result, Outcome::ApplicationError), 10);
 }
 
 /// h2load as an independent client: all of its calls succeed.
