@@ -247,7 +247,7 @@ def test_a_frozen_server_answers_all_once_it_goes_on() -> None:
         os.kill(server.pid, signal.SIGSTOP)
         try:
             client.sendall(served.request(EMPTY) * 10)
-            client.setblocking(False)
+            client.settimeout(0)
             with pytest.raises(BlockingIOError):
                 client.recv(1)
         finally:

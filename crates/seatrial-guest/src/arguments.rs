@@ -14,7 +14,7 @@ usage: seatrial-guest [--channel-fd N|none] ROLE
 roles:
   null                     say HELLO and exit
   idle                     say HELLO and READY, then obey the control channel
-  serve --protocol echo|rpc|grpc --listen tcp:IP:PORT|unix:/PATH|udp:IP:PORT [--listen ...]
+  serve --protocol echo|rpc|http|grpc --listen tcp:IP:PORT|unix:/PATH|udp:IP:PORT [--listen ...]
         [--workers N] [--seed N] [--drop-ratio R]
                            serve, and obey the control channel meanwhile
   exec -- COMMAND [ARGUMENT...]
@@ -93,7 +93,8 @@ fn parse_serve(options: &[OsString]) -> Result<ServerOptions, GuestError> {
             _ => return Err(usage(&format!("serve: unknown option {name}"))),
         }
     }
-    let protocol = protocol.ok_or_else(|| usage("serve: --protocol echo|rpc|grpc is needed"))?;
+    let protocol =
+        protocol.ok_or_else(|| usage("serve: --protocol echo|rpc|http|grpc is needed"))?;
     if listen.is_empty() || listen.len() > LISTENERS_MAX {
         return Err(usage(&format!(
             "serve: {} --listen options, expected 1 to {LISTENERS_MAX}",
@@ -103,6 +104,11 @@ fn parse_serve(options: &[OsString]) -> Result<ServerOptions, GuestError> {
     let has_udp = listen
         .iter()
         .any(|address| matches!(address, Address::Udp(_)));
+    if has_udp && !protocol.has_datagrams() {
+        return Err(usage(
+            "serve: --listen udp: is for the protocols echo and rpc; expected tcp:IP:PORT or unix:/PATH",
+        ));
+    }
     if drop_ratio > 0.0 && !has_udp {
         return Err(usage(
             "serve: --drop-ratio is about datagrams; expected a --listen udp:IP:PORT beside it",
@@ -121,9 +127,10 @@ fn parse_protocol(value: &str) -> Result<Protocol, GuestError> {
     match value {
         "echo" => Ok(Protocol::Echo),
         "rpc" => Ok(Protocol::Rpc),
+        "http" => Ok(Protocol::Http),
         "grpc" => Ok(Protocol::Grpc),
         _ => Err(usage(&format!(
-            "serve: --protocol {value}, expected echo, rpc or grpc"
+            "serve: --protocol {value}, expected echo, rpc, http or grpc"
         ))),
     }
 }
@@ -239,10 +246,10 @@ mod tests {
             ("idle now", "unexpected argument now"),
             (
                 "serve --listen tcp:0.0.0.0:1",
-                "--protocol echo|rpc|grpc is needed",
+                "--protocol echo|rpc|http|grpc is needed",
             ),
             ("serve --protocol", "--protocol needs a value"),
-            ("serve --protocol http", "expected echo, rpc or grpc"),
+            ("serve --protocol smtp", "expected echo, rpc, http or grpc"),
             ("serve --protocol echo", "0 --listen options"),
             (
                 "serve --protocol echo --listen tcp:host:1",
@@ -263,6 +270,10 @@ mod tests {
             (
                 "serve --protocol echo --listen udp:0.0.0.0:1 --drop-ratio 2",
                 "a share from 0 to 1",
+            ),
+            (
+                "serve --protocol http --listen udp:0.0.0.0:1",
+                "for the protocols echo and rpc",
             ),
             (
                 "serve --protocol echo --listen tcp:0.0.0.0:1 --drop-ratio 0.5",

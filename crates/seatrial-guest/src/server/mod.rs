@@ -17,6 +17,7 @@ mod connection;
 mod datagram;
 mod echo;
 mod grpc;
+mod http;
 mod listen;
 mod report;
 mod rpc;
@@ -56,15 +57,23 @@ pub enum Protocol {
     Rpc,
     /// Unary calls over HTTP/2.
     Grpc,
+    /// HTTP/1.1.
+    Http,
 }
 
 impl Protocol {
+    /// Whether a datagram can be a request.
+    pub const fn has_datagrams(self) -> bool {
+        matches!(self, Self::Echo | Self::Rpc)
+    }
+
     /// Its name on the command line and in reports.
     const fn name(self) -> &'static str {
         match self {
             Self::Echo => "echo",
             Self::Rpc => "rpc",
             Self::Grpc => "grpc",
+            Self::Http => "http",
         }
     }
 
@@ -74,6 +83,7 @@ impl Protocol {
             Self::Echo => echo::OPERATIONS,
             Self::Rpc => rpc::OPERATIONS,
             Self::Grpc => grpc::OPERATIONS,
+            Self::Http => http::OPERATIONS,
         }
     }
 
@@ -83,6 +93,7 @@ impl Protocol {
             Self::Echo => Box::new(echo::Echo),
             Self::Rpc => Box::new(rpc::Rpc::new(seed, connection)),
             Self::Grpc => Box::new(grpc::Grpc::new(seed, connection)),
+            Self::Http => Box::new(http::Http::new()),
         }
     }
 }
