@@ -41,6 +41,11 @@ def data_json(value: object) -> None:
     data(json.dumps(encode(value), indent=2, ensure_ascii=False, allow_nan=False))
 
 
+def data_line(value: object) -> None:
+    """Print a JSON value as one line on standard output."""
+    data(json.dumps(value, ensure_ascii=False, allow_nan=False))
+
+
 def render(renderable: RenderableType) -> None:
     """Print something that Rich lays out, such as a table, on standard output."""
     try:

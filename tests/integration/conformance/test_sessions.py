@@ -11,6 +11,7 @@ import pytest
 from seatrial import proc
 from seatrial.drivers import registry
 from seatrial.drivers.base import DriverContext, SandboxSpec, new_run_id
+from seatrial.model.experiment import NetworkMode
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -71,3 +72,21 @@ def test_a_mount_that_is_left_is_waited_for(context: DriverContext) -> None:
         assert not place.exists()
         assert session.litter["mount"] == 1
         assert session.audit() == ()
+
+
+def test_a_held_server_tells_what_it_counted(context: DriverContext) -> None:
+    """Over a lent channel, as often as one likes, and the sandbox goes on."""
+    role = ("serve", "--protocol", "rpc", "--listen", "tcp:127.0.0.1:0")
+    spec = SandboxSpec(role=role, deadline_ns=60_000_000_000, network=NetworkMode.HOST)
+    with opened(context) as session:
+        plan = session.plan(spec, 0)
+        batch = session.launcher.start(
+            [plan], wait_for="ready", hold=True, timeout_ns=60_000_000_000
+        )
+        assert batch.results[0].outcome == "ok", batch.results[0]
+        for _ in range(2):
+            stats = session.server_stats(plan.id)
+            assert (stats.protocol, stats.requests, stats.open_connections) == ("rpc", 0, 0)
+        (stopped,) = session.launcher.stop([plan.id])
+        assert stopped.exit_code == 0
+        session.release(plan.id)
