@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 COMMANDS: Final[Mapping[str, str]] = {
     "run": "run an experiment: a preset or a TOML file",
     "plan": "show what would run, in which order, for how long",
-    "serve": "run a synthetic server here: echo, rpc or http",
+    "serve": "run a synthetic server here: echo, rpc, http or grpc",
     "report": "make the page, tables and figures of a run",
     "compare": "compare two runs: faster, slower or indistinguishable",
     "doctor": "say what this machine can measure, what not, why, and how to fix it",

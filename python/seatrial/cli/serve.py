@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from seatrial.guest.stats import ServerStats
     from seatrial.loadgen import Histogram
 
-PROTOCOLS: Final = ("echo", "rpc", "http")
+PROTOCOLS: Final = ("echo", "rpc", "http", "grpc")
 DEFAULT_LISTEN: Final = "tcp:127.0.0.1:7000"
 QUANTILES: Final = (0.5, 0.9, 0.95, 0.99, 0.999)
 #: A quantile is printed when all of a sample lie below it with at most this probability.
@@ -32,6 +32,7 @@ protocols:
          reply), spin (CPU time), spin_wall, sleep, touch (memory); also over UDP
   http   HTTP/1.1, keep-alive and pipelining; GET, HEAD or POST of / /ok /bytes/N /echo
          /spin/100us /spin_wall/100us /sleep/1ms /touch/N /status/503 /chunked/N /close
+  grpc   unary calls over plain HTTP/2: our own method seatrial.v1.Load/Call, and echoes for others
 
 examples:
   seatrial serve                                    rpc on tcp:127.0.0.1:7000
