@@ -313,8 +313,8 @@ class LoadPlan:
             timestamps: who says when packets left and came, besides the engine itself: `user`
                 (nobody), `kernel` (software stamps of TCP and UDP) or `hardware` (the network
                 device's). What cannot be had falls back, and the result says why.
-            timestamps_every: stamps every so-maniest request, at least 1; each stamp costs two
-                system calls.
+            timestamps_every: stamps every so-maniest request, at least 1; each stamp costs a
+                system call.
 
         Raises:
             CoreError: code `invalid-plan`, `invalid-value` or `invalid-option`; the message names

@@ -62,7 +62,8 @@ pub enum CoreError {
     },
     /// The target turned connections away before the load began.
     #[error(
-        "connection {connection} of {total} to {target} failed before the load began: {source}"
+        "connection {connection} of {total} to {target} failed before the load began: {source}{}",
+        connect_hint(source)
     )]
     Connect {
         /// The target as the plan names it.
@@ -127,9 +128,44 @@ impl CoreError {
     }
 }
 
+/// What to do about a connection that could not be made, where the cause is on this side.
+fn connect_hint(source: &std::io::Error) -> &'static str {
+    match source.raw_os_error() {
+        Some(libc::EADDRNOTAVAIL) => {
+            "; no source port is free for this target: use fewer connections or more targets, \
+             widen net.ipv4.ip_local_port_range, or wait a minute for closed ones to be forgotten"
+        }
+        Some(libc::EMFILE) => "; this process may not open more files: raise 'ulimit -Hn'",
+        Some(libc::ENFILE) => "; this machine may not open more files: raise fs.file-max",
+        _ => "",
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_lack_on_our_side_comes_with_advice() {
+        let rows = [
+            (libc::EADDRNOTAVAIL, "ip_local_port_range"),
+            (libc::EMFILE, "ulimit"),
+            (libc::ENFILE, "file-max"),
+        ];
+        let told = |code| {
+            let error = CoreError::Connect {
+                target: "tcp://127.0.0.1:1".into(),
+                connection: 3,
+                total: 9,
+                source: std::io::Error::from_raw_os_error(code),
+            };
+            error.to_string()
+        };
+        for (code, advice) in rows {
+            assert!(told(code).contains(advice), "{}", told(code));
+        }
+        assert!(told(libc::ECONNREFUSED).ends_with("(os error 111)"));
+    }
 
     #[test]
     fn messages_say_what_was_found_and_expected() {

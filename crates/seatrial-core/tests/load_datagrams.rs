@@ -10,6 +10,7 @@ use seatrial_core::engine::{Counters, LoadPlan};
 use seatrial_core::record::Outcome;
 use seatrial_core::transport::target::Target;
 use seatrial_core::units::Nanos;
+use seatrial_core::wire::Operation;
 use support::datagrams::{DatagramServer, echo, rpc};
 use support::{MILLISECOND, SECOND, open, run};
 
@@ -167,4 +168,12 @@ fn what_does_not_fit_into_a_datagram_is_refused() {
         assert_eq!(told.code(), "invalid-plan");
         assert!(told.to_string().contains("payload_bytes"), "{told}");
     }
+    let large_reply = LoadPlan {
+        protocol: ProtocolKind::Rpc,
+        operation: Operation::Checksum,
+        options: [("reply_bytes".to_owned(), "65476".to_owned())].into(),
+        ..plan(&server)
+    };
+    let told = large_reply.validate().unwrap_err().to_string();
+    assert!(told.contains("reply_bytes=65476"), "{told}");
 }

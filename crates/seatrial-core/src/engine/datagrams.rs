@@ -3,8 +3,9 @@
 use crate::engine::plan::{LoadPlan, ProtocolKind, check};
 use crate::error::CoreError;
 use crate::sys::message::DATAGRAM_BYTES_MAX;
+use crate::transport::rpc::RpcOptions;
 use crate::transport::target::{SocketTarget, Target};
-use crate::wire::HEADER_BYTES;
+use crate::wire::{HEADER_BYTES, Operation};
 
 /// Datagrams need a request and a reply that fit into one and carry an id.
 pub(super) fn validate(plan: &LoadPlan) -> Result<(), CoreError> {
@@ -32,5 +33,17 @@ pub(super) fn validate(plan: &LoadPlan) -> Result<(), CoreError> {
         "payload_bytes",
         plan.payload_bytes,
         "8 to 65507 for echo over udp and at most 65475 for rpc: an id, in one datagram",
+    )?;
+    let has_payload = plan.protocol == ProtocolKind::Rpc && plan.operation == Operation::Checksum;
+    let reply_bytes = if has_payload {
+        RpcOptions::read(&plan.options)?.reply_bytes as usize
+    } else {
+        0
+    };
+    check(
+        reply_bytes + HEADER_BYTES <= DATAGRAM_BYTES_MAX,
+        "options",
+        format!("reply_bytes={reply_bytes}"),
+        "reply_bytes of at most 65475 over udp: the reply is one datagram",
     )
 }

@@ -21,6 +21,8 @@ mod table;
 
 use std::sync::Arc;
 
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
 pub use crate::sys::ThreadUsage;
 pub use counters::Counters;
 pub use failures::{Failure, OTHER_TEXT, TEXT_BYTES_MAX, TEXTS_MAX};
@@ -45,6 +47,9 @@ use crate::transport::socket::{Routes, SocketTransport};
 use crate::transport::target::{SocketTarget, Target};
 use crate::transport::{Protocol, Transport};
 use crate::units::Nanos;
+
+/// Files that a process has open besides the connections of a load, generously.
+const OTHER_FILES: u64 = 1_024;
 
 /// From the last connection made to the common start, so that every thread is awake by then.
 const START_LEAD: Nanos = Nanos::new(1_000_000);
@@ -124,6 +129,7 @@ fn run_fake(
 
 fn run_threads(plan: &LoadPlan, stop: &Arc<StopSignal>) -> Result<Vec<MemberResult>, CoreError> {
     let speech = Speech::read(plan)?;
+    allow_open_files(plan.connections);
     preload::preload(plan, &speech, stop)?;
     let line = StartLine::new(plan.threads, START_LEAD, plan.start_at);
     let outcomes: Vec<_> = std::thread::scope(|scope| {
@@ -155,6 +161,19 @@ fn run_threads(plan: &LoadPlan, stop: &Arc<StopSignal>) -> Result<Vec<MemberResu
     });
     let results: Result<Vec<_>, CoreError> = outcomes.into_iter().collect();
     Ok(results?.into_iter().flatten().collect())
+}
+
+/// Raises this process's own limit of open files as far as it may, if the connections need it.
+///
+/// What is not enough then shows with the connection that cannot be made.
+fn allow_open_files(connections: u32) {
+    let needed = u64::from(connections) + OTHER_FILES;
+    let limit = getrlimit(Resource::Nofile);
+    if limit.current.is_some_and(|current| current < needed) {
+        let current = limit.maximum;
+        // Only a lower hard limit could make this fail, and then nothing is lost.
+        let _ = setrlimit(Resource::Nofile, Rlimit { current, ..limit });
+    }
 }
 
 fn run_thread(job: Job<'_>) -> Result<Option<MemberResult>, CoreError> {

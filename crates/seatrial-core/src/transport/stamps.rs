@@ -74,7 +74,7 @@ impl StampSource {
 pub struct Stamping {
     /// Whose.
     pub source: StampSource,
-    /// Of every so-maniest request, at least 1; each costs two system calls.
+    /// Of every so-maniest request, at least 1; each costs a system call.
     pub every: u32,
 }
 
