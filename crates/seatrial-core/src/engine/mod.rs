@@ -205,8 +205,9 @@ fn run_socket<P: Protocol>(job: Job<'_>, protocol: P) -> Result<Option<MemberRes
         thread: job.thread,
         connections: job.connections(),
     };
-    // A plan has datagrams everywhere or nowhere.
-    if let Some(SocketTarget::Udp(_)) = routes.targets.first() {
+    // A plan has datagrams everywhere or nowhere. What never goes over them is not compiled for them.
+    let is_udp = matches!(routes.targets.first(), Some(SocketTarget::Udp(_)));
+    if P::FITS_DATAGRAMS && is_udp {
         let transport = DatagramTransport::new(routes, job.plan.stamping, protocol, clock, stop)?;
         return run_member(job, transport, clock);
     }

@@ -347,10 +347,7 @@ impl LoadPlan {
                 check(is_fake || !has_demand, "demand", "set", expected)
             }
             ProtocolKind::Http => {
-                self.validate_foreign(
-                    "http",
-                    "0; the options body and body_bytes of http give a body",
-                )?;
+                self.validate_foreign("0; the options body and body_bytes of http give a body")?;
                 check(
                     is_fake || speech.carries_demand() || !has_demand,
                     "demand",
@@ -359,7 +356,7 @@ impl LoadPlan {
                 )
             }
             ProtocolKind::Resp => {
-                self.validate_foreign("resp", "0; the option value_bytes gives values")?;
+                self.validate_foreign("0; the option value_bytes gives values")?;
                 check(
                     is_fake || speech.carries_demand() || !has_demand,
                     "demand",
@@ -368,7 +365,7 @@ impl LoadPlan {
                 )
             }
             ProtocolKind::Memcached => {
-                self.validate_foreign("memcached", "0; the option value_bytes gives values")?;
+                self.validate_foreign("0; the option value_bytes gives values")?;
                 check(
                     is_fake || !has_demand,
                     "demand",
@@ -400,12 +397,8 @@ impl LoadPlan {
         )
     }
 
-    /// A protocol that servers of others speak takes no setting of ours, and no datagrams.
-    fn validate_foreign(
-        &self,
-        protocol: &'static str,
-        payload: &'static str,
-    ) -> Result<(), CoreError> {
+    /// A protocol that servers of others speak takes no setting of ours.
+    fn validate_foreign(&self, payload: &'static str) -> Result<(), CoreError> {
         let is_empty = self.operation == Operation::Empty;
         check(
             is_empty,
@@ -413,19 +406,8 @@ impl LoadPlan {
             self.operation as u8,
             "empty (0), because only rpc has operations",
         )?;
-        check(
-            self.payload_bytes == 0,
-            "payload_bytes",
-            self.payload_bytes,
-            payload,
-        )?;
-        let is_udp = |target: &Target| matches!(target, Target::Socket(SocketTarget::Udp(_)));
-        check(
-            !self.targets.iter().any(is_udp),
-            "protocol",
-            protocol,
-            "echo or rpc for udp targets",
-        )
+        let is_empty = self.payload_bytes == 0;
+        check(is_empty, "payload_bytes", self.payload_bytes, payload)
     }
 
     /// A fake target runs on a virtual clock, which one thread moves.

@@ -40,6 +40,7 @@ pub struct PartialEcho {
 
 impl Protocol for Echo {
     type State = PartialEcho;
+    const FITS_DATAGRAMS: bool = true;
 
     fn open(&self, _connection: u32) -> PartialEcho {
         PartialEcho::default()

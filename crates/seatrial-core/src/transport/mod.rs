@@ -221,6 +221,9 @@ pub trait Protocol {
     /// What one connection remembers between calls.
     type State;
 
+    /// Whether every request and every reply fits into a datagram of its own.
+    const FITS_DATAGRAMS: bool = false;
+
     /// Which request a reply answers.
     fn order(&self) -> ReplyOrder {
         ReplyOrder::Fifo

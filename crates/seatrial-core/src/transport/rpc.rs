@@ -200,6 +200,7 @@ impl Default for PartialReply {
 
 impl Protocol for Rpc {
     type State = PartialReply;
+    const FITS_DATAGRAMS: bool = true;
 
     fn open(&self, _connection: u32) -> PartialReply {
         PartialReply::default()
