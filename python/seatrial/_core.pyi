@@ -6,7 +6,7 @@ Times are whole nanoseconds of the kernel's monotonic clock, the timeline of
 is `None` or null, never 0 or -1.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import ClassVar, final
 
 __all__ = [
@@ -15,8 +15,11 @@ __all__ = [
     "CoreError",
     "Counts",
     "Histogram",
+    "Interval",
     "LoadPlan",
     "LoadResult",
+    "Snapshot",
+    "TargetResult",
     "Timestamps",
     "build_info",
     "run_load",
@@ -230,6 +233,7 @@ class LoadPlan:
         warm_up_ns: int,
         measure_ns: int,
         cool_down_ns: int = 0,
+        interval_ns: int = ...,
         drain_ns: int,
         request_timeout_ns: int,
         requests_max: int,
@@ -299,11 +303,15 @@ class LoadPlan:
                 there are places. A request that finds no place waits, and that time counts.
             warm_up_ns: length of the phase that is thrown away.
             measure_ns: length of the phase that counts.
+            interval_ns: length of the intervals in which happenings are told, at least 1 ms, 100 ms
+                if not given; beyond 4096 of them, pairs become one.
             cool_down_ns: length of the phase after it in which load is offered and not counted.
             drain_ns: how long stragglers are waited for; no load is offered in it.
             request_timeout_ns: from the intended instant to a time-out.
             requests_max: bound on the requests of all threads.
-            records_max: bound on the records of all threads; what does not fit is counted.
+            records_max: bound on the records of all threads, 0 or at least one for each. When it is
+                reached, only every second request of a thread is kept, then every fourth, and so
+                on (`records_stride`).
             seed: decides arrivals and demands, 0 to 2**64 - 1; the schedule does not depend on
                 `threads`.
             wait: how threads wait for an intended instant: `block` (late by some us), `hybrid`
@@ -357,11 +365,97 @@ class Timestamps:
         """How well the kernel's clock could be converted to ours, at the worst, up or down."""
 
 @final
+class Interval:
+    """What happened in one interval; what ends one begins the next.
+
+    Intervals are counted from the begin of the measure phase in both directions.
+    """
+
+    @property
+    def start_ns(self) -> int:
+        """Its begin."""
+
+    @property
+    def end_ns(self) -> int:
+        """Its end; the last one ends with the run."""
+
+    @property
+    def intended_count(self) -> int:
+        """Requests that were due in it."""
+
+    @property
+    def sent_count(self) -> int:
+        """Requests that were sent in it."""
+
+    @property
+    def ok_count(self) -> int:
+        """Correct replies that came in it."""
+
+    @property
+    def failed_count(self) -> int:
+        """Requests that failed in it."""
+
+    @property
+    def sent_bytes(self) -> int:
+        """Bytes that the kernel took in it."""
+
+    @property
+    def received_bytes(self) -> int:
+        """Bytes that were read in it."""
+
+    @property
+    def response_histogram(self) -> Histogram:
+        """Response times of the correct replies that came in it, of whatever phase."""
+
+@final
+class TargetResult:
+    """How the requests to one target fared in the measure phase.
+
+    A request that was never sent belongs to no target, because it had no connection.
+    """
+
+    @property
+    def target(self) -> str:
+        """The target as it was written."""
+
+    @property
+    def counts(self) -> Counts:
+        """How its requests ended."""
+
+    @property
+    def response_histogram(self) -> Histogram:
+        """From intended to done, of its correct replies."""
+
+@final
+class Snapshot:
+    """What a load looks like while it runs; it never changes."""
+
+    @property
+    def elapsed_ns(self) -> int:
+        """From the start to the instant up to which every thread has told what happened."""
+
+    @property
+    def measured(self) -> Counts:
+        """Requests of the measure phase that have ended so far."""
+
+    @property
+    def response_histogram(self) -> Histogram:
+        """Response times of the correct replies among them."""
+
+    @property
+    def intervals(self) -> list[Interval]:
+        """Intervals that have ended since the last snapshot.
+
+        A request that waits for a free place is among the intended ones only when its wait is
+        over, and then perhaps too late for a snapshot; the result counts all.
+        """
+
+@final
 class LoadResult:
     """What became of a load. Histograms are of the measure phase, counters of all phases.
 
     It is an Arrow stream of records (`polars.DataFrame(result)` copies nothing), one batch a
-    thread, in order of the ends of the requests, warm-up included:
+    thread, by intended instant, all phases; the sample that `records_stride` tells:
 
     - `intended_at_ns` int64: when it was due; closed loop: when the place was free
     - `sent_at_ns` int64 or null: when it was handed to its connection
@@ -489,8 +583,25 @@ class LoadResult:
         """Never sent: no place was free by the deadline or the end of the drain phase."""
 
     @property
-    def records_dropped_count(self) -> int:
-        """Records that did not fit into `records_max`."""
+    def records_stride(self) -> int | None:
+        """Of how many requests of a thread one record was kept; None when none was asked for.
+
+        1 as long as `records_max` suffices, else a power of two: kept are the requests whose
+        number in the thread's part of the schedule it divides. Histograms and counters are of
+        all requests, whatever the stride.
+        """
+
+    @property
+    def achieved_count(self) -> int:
+        """Correct replies that came in the measure phase, whenever their request was due."""
+
+    @property
+    def intervals(self) -> list[Interval]:
+        """What happened when, all phases, without gaps; at most 4096."""
+
+    @property
+    def targets(self) -> list[TargetResult]:
+        """How the measure phase went with each of several targets; empty when there is only one."""
 
     @property
     def generator_user_ns(self) -> int:
@@ -555,12 +666,16 @@ class LoadResult:
 def build_info() -> BuildInfo:
     """Returns version and build profile of the core."""
 
-def run_load(plan: LoadPlan) -> LoadResult:
+def run_load(plan: LoadPlan, observe: Callable[[Snapshot], object] | None = None) -> LoadResult:
     """Offers the load and returns when it is over; every thread is joined by then.
 
-    The interpreter is free meanwhile. A `KeyboardInterrupt` (Ctrl-C) ends the load within
-    100 ms and is not raised: the result has what was measured and says `was_interrupted`. Any
-    other exception of a signal handler ends the load, too, and is raised.
+    `observe` is called about four times a second from the start on, in the calling thread. When it
+    returns something true, nothing more is offered, replies are waited for as planned, and the
+    result says `was_finished_early`. An exception of it ends the load and is raised.
+
+    The interpreter is free meanwhile, except during those calls. A `KeyboardInterrupt` (Ctrl-C)
+    ends the load within 100 ms and is not raised: the result has what was measured and says
+    `was_interrupted`. Any other exception of a signal handler ends the load, too, and is raised.
 
     Raises:
         CoreError: the target turned connections away before the start (`connect-failed`), or the

@@ -17,7 +17,10 @@ from seatrial._core import (
     BuildInfo,
     Counts,
     Histogram,
+    Interval,
     LoadResult,
+    Snapshot,
+    TargetResult,
     Timestamps,
     build_info,
 )
@@ -30,15 +33,18 @@ from seatrial.errors import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
 __all__ = [
     "ArrivalProcess",
     "BuildInfo",
     "Counts",
     "Histogram",
+    "Interval",
     "LoadRequest",
     "LoadResult",
+    "Snapshot",
+    "TargetResult",
     "Timestamps",
     "arrival_pit",
     "arrival_process",
@@ -49,9 +55,9 @@ __all__ = [
     "run_load",
 ]
 
-#: Bounds of a load that names none: some minutes at full speed, and some hundred MiB of records.
+#: Bounds of a load that names none: some minutes at full speed, and a hundred MiB of records.
 REQUESTS_MAX: Final = 50_000_000
-RECORDS_MAX: Final = 4_000_000
+RECORDS_MAX: Final = 1_000_000
 
 #: What each code of the core means to us, and what to do about it.
 _ERRORS: Final[dict[str, tuple[type[SeatrialError], str | None]]] = {
@@ -104,6 +110,7 @@ class LoadRequest:
     outstanding_max: int | None = None
     warm_up_ns: int = 0
     cool_down_ns: int = 0
+    interval_ns: int = 100_000_000
     drain_ns: int = 1_000_000_000
     request_timeout_ns: int = 1_000_000_000
     requests_max: int = REQUESTS_MAX
@@ -142,8 +149,12 @@ class LoadRequest:
             raise _translated(error) from error
 
 
-def run_load(request: LoadRequest) -> LoadResult:
+def run_load(request: LoadRequest, observe: Callable[[Snapshot], bool] | None = None) -> LoadResult:
     """Returns what became of the load; Ctrl-C ends it early and sets `was_interrupted`.
+
+    `observe` is called with a snapshot about four times a second; when it returns true, nothing
+    more is offered, replies are waited for as planned, and `was_finished_early` is set. What it
+    raises ends the load and is raised from here.
 
     Raises:
         ConfigError: a setting is out of its range or contradicts another one.
@@ -152,7 +163,7 @@ def run_load(request: LoadRequest) -> LoadResult:
     """
     plan = request.to_plan()
     try:
-        return _core.run_load(plan)
+        return _core.run_load(plan, observe)
     except _core.CoreError as error:
         raise _translated(error) from error
 

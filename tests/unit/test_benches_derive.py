@@ -291,6 +291,26 @@ def test_dropped_records_are_an_error() -> None:
     assert "achieved_rps" not in by_name(derive_load(frames, CLOSED))
 
 
+def test_rates_of_sampled_records_come_from_the_counters() -> None:
+    """One record in four gives the latencies; how many there were is counted of all."""
+    load = load_row(
+        records_stride=4,
+        measured_intended_count=8,
+        measured_ok_count=6,
+        achieved_count=5,
+        backlog_middle_count=0,
+        backlog_end_count=900,
+        offered_late_count=1_000,
+    )
+    frames = tables(requests=[request_row(), request_row()], loads=[load])
+    found = by_name(derive_load(frames, OPEN))
+    assert found["achieved_rps"] == [5_000_000]
+    assert found["failed_ratio"] == [0.25]
+    assert found["response_time_ns"] == [55, 55]
+    codes = [finding.code for finding in judge_load(frames, OPEN)]
+    assert codes == ["request-failures", "saturated"]
+
+
 def test_inside_costs_are_a_share_of_the_batch() -> None:
     """Costs are per operation, file access is bytes a second."""
     rows = [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import os
 import signal
 import sys
@@ -14,13 +15,13 @@ import polars as pl
 import pytest
 
 from seatrial.errors import ConfigError, TrialFailed
-from seatrial.loadgen import LoadRequest, arrivals, build_info, run_load
+from seatrial.loadgen import LoadRequest, arrivals, build_info, merge_histograms, run_load
 from tests.support.echo_server import EchoServer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from seatrial.loadgen import LoadResult
+    from seatrial.loadgen import LoadResult, Snapshot
 
 SECOND_NS = 1_000_000_000
 SCHEMA = {
@@ -298,6 +299,86 @@ def test_the_result_tells_how_threads_waited_and_where(server: EchoServer) -> No
     assert blocked.guard_ns is None
     assert set(blocked.cpus_seen) <= os.sched_getaffinity(0)
     assert blocked.connect_histogram.count == 1
+
+
+def test_an_observer_sees_the_load_and_may_finish_it(server: EchoServer) -> None:
+    """Snapshots grow, their intervals follow each other, and true ends the offer, not the load."""
+    seen: list[Snapshot] = []
+
+    def observe(snapshot: Snapshot) -> bool:
+        seen.append(snapshot)
+        return len(seen) == 4
+
+    request = echo_request(server, arrival="fixed", rate_rps=1000.0, requests_max=2**40)
+    result = run_load(request, observe)
+    assert result.was_finished_early
+    assert not result.was_interrupted
+    assert len(seen) >= 4
+    counts = [snapshot.measured.ok_count for snapshot in seen]
+    assert counts == sorted(counts)
+    assert counts[3] > 0
+    last = seen[3]
+    assert last.response_histogram.count == last.measured.ok_count
+    assert last.elapsed_ns >= seen[0].elapsed_ns
+    told = [interval for snapshot in seen for interval in snapshot.intervals]
+    assert all(one.end_ns == two.start_ns for one, two in itertools.pairwise(told))
+    assert sum(interval.ok_count for interval in told) <= result.ok_count
+    assert result.intended_count == result.ok_count, "what was due was answered"
+    assert result.measure_end_ns < result.measure_start_ns + request.measure_ns
+
+
+def test_an_exception_of_the_observer_is_raised(server: EchoServer) -> None:
+    """It ends the load, and comes through once all threads are joined."""
+
+    def observe(_snapshot: object) -> bool:
+        raise LookupError("enough")
+
+    threads = threading.active_count()
+    with pytest.raises(LookupError, match="enough"):
+        run_load(echo_request(server, requests_max=2**40), observe)
+    assert threading.active_count() <= threads + 1, "only the server's own are left"
+
+
+def test_intervals_and_targets_add_up_to_the_whole(server: EchoServer) -> None:
+    """Parts are of the same requests as the sums, and are merged and not averaged."""
+    with EchoServer() as other:
+        both = (server.target, other.target)
+        request = echo_request(
+            server,
+            targets=both,
+            connections=5,
+            threads=2,
+            arrival="poisson",
+            rate_rps=1500.0,
+            interval_ns=SECOND_NS // 100,
+        )
+        result = run_load(request)
+    assert result.ok_count == 300
+    intervals = result.intervals
+    for name in ("intended_count", "sent_count", "ok_count"):
+        assert sum(getattr(interval, name) for interval in intervals) == 300, name
+    assert sum(interval.sent_bytes for interval in intervals) == result.sent_bytes == 300 * 64
+    assert result.received_bytes == result.sent_bytes
+    merged = merge_histograms([interval.response_histogram for interval in intervals])
+    assert merged == result.response_histogram
+    assert intervals[0].start_ns == result.measure_start_ns
+    assert intervals[-1].end_ns == result.ended_at_ns
+    targets = result.targets
+    assert tuple(target.target for target in targets) == both
+    assert sum(target.counts.ok_count for target in targets) == 300
+    assert all(target.counts.ok_count > 0 for target in targets)
+    merged = merge_histograms([target.response_histogram for target in targets])
+    assert merged == result.response_histogram
+
+
+def test_records_are_a_bounded_systematic_sample(server: EchoServer) -> None:
+    """Every stride-th request of each thread is kept, and histograms are of all."""
+    result = run_load(echo_request(server, records_max=50, threads=2, connections=2))
+    frame = pl.DataFrame(result)
+    assert result.records_stride == 8
+    assert sorted(frame["request_id"]) == sorted([*range(0, 300, 16), *range(1, 300, 16)])
+    assert result.response_histogram.count == 300
+    assert run_load(echo_request(server, records_max=0)).records_stride is None
 
 
 def test_injected_service_time_is_recovered() -> None:

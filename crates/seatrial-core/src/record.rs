@@ -1,7 +1,11 @@
-//! What is kept of each request: raw instants and an outcome.
+//! What is kept of a request: raw instants and an outcome.
 //!
-//! Durations are derived, never stored. The columns are allocated before the
-//! load starts and never grow; what does not fit is counted.
+//! Durations are derived, never stored. During the load records go into a bounded
+//! [`RecordSample`], which becomes columns when the load is over.
+
+mod sample;
+
+pub use sample::RecordSample;
 
 use crate::transport::stamps::KernelStamps;
 use crate::units::Nanos;
@@ -77,11 +81,15 @@ pub struct OptionalColumn<T> {
 }
 
 impl<T: Default> OptionalColumn<T> {
-    fn with_capacity(capacity: usize) -> Self {
-        Self {
-            values: Vec::with_capacity(capacity),
-            known: Vec::with_capacity(capacity.div_ceil(8)),
+    fn of(values: impl ExactSizeIterator<Item = Option<T>>) -> Self {
+        let mut column = Self {
+            values: Vec::with_capacity(values.len()),
+            known: Vec::with_capacity(values.len().div_ceil(8)),
+        };
+        for value in values {
+            column.push(value);
         }
+        column
     }
 
     fn push(&mut self, value: Option<T>) {
@@ -131,56 +139,9 @@ pub struct RecordColumns {
     pub kernel_received_at_ns: OptionalColumn<i64>,
     /// [`Phase`] as a number.
     pub phase: Vec<u8>,
-    capacity: usize,
-    dropped_count: u64,
 }
 
 impl RecordColumns {
-    /// Room for this many records, and never more.
-    #[must_use]
-    pub fn with_capacity(capacity: usize) -> Self {
-        Self {
-            intended_at_ns: Vec::with_capacity(capacity),
-            sent_at_ns: OptionalColumn::with_capacity(capacity),
-            first_byte_at_ns: OptionalColumn::with_capacity(capacity),
-            done_at_ns: OptionalColumn::with_capacity(capacity),
-            outcome: Vec::with_capacity(capacity),
-            connection: OptionalColumn::with_capacity(capacity),
-            request_id: Vec::with_capacity(capacity),
-            demand_ns: Vec::with_capacity(capacity),
-            server_service_ns: OptionalColumn::with_capacity(capacity),
-            kernel_sent_at_ns: OptionalColumn::with_capacity(capacity),
-            kernel_received_at_ns: OptionalColumn::with_capacity(capacity),
-            phase: Vec::with_capacity(capacity),
-            capacity,
-            dropped_count: 0,
-        }
-    }
-
-    /// Keeps a record, or counts it when there is no room left.
-    pub fn push(&mut self, record: &RequestRecord) {
-        if self.len() >= self.capacity {
-            self.dropped_count += 1;
-            return;
-        }
-        self.intended_at_ns.push(record.intended_at.as_i64());
-        self.sent_at_ns.push(record.sent_at.map(Nanos::as_i64));
-        self.first_byte_at_ns
-            .push(record.first_byte_at.map(Nanos::as_i64));
-        self.done_at_ns.push(record.done_at.map(Nanos::as_i64));
-        self.outcome.push(record.outcome as u8);
-        self.connection.push(record.connection);
-        self.request_id.push(record.request_id);
-        self.demand_ns.push(record.demand.as_i64());
-        self.server_service_ns
-            .push(record.server_service.map(Nanos::as_i64));
-        self.kernel_sent_at_ns
-            .push(record.kernel.sent_at.map(Nanos::as_i64));
-        self.kernel_received_at_ns
-            .push(record.kernel.received_at.map(Nanos::as_i64));
-        self.phase.push(record.phase as u8);
-    }
-
     /// Records that were kept.
     #[must_use]
     pub fn len(&self) -> usize {
@@ -191,60 +152,5 @@ impl RecordColumns {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.intended_at_ns.is_empty()
-    }
-
-    /// Records that did not fit.
-    #[must_use]
-    pub const fn dropped_count(&self) -> u64 {
-        self.dropped_count
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn record(request_id: u64, sent_at: Option<Nanos>) -> RequestRecord {
-        RequestRecord {
-            intended_at: Nanos::new(10),
-            sent_at,
-            first_byte_at: None,
-            done_at: None,
-            outcome: Outcome::Timeout,
-            connection: Some(3),
-            request_id,
-            demand: Nanos::ZERO,
-            server_service: None,
-            kernel: KernelStamps::default(),
-            phase: Phase::Measure,
-        }
-    }
-
-    #[test]
-    fn what_does_not_fit_is_counted() {
-        let mut columns = RecordColumns::with_capacity(2);
-        for request_id in 0..5 {
-            columns.push(&record(request_id, None));
-        }
-        assert_eq!((columns.len(), columns.dropped_count()), (2, 3));
-        assert_eq!(columns.request_id, [0, 1]);
-    }
-
-    #[test]
-    fn unknown_instants_are_not_zero_but_unknown() {
-        let mut columns = RecordColumns::with_capacity(20);
-        for request_id in 0..20 {
-            let sent_at = (request_id % 3 == 0).then_some(Nanos::new(request_id));
-            columns.push(&record(request_id, sent_at));
-        }
-        for index in 0..20 {
-            assert_eq!(
-                columns.sent_at_ns.is_known(index),
-                index % 3 == 0,
-                "{index}"
-            );
-        }
-        assert_eq!(columns.sent_at_ns.values[9], 9);
-        assert!(!columns.sent_at_ns.is_known(21));
     }
 }

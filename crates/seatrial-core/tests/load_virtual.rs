@@ -310,7 +310,7 @@ fn a_reported_failure_is_an_application_error() {
 }
 
 #[test]
-fn records_are_bounded_and_the_rest_is_counted() {
+fn records_are_a_bounded_systematic_sample() {
     let plan = LoadPlan {
         arrival: open("fixed", 1_000.0),
         records_max: 100,
@@ -318,9 +318,13 @@ fn records_are_bounded_and_the_rest_is_counted() {
     };
     let result = run(&plan);
     assert_eq!(
-        (result.records[0].len(), result.records_dropped_count),
-        (100, 900)
+        result.records_stride,
+        Some(16),
+        "the first power of two for which 100 suffice"
     );
+    let kept: Vec<u64> = (0..1_000).step_by(16).collect();
+    assert_eq!(result.records[0].request_id, kept);
+    assert!(result.records[0].intended_at_ns.is_sorted());
     assert_eq!(
         result.response.count(),
         1_000,

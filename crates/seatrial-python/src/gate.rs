@@ -5,33 +5,59 @@ use std::time::Duration;
 
 use pyo3::exceptions::PyKeyboardInterrupt;
 use pyo3::prelude::*;
-use seatrial_core::engine::{self, LoadPlan, LoadResult};
+use seatrial_core::engine::{self, LoadPlan, LoadResult, Watch};
 use seatrial_core::error::CoreError;
 use seatrial_core::stop::StopSignal;
 
 use crate::error::to_python;
+use crate::interval::PySnapshot;
 
 /// How often signals are looked for: half of the 100 ms within which Ctrl-C has to work.
 const SIGNAL_PERIOD: Duration = Duration::from_millis(50);
 
-/// Runs a load on other threads while this one waits for it and for signals.
+/// How many of those periods are between two calls of the observer.
+const PERIODS_PER_LOOK: u32 = 5;
+
+/// Runs a load on other threads while this one waits for it, for signals, and to observe it.
 ///
 /// A `KeyboardInterrupt` ends the load early and keeps what was measured: the result
-/// says that it was interrupted. Any other exception of a signal handler also ends
-/// the load, and is raised after all threads were joined.
-pub fn run_load(py: Python<'_>, plan: &LoadPlan) -> PyResult<LoadResult> {
+/// says that it was interrupted. Any other exception of a signal handler, or any of the
+/// observer, also ends the load, and is raised after all threads were joined.
+pub fn run_load(
+    py: Python<'_>,
+    plan: &LoadPlan,
+    observe: Option<&Bound<'_, PyAny>>,
+) -> PyResult<LoadResult> {
     let stop = Arc::new(StopSignal::new().map_err(to_python)?);
+    let watch = observe.map(|_| Watch::new(plan.threads));
+    let observer = observe.zip(watch.as_ref());
     let mut raised = None;
     let end = End::default();
     let outcome = std::thread::scope(|scope| {
         let engine = scope.spawn(|| {
             let _announce = Announce(&end);
-            engine::run_load(plan, &stop)
+            engine::run_watched_load(plan, &stop, watch.as_ref())
         });
+        let mut periods = 0;
         while !py.detach(|| end.wait(SIGNAL_PERIOD)) {
+            periods += 1;
             if let Err(error) = py.check_signals() {
                 stop.raise();
                 raised = Some(error);
+            }
+            let (Some((observe, watch)), None) = (observer, &raised) else {
+                continue;
+            };
+            if periods % PERIODS_PER_LOOK != 0 {
+                continue;
+            }
+            match look(py, observe, watch) {
+                Ok(true) => stop.finish(),
+                Ok(false) => {}
+                Err(error) => {
+                    stop.raise();
+                    raised = Some(error);
+                }
             }
         }
         py.detach(|| engine.join())
@@ -41,6 +67,14 @@ pub fn run_load(py: Python<'_>, plan: &LoadPlan) -> PyResult<LoadResult> {
         Some(error) if !error.is_instance_of::<PyKeyboardInterrupt>(py) => Err(error),
         _ => outcome.map_err(to_python),
     }
+}
+
+/// Shows the observer what has happened so far; whether the load is to be finished.
+fn look(py: Python<'_>, observe: &Bound<'_, PyAny>, watch: &Watch) -> PyResult<bool> {
+    let Some(seen) = py.detach(|| watch.look()) else {
+        return Ok(false);
+    };
+    observe.call1((PySnapshot::new(py, seen)?,))?.is_truthy()
 }
 
 /// Whether the engine has ended.

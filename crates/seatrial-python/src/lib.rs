@@ -9,6 +9,7 @@ mod counts;
 mod error;
 mod gate;
 mod histogram;
+mod interval;
 mod plan;
 mod result;
 mod timestamps;
@@ -33,6 +34,8 @@ mod _core {
     use crate::error::CoreError;
     #[pymodule_export]
     use crate::histogram::PyHistogram;
+    #[pymodule_export]
+    use crate::interval::{PyInterval, PySnapshot, PyTargetResult};
     #[pymodule_export]
     use crate::plan::PyLoadPlan;
     #[pymodule_export]
@@ -79,8 +82,12 @@ fn build_info() -> BuildInfo {
 
 /// Offers a load and returns what became of it.
 #[pyfunction]
-#[pyo3(signature = (plan))]
-fn run_load(py: Python<'_>, plan: &plan::PyLoadPlan) -> PyResult<result::PyLoadResult> {
-    let found = gate::run_load(py, plan.core())?;
+#[pyo3(signature = (plan, observe=None))]
+fn run_load(
+    py: Python<'_>,
+    plan: &plan::PyLoadPlan,
+    observe: Option<&Bound<'_, PyAny>>,
+) -> PyResult<result::PyLoadResult> {
+    let found = gate::run_load(py, plan.core(), observe)?;
     result::PyLoadResult::new(py, found)
 }

@@ -48,6 +48,8 @@ struct Settings {
     measure_ns: i128,
     #[pyo3(default = 0)]
     cool_down_ns: i128,
+    #[pyo3(default = 100_000_000)]
+    interval_ns: i128,
     drain_ns: i128,
     request_timeout_ns: i128,
     requests_max: i128,
@@ -63,7 +65,7 @@ struct Settings {
 }
 
 /// Names of the settings, and whether each has to be given.
-const NAMES: [(&str, bool); 29] = [
+const NAMES: [(&str, bool); 30] = [
     ("targets", true),
     ("protocol", true),
     ("options", false),
@@ -84,6 +86,7 @@ const NAMES: [(&str, bool); 29] = [
     ("warm_up_ns", true),
     ("measure_ns", true),
     ("cool_down_ns", false),
+    ("interval_ns", false),
     ("drain_ns", true),
     ("request_timeout_ns", true),
     ("requests_max", true),
@@ -129,6 +132,7 @@ impl Settings {
             warm_up: Nanos::new(whole("warm_up_ns", self.warm_up_ns)?),
             measure: Nanos::new(whole("measure_ns", self.measure_ns)?),
             cool_down: Nanos::new(whole("cool_down_ns", self.cool_down_ns)?),
+            interval: Nanos::new(whole("interval_ns", self.interval_ns)?),
             drain: Nanos::new(whole("drain_ns", self.drain_ns)?),
             request_timeout: Nanos::new(whole("request_timeout_ns", self.request_timeout_ns)?),
             requests_max: whole("requests_max", self.requests_max)?,
@@ -171,7 +175,7 @@ impl PyLoadPlan {
         signature = (**settings),
         text_signature = "(*, targets, protocol, options={}, operation, payload_bytes, demand, arrival, \
             rate_rps=None, pattern='fixed', think='none', agent=0, agents=1, start_at_ns=None, connections, threads, depth, \
-            outstanding_max=None, warm_up_ns, measure_ns, cool_down_ns=0, drain_ns, request_timeout_ns, requests_max, \
+            outstanding_max=None, warm_up_ns, measure_ns, cool_down_ns=0, interval_ns=100000000, drain_ns, request_timeout_ns, requests_max, \
             records_max, seed, wait, cpus=(), timestamps='user', timestamps_every=1)"
     )]
     fn new(py: Python<'_>, settings: Option<&Bound<'_, PyDict>>) -> PyResult<Self> {

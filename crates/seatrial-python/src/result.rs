@@ -15,6 +15,7 @@ use seatrial_core::units::Nanos;
 use crate::columns;
 use crate::counts::PyCounts;
 use crate::histogram::PyHistogram;
+use crate::interval::{self, PyInterval, PyTargetResult};
 use crate::timestamps::PyTimestamps;
 
 /// What a load found out; histograms are of the measure phase, counters of all phases.
@@ -41,7 +42,13 @@ pub struct PyLoadResult {
     wake: Py<PyHistogram>,
     timestamps: Py<PyTimestamps>,
     #[pyo3(get)]
-    records_dropped_count: u64,
+    achieved_count: u64,
+    #[pyo3(get)]
+    records_stride: Option<u64>,
+    #[pyo3(get)]
+    intervals: Vec<Py<PyInterval>>,
+    #[pyo3(get)]
+    targets: Vec<Py<PyTargetResult>>,
     started_at: Nanos,
     measure_start: Nanos,
     measure_end: Nanos,
@@ -67,6 +74,11 @@ impl PyLoadResult {
             .into_iter()
             .map(|records| columns::batch(&schema, records))
             .collect();
+        let targets: PyResult<Vec<_>> = found
+            .targets
+            .into_iter()
+            .map(|target| Py::new(py, PyTargetResult::new(py, target)?))
+            .collect();
         let histogram = |inner| Py::new(py, PyHistogram::from(inner));
         Ok(Self {
             batches: batches.map_err(|error| PyRuntimeError::new_err(error.to_string()))?,
@@ -87,7 +99,10 @@ impl PyLoadResult {
             wire: histogram(found.wire)?,
             wake: histogram(found.wake)?,
             timestamps: Py::new(py, PyTimestamps::from(found.stamps))?,
-            records_dropped_count: found.records_dropped_count,
+            achieved_count: found.achieved_count,
+            records_stride: found.records_stride,
+            intervals: interval::all(py, found.intervals)?,
+            targets: targets?,
             started_at: found.started_at,
             measure_start: found.measure_start,
             measure_end: found.measure_end,

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 SERVICE_PORT = 7000
 NS_PER_S = 1_000_000_000
-RECORDS_MAX = 4_000_000
+RECORDS_MAX = 1_000_000
 CLOSED = "closed"
 OPEN = "open"
 PHASE_MEASURE = 1
@@ -184,7 +184,15 @@ class LoadTrial:
                 "ok_count": result.ok_count,
                 "timeout_count": result.timeout_count,
                 "error_count": result.error_count,
-                "records_dropped_count": result.records_dropped_count,
+                "records_dropped_count": 0,
+                "records_stride": result.records_stride,
+                "measured_intended_count": result.measured.intended_count,
+                "measured_ok_count": result.measured.ok_count,
+                "achieved_count": result.achieved_count,
+                **backlogs(result),
+                "wait": result.wait,
+                "guard_ns": result.guard_ns,
+                "cpus_seen": " ".join(str(cpu) for cpu in result.cpus_seen),
                 "generator_user_ns": result.generator_user_ns,
                 "generator_system_ns": result.generator_system_ns,
                 "sandbox_cpu_ns": cpu_ns,
@@ -209,6 +217,29 @@ def _quantile(result: LoadResult, q: float) -> float | None:
     return None if value_ns is None else float(value_ns)
 
 
+def backlogs(result: LoadResult) -> dict[str, int | None]:
+    """Returns how many requests were due and had not ended, in the middle and at the end.
+
+    They are counted at the ends of the intervals nearest to the middle and to the end of the
+    measure phase; None for a load without two such instants.
+    """
+    middle_ns = (result.measure_start_ns + result.measure_end_ns) / 2
+    due_count = ended_count = 0
+    rows = []
+    for interval in result.intervals:
+        due_count += interval.intended_count
+        ended_count += interval.ok_count + interval.failed_count
+        rows.append((interval.end_ns, due_count, due_count - ended_count))
+    middle = min(rows, key=lambda row: abs(row[0] - middle_ns), default=None)
+    end = min(rows, key=lambda row: abs(row[0] - result.measure_end_ns), default=None)
+    is_told = middle is not None and end is not None and middle[0] < end[0]
+    return {
+        "backlog_middle_count": middle[2] if is_told and middle else None,
+        "backlog_end_count": end[2] if is_told and end else None,
+        "offered_late_count": end[1] - middle[1] if is_told and middle and end else None,
+    }
+
+
 def _measured(tables: Mapping[str, pl.DataFrame]) -> pl.DataFrame | None:
     requests = tables.get("requests")
     if requests is None:
@@ -228,26 +259,48 @@ def derive_load(tables: Mapping[str, pl.DataFrame], point: Point) -> tuple[Sampl
         return ()
     load = loads.row(0, named=True)
     correct = measured.filter(measured["outcome"] == OUTCOME_OK)
-    requests = tables["requests"]
-    ended_inside = requests.filter(
-        (requests["outcome"] == OUTCOME_OK)
-        & (requests["done_at_ns"] >= load["measure_start_ns"])
-        & (requests["done_at_ns"] < load["measure_end_ns"])
-    ).height
+    counted = _counted(tables["requests"], measured, load)
     length_ns = load["measure_end_ns"] - load["measure_start_ns"]
     values: dict[str, list[float]] = {
         "service_time_ns": _span(correct, "done_at_ns", "sent_at_ns"),
     }
-    if load["records_dropped_count"] == 0:
-        # Kept rows are all rows only then; a rate of the kept ones would be a wrong rate.
-        values["achieved_rps"] = [ended_inside * NS_PER_S / length_ns]
-        values["failed_ratio"] = [1 - correct.height / measured.height]
+    if counted is not None:
+        values["achieved_rps"] = [counted.achieved * NS_PER_S / length_ns]
+        values["failed_ratio"] = [1 - counted.ok / counted.intended]
     if point.values["mode"] == OPEN:
         values["response_time_ns"] = _span(correct, "done_at_ns", "intended_at_ns")
         values["send_lag_ns"] = _span(measured, "sent_at_ns", "intended_at_ns")
     if load["sandbox_cpu_ns"] is not None and load["ok_count"] > 0:
         values["request_cpu_ns"] = [load["sandbox_cpu_ns"] / load["ok_count"]]
     return tuple(Samples(metric=name, values=taken) for name, taken in values.items() if taken)
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class _Counted:
+    """Requests of the measure phase, all of them, whatever the sample of records is."""
+
+    intended: int
+    ok: int
+    achieved: int
+
+
+def _counted(
+    requests: pl.DataFrame, measured: pl.DataFrame, load: Mapping[str, int | None]
+) -> _Counted | None:
+    """Returns the engine's counters; of a run before it had them, what complete records say."""
+    intended, ok = load.get("measured_intended_count"), load.get("measured_ok_count")
+    achieved = load.get("achieved_count")
+    if intended is not None and ok is not None and achieved is not None:
+        return _Counted(intended=intended, ok=ok, achieved=achieved)
+    if load["records_dropped_count"]:
+        return None  # kept rows are not all rows; a rate of the kept ones would be a wrong rate
+    correct = requests.filter(requests["outcome"] == OUTCOME_OK)
+    inside = correct.filter(
+        (correct["done_at_ns"] >= load["measure_start_ns"])
+        & (correct["done_at_ns"] < load["measure_end_ns"])
+    )
+    ok = measured.filter(measured["outcome"] == OUTCOME_OK).height
+    return _Counted(intended=measured.height, ok=ok, achieved=inside.height)
 
 
 def judge_load(tables: Mapping[str, pl.DataFrame], point: Point) -> tuple[Finding, ...]:
@@ -262,8 +315,11 @@ def judge_load(tables: Mapping[str, pl.DataFrame], point: Point) -> tuple[Findin
     if measured.height == 0:
         return tuple(findings)
     correct = measured.filter(measured["outcome"] == OUTCOME_OK)
-    if correct.height < measured.height:
-        findings.append(_failed(measured, correct))
+    counted = _counted(tables["requests"], measured, load)
+    if counted is None:
+        counted = _Counted(intended=measured.height, ok=correct.height, achieved=0)
+    if counted.ok < counted.intended:
+        findings.append(_failed(counted))
     busy = check_generator_cpu(
         generator_cpu_ns=load["generator_user_ns"] + load["generator_system_ns"],
         length_ns=load["ended_at_ns"] - load["started_at_ns"],
@@ -285,14 +341,14 @@ def _dropped(load: Mapping[str, int]) -> Finding:
     )
 
 
-def _failed(measured: pl.DataFrame, correct: pl.DataFrame) -> Finding:
-    failed_count = measured.height - correct.height
+def _failed(counted: _Counted) -> Finding:
+    failed_count = counted.intended - counted.ok
     return Finding(
         code="request-failures",
         severity=Severity.ERROR,
-        message=f"{failed_count} of {measured.height} requests got no correct reply; latencies "
+        message=f"{failed_count} of {counted.intended} requests got no correct reply; latencies "
         "are of the others only",
-        evidence={"failed_count": failed_count, "requests_count": measured.height},
+        evidence={"failed_count": failed_count, "requests_count": counted.intended},
     )
 
 
@@ -319,6 +375,14 @@ def _open_loop_verdict(
 
 def _saturation(requests: pl.DataFrame, load: Mapping[str, float | None]) -> Finding | None:
     """Compares what was unanswered in the middle and at the end of the measure phase."""
+    offered, before = load.get("offered_late_count"), load.get("backlog_middle_count")
+    after = load.get("backlog_end_count")
+    if offered is not None and before is not None and after is not None:
+        return check_saturation(
+            offered_count=int(offered),
+            backlog_before_count=int(before),
+            backlog_after_count=int(after),
+        )
     start_ns, end_ns = load["measure_start_ns"], load["measure_end_ns"]
     if start_ns is None or end_ns is None:
         return None

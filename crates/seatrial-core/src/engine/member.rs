@@ -13,7 +13,9 @@ use crate::engine::ledger::{Ledger, MemberResult, blank};
 use crate::engine::placement::Sightings;
 use crate::engine::plan::LoadPlan;
 use crate::engine::table::{Answered, ConnectionTable};
+use crate::engine::watch::Slot;
 use crate::error::CoreError;
+use crate::histogram::Histogram;
 use crate::pacer::{Pacer, Woken};
 use crate::record::{Outcome, Phase, RequestRecord};
 use crate::stop::{Order, StopSignal};
@@ -76,6 +78,11 @@ impl Window {
         }
     }
 
+    /// Whether something that happens now happens in the measure phase.
+    fn is_measured(&self, now: Nanos) -> bool {
+        now >= self.measure_start && now < self.measure_end
+    }
+
     /// Offers nothing that is due from `now` on, and drains for this long.
     fn cut(&mut self, now: Nanos, drain: Nanos) {
         self.measure_end = self.measure_end.min(now);
@@ -111,6 +118,10 @@ pub(super) struct Member<'a, A, T, C> {
     pub window: Window,
     pub table: ConnectionTable,
     pub ledger: Ledger,
+    /// How long connections took to make.
+    pub connect: Histogram,
+    /// Where to tell what happens, when somebody looks.
+    pub slot: Option<&'a Slot>,
     pub pacer: Pacer,
     /// Which thread of this agent it is: decides the numbers of its connections.
     pub thread: Share,
@@ -129,6 +140,10 @@ impl<A: Arrival, T: Transport, C: Clock> Member<'_, A, T, C> {
     /// Offers the load and returns what became of it.
     pub fn run(mut self) -> Result<MemberResult, CoreError> {
         let before = usage()?;
+        self.ledger.note_traffic_before(self.transport.traffic());
+        if let Some(slot) = self.slot {
+            slot.begin(self.window.start, self.ledger.timeline.clone());
+        }
         let arrival = &mut self.arrival;
         self.table.start(self.window.start, || arrival.think());
         let mut offered_until = None;
@@ -136,6 +151,7 @@ impl<A: Arrival, T: Transport, C: Clock> Member<'_, A, T, C> {
             self.obey();
             self.look_around();
             let now = self.clock.now();
+            self.roll(now);
             // First, because what expires may free a place for what is due.
             self.expire(now);
             let offer = self.dispatch(now);
@@ -154,9 +170,15 @@ impl<A: Arrival, T: Transport, C: Clock> Member<'_, A, T, C> {
             self.handle_events();
         }
         self.give_up_rest();
+        let ended_at = self.clock.now();
+        self.close_interval(ended_at);
+        if let Some(slot) = self.slot {
+            slot.end();
+        }
         let offered_until = offered_until.unwrap_or(self.window.offer_end);
         Ok(MemberResult {
             ledger: self.ledger,
+            connect: self.connect,
             guard: self.pacer.guard(),
             pacing_lag: self.pacer.into_lag(),
             usage: usage()?.since(&before),
@@ -166,7 +188,7 @@ impl<A: Arrival, T: Transport, C: Clock> Member<'_, A, T, C> {
             started_at: self.window.start,
             measure_start: self.window.measure_start,
             measure_end: self.window.measure_end.min(offered_until),
-            ended_at: self.clock.now(),
+            ended_at,
             was_interrupted: self.obeyed == Order::Stop,
             was_finished_early: self.was_finished_early,
         })
@@ -188,6 +210,18 @@ impl<A: Arrival, T: Transport, C: Clock> Member<'_, A, T, C> {
             Order::Stop => self.window.cut(now, STOP_DRAIN),
         }
         self.obeyed = order;
+    }
+
+    /// Goes on to the interval in which `now` is.
+    fn roll(&mut self, now: Nanos) {
+        if now >= self.ledger.interval_end() {
+            self.close_interval(now);
+        }
+    }
+
+    fn close_interval(&mut self, now: Nanos) {
+        let traffic = self.transport.traffic();
+        self.ledger.close_interval(now, traffic, self.slot);
     }
 
     /// Looks from time to time at which CPU this is.
@@ -212,6 +246,7 @@ impl<A: Arrival, T: Transport, C: Clock> Member<'_, A, T, C> {
             let is_late = intended_at.later_by(self.plan.request_timeout) <= now;
             if is_late || (!has_slot && self.table.is_lost()) {
                 let scheduled = self.arrival.take(intended_at);
+                self.ledger.note_due(intended_at, self.slot);
                 self.keep_unsent(&scheduled, UNSENT_LATE);
             } else if has_slot {
                 self.put_on_connection(intended_at);
@@ -245,6 +280,7 @@ impl<A: Arrival, T: Transport, C: Clock> Member<'_, A, T, C> {
     fn put_on_connection(&mut self, intended_at: Nanos) {
         let scheduled = self.arrival.take(intended_at);
         let phase = self.window.phase_of(intended_at);
+        self.ledger.note_due(intended_at, self.slot);
         if let Some((connection, slot_free_at)) = self.table.assign(scheduled, phase) {
             self.ledger.note_place(phase, intended_at, slot_free_at);
             let request = Request {
@@ -259,8 +295,10 @@ impl<A: Arrival, T: Transport, C: Clock> Member<'_, A, T, C> {
     fn flush(&mut self) {
         while let Some(connection) = self.table.next_unflushed() {
             let sent_at = self.clock.now();
-            let pacer = &mut self.pacer;
+            self.roll(sent_at);
+            let (pacer, ledger) = (&mut self.pacer, &mut self.ledger);
             self.table.stamp(connection, sent_at, |flight| {
+                ledger.note_sent();
                 if flight.phase == Phase::Measure {
                     let possible_at = flight.scheduled.intended_at.max(flight.slot_free_at);
                     pacer.note_sent(possible_at, sent_at);
@@ -297,7 +335,11 @@ impl<A: Arrival, T: Transport, C: Clock> Member<'_, A, T, C> {
         } else {
             self.table.retry_at()
         };
-        for instant in [self.table.expiry_at(), retry_at].into_iter().flatten() {
+        let told_at = self.slot.map(|_| self.ledger.interval_end());
+        for instant in [self.table.expiry_at(), retry_at, told_at]
+            .into_iter()
+            .flatten()
+        {
             until = until.min(instant);
         }
         let (transport, events) = (&mut self.transport, &mut self.events);
@@ -328,7 +370,7 @@ impl<A: Arrival, T: Transport, C: Clock> Member<'_, A, T, C> {
                     let now = self.clock.now();
                     let think = || self.arrival.think();
                     if let Some(time) = self.table.bring_up(connection, now, think) {
-                        self.ledger.connect.record(time);
+                        self.connect.record(time);
                     }
                 }
                 Event::Reply {
@@ -368,6 +410,7 @@ impl<A: Arrival, T: Transport, C: Clock> Member<'_, A, T, C> {
             done_at,
             kernel,
         } = arrived;
+        self.roll(done_at);
         let think = || self.arrival.think();
         let answered = self
             .table
@@ -397,6 +440,8 @@ impl<A: Arrival, T: Transport, C: Clock> Member<'_, A, T, C> {
                 if let Some(note) = reply.note {
                     self.ledger.failures.count(Outcome::Ok, note, 1);
                 }
+                let is_inside = self.window.is_measured(done_at);
+                self.ledger.achieved_count += u64::from(is_inside);
                 self.ledger.keep_ok(&record);
             }
             Some(text) => {
@@ -469,6 +514,7 @@ impl<A: Arrival, T: Transport, C: Clock> Member<'_, A, T, C> {
                 break;
             }
             let scheduled = self.arrival.take(intended_at);
+            self.ledger.note_due(intended_at, self.slot);
             self.keep_unsent(&scheduled, UNSENT_AT_END);
         }
     }

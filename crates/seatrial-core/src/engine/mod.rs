@@ -18,6 +18,8 @@ mod protocols;
 mod result;
 mod start;
 mod table;
+mod timeline;
+mod watch;
 
 use std::sync::Arc;
 
@@ -28,17 +30,20 @@ pub use counters::Counters;
 pub use failures::{Failure, OTHER_TEXT, TEXT_BYTES_MAX, TEXTS_MAX};
 pub use placement::Sightings;
 pub use plan::LoadPlan;
-pub use result::LoadResult;
+pub use result::{LoadResult, TargetResult};
+pub use timeline::{INTERVALS_MAX, Interval};
+pub use watch::{Snapshot, Watch};
 
 use crate::arrival::{Arrival, ClosedLoop, Demands, OpenLoop, Share};
 use crate::clock::{Clock, MonotonicClock, VirtualClock};
-use crate::engine::ledger::{Ledger, MemberResult};
+use crate::engine::ledger::{Ledger, LedgerLayout, MemberResult};
 use crate::engine::member::{Member, Window};
 use crate::engine::plan::Loop;
 use crate::engine::protocols::{Speaker, Speech};
 use crate::engine::start::{Start, StartLine, connect_all};
 use crate::engine::table::{ConnectionTable, Layout};
 use crate::error::CoreError;
+use crate::histogram::Histogram;
 use crate::pacer::Pacer;
 use crate::stop::{Order, StopSignal};
 use crate::transport::datagram::DatagramTransport;
@@ -61,12 +66,24 @@ const START_LEAD: Nanos = Nanos::new(1_000_000);
 /// the kernel refused something that the engine needs. Trouble with single
 /// requests is not an error but their outcome.
 pub fn run_load(plan: &LoadPlan, stop: &Arc<StopSignal>) -> Result<LoadResult, CoreError> {
+    run_watched_load(plan, stop, None)
+}
+
+/// The same, and another thread may look at it through the watch meanwhile.
+///
+/// # Errors
+/// See [`run_load`].
+pub fn run_watched_load(
+    plan: &LoadPlan,
+    stop: &Arc<StopSignal>,
+    watch: Option<&Watch>,
+) -> Result<LoadResult, CoreError> {
     plan.validate()?;
     placement::check_cpus(&plan.cpus)?;
     let members = if let [Target::Fake(model)] = plan.targets.as_slice() {
-        run_fake(plan, model, stop)?
+        run_fake(plan, model, stop, watch)?
     } else {
-        run_threads(plan, stop)?
+        run_threads(plan, stop, watch)?
     };
     // Every thread that failed gave an error above, so there is at least one result.
     LoadResult::merge(members, plan).ok_or(CoreError::ThreadPanicked)
@@ -83,6 +100,7 @@ struct Job<'a> {
     speech: &'a Speech,
     line: &'a StartLine,
     stop: &'a Arc<StopSignal>,
+    watch: Option<&'a Watch>,
 }
 
 impl Job<'_> {
@@ -106,6 +124,7 @@ fn run_fake(
     plan: &LoadPlan,
     model: &FakeModel,
     stop: &Arc<StopSignal>,
+    watch: Option<&Watch>,
 ) -> Result<Vec<MemberResult>, CoreError> {
     let clock = VirtualClock::default();
     let connections = plan.connections as usize;
@@ -123,11 +142,16 @@ fn run_fake(
         speech: &speech,
         line: &line,
         stop,
+        watch,
     };
     Ok(run_member(job, transport, clock)?.into_iter().collect())
 }
 
-fn run_threads(plan: &LoadPlan, stop: &Arc<StopSignal>) -> Result<Vec<MemberResult>, CoreError> {
+fn run_threads(
+    plan: &LoadPlan,
+    stop: &Arc<StopSignal>,
+    watch: Option<&Watch>,
+) -> Result<Vec<MemberResult>, CoreError> {
     let speech = Speech::read(plan)?;
     allow_open_files(plan.connections);
     preload::preload(plan, &speech, stop)?;
@@ -150,6 +174,7 @@ fn run_threads(plan: &LoadPlan, stop: &Arc<StopSignal>) -> Result<Vec<MemberResu
                     speech: &speech,
                     line: &line,
                     stop,
+                    watch,
                 };
                 scope.spawn(move || run_thread(job))
             })
@@ -224,8 +249,8 @@ fn run_member<T: Transport, C: Clock>(
     let plan = job.plan;
     let mut pacer = Pacer::new(plan.wait);
     pacer.calibrate(&clock, |until| transport.wait(until, &mut Vec::new()))?;
-    let mut ledger = Ledger::new(job.records_max());
-    connect_all(&job, &mut transport, &clock, &mut ledger.connect)?;
+    let mut connect = Histogram::new();
+    connect_all(&job, &mut transport, &clock, &mut connect)?;
     let Start::At(start) = job.line.arrive(&clock)? else {
         return Ok(None);
     };
@@ -238,8 +263,8 @@ fn run_member<T: Transport, C: Clock>(
     let parts = Parts {
         transport,
         clock,
-        ledger,
         pacer,
+        connect,
     };
     let result = match &plan.arrival {
         Loop::Closed => {
@@ -258,8 +283,8 @@ fn run_member<T: Transport, C: Clock>(
 struct Parts<T, C> {
     transport: T,
     clock: C,
-    ledger: Ledger,
     pacer: Pacer,
+    connect: Histogram,
 }
 
 fn member<A: Arrival, T: Transport, C: Clock>(
@@ -276,13 +301,24 @@ fn member<A: Arrival, T: Transport, C: Clock>(
         share: job.share,
         order: parts.transport.order(),
     };
+    let window = Window::new(job.plan, start);
+    let ledger = LedgerLayout {
+        records_max: job.records_max(),
+        share: job.share,
+        targets: job.plan.told_targets(),
+        interval: job.plan.interval,
+        start,
+        measure_start: window.measure_start,
+    };
     Member {
         arrival,
         transport: parts.transport,
         clock: parts.clock,
-        window: Window::new(job.plan, start),
+        window,
         table: ConnectionTable::new(layout),
-        ledger: parts.ledger,
+        ledger: Ledger::new(ledger),
+        connect: parts.connect,
+        slot: job.watch.and_then(|watch| watch.slot(job.thread.member)),
         pacer: parts.pacer,
         thread: job.thread,
         plan: job.plan,

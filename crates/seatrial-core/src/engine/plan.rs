@@ -20,6 +20,8 @@ pub const THREADS_MAX: u32 = 64;
 pub const DEPTH_MAX: u32 = 1_024;
 /// Longest phase of a run: one day.
 pub const PHASE_MAX: Nanos = Nanos::new(86_400_000_000_000);
+/// Shortest interval in which happenings are told.
+pub const INTERVAL_MIN: Nanos = Nanos::new(1_000_000);
 /// Most CPUs that threads are tied to.
 pub const CPUS_MAX: usize = 1_024;
 /// Most servers that one load goes to.
@@ -129,6 +131,8 @@ pub struct LoadPlan {
     pub measure: Nanos,
     /// Length of the phase after it in which load is offered and not counted.
     pub cool_down: Nanos,
+    /// Length of the intervals in which happenings are told.
+    pub interval: Nanos,
     /// How long stragglers are waited for.
     pub drain: Nanos,
     /// From the intended instant to a time-out.
@@ -219,6 +223,13 @@ impl LoadPlan {
             self.cpus.len(),
             "at most 1024 of them",
         )?;
+        let has_room = self.records_max == 0 || self.records_max >= self.threads.into();
+        check(
+            has_room,
+            "records_max",
+            self.records_max,
+            "0, or at least one for each thread",
+        )?;
         check(self.stamping.every > 0, "timestamps_every", 0, "at least 1")
     }
 
@@ -230,6 +241,12 @@ impl LoadPlan {
             ("drain_ns", self.drain, 0),
             ("request_timeout_ns", self.request_timeout, 1),
         ];
+        check(
+            (INTERVAL_MIN..=PHASE_MAX).contains(&self.interval),
+            "interval_ns",
+            self.interval.get(),
+            "1 ms to one day",
+        )?;
         for (field, value, low) in times {
             let is_right = (low..=PHASE_MAX.get()).contains(&value.get());
             check(
@@ -308,6 +325,13 @@ impl LoadPlan {
             self.targets.first(),
             Some(Target::Socket(SocketTarget::Tls(_)))
         )
+    }
+
+    /// Targets that the result tells apart: none when there is only one.
+    #[must_use]
+    pub fn told_targets(&self) -> usize {
+        let count = self.targets.len();
+        if count > 1 { count } else { 0 }
     }
 
     /// Whether the server is a model on the virtual clock.

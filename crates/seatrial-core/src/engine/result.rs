@@ -5,6 +5,7 @@ use crate::engine::failures::{Failure, Failures};
 use crate::engine::ledger::MemberResult;
 use crate::engine::placement::Sightings;
 use crate::engine::plan::LoadPlan;
+use crate::engine::timeline::{Interval, Timeline};
 use crate::histogram::Histogram;
 use crate::pacer::WaitMode;
 use crate::record::RecordColumns;
@@ -16,7 +17,7 @@ use crate::units::Nanos;
 /// What a load found out. Histograms are of the measure phase, counters of all phases.
 #[derive(Debug)]
 pub struct LoadResult {
-    /// One block of records a thread, in order of their ends; warm-up included.
+    /// One block of records a thread, by intended instant; all phases.
     pub records: Vec<RecordColumns>,
     /// From intended to done, of correct replies.
     pub response: Histogram,
@@ -51,8 +52,15 @@ pub struct LoadResult {
     pub wake: Histogram,
     /// What became of the time stamps.
     pub stamps: StampReport,
-    /// Records that did not fit.
-    pub records_dropped_count: u64,
+    /// Correct replies that came in the measure phase, whenever their request was due.
+    pub achieved_count: u64,
+    /// Of how many requests of a thread one record was kept; `None` when none was asked for.
+    pub records_stride: Option<u64>,
+    /// What happened when, all phases.
+    pub intervals: Vec<Interval>,
+    /// How the requests of the measure phase fared with each of several targets, in the order of
+    /// the plan; empty when there is only one.
+    pub targets: Vec<TargetResult>,
     /// The common start of all threads.
     pub started_at: Nanos,
     /// Begin of the measure phase.
@@ -73,6 +81,30 @@ pub struct LoadResult {
     pub was_interrupted: bool,
     /// Whether it was told to finish before its time.
     pub was_finished_early: bool,
+}
+
+/// How the requests to one target fared in the measure phase.
+///
+/// A request that was never sent belongs to no target, because it had no connection.
+#[derive(Clone, Debug)]
+pub struct TargetResult {
+    /// The target as it was written.
+    pub target: String,
+    /// How its requests ended.
+    pub counters: Counters,
+    /// From intended to done, of its correct replies.
+    pub response: Histogram,
+}
+
+/// Empty results of the targets that are told apart.
+fn targets_of(plan: &LoadPlan) -> Vec<TargetResult> {
+    let blank = |target: &String| TargetResult {
+        target: target.clone(),
+        counters: Counters::default(),
+        response: Histogram::new(),
+    };
+    let texts = plan.targets_text.iter().map(blank);
+    texts.take(plan.told_targets()).collect()
 }
 
 impl LoadResult {
@@ -98,7 +130,10 @@ impl LoadResult {
             wire: Histogram::new(),
             wake: Histogram::new(),
             stamps: StampReport::without(plan.stamping.source),
-            records_dropped_count: 0,
+            achieved_count: 0,
+            records_stride: None,
+            intervals: Vec::new(),
+            targets: targets_of(plan),
             started_at: first.started_at,
             measure_start: first.measure_start,
             measure_end: first.measure_start,
@@ -110,25 +145,31 @@ impl LoadResult {
             was_interrupted: false,
             was_finished_early: false,
         };
-        for member in members {
+        let strides = members.iter().map(|member| member.ledger.records.stride());
+        let stride = strides.max().unwrap_or(1);
+        total.records_stride = (plan.records_max > 0).then_some(stride);
+        let mut timeline = Timeline::new(total.measure_start, plan.interval);
+        for mut member in members {
             failures.add(&member.ledger.failures);
-            total.add(member);
+            timeline.merge(member.ledger.timeline.take());
+            total.add(member, stride);
         }
         total.failures = failures.into_sorted();
         if let Some(stamps) = &total.transport.stamps {
             total.stamps = stamps.clone();
         }
+        total.intervals = timeline.into_intervals(total.started_at, total.ended_at);
         Some(total)
     }
 
-    fn add(&mut self, member: MemberResult) {
+    fn add(&mut self, member: MemberResult, stride: u64) {
         let ledger = member.ledger;
         self.response.merge(&ledger.response);
         self.service.merge(&ledger.service);
         self.send_lag.merge(&ledger.send_lag);
         self.pacing_lag.merge(&member.pacing_lag);
         self.queue.merge(&ledger.queue);
-        self.connect.merge(&ledger.connect);
+        self.connect.merge(&member.connect);
         self.wire.merge(&ledger.wire);
         self.wake.merge(&ledger.wake);
         self.counters.add(&ledger.counters.all());
@@ -137,8 +178,14 @@ impl LoadResult {
         self.late_reply_count += ledger.late_reply_count;
         self.traffic.add(&member.traffic);
         self.transport.add(member.transport);
-        self.records_dropped_count += ledger.records.dropped_count();
-        self.records.push(ledger.records);
+        self.achieved_count += ledger.achieved_count;
+        self.records.push(ledger.records.into_columns(stride));
+        for (target, found) in self.targets.iter_mut().zip(ledger.targets) {
+            if let Some(found) = found {
+                target.counters.add(&found.counters);
+                target.response.merge(&found.response);
+            }
+        }
         self.measure_end = self.measure_end.max(member.measure_end);
         self.ended_at = self.ended_at.max(member.ended_at);
         self.usage.add(&member.usage);

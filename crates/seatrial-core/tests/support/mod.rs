@@ -57,6 +57,7 @@ pub fn plan(model: FakeModel) -> LoadPlan {
         warm_up: Nanos::ZERO,
         measure: Nanos::new(SECOND),
         cool_down: Nanos::ZERO,
+        interval: Nanos::new(100 * MILLISECOND),
         drain: Nanos::new(SECOND),
         request_timeout: Nanos::new(SECOND),
         requests_max: 10_000_000,
