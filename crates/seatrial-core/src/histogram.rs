@@ -214,6 +214,22 @@ impl Histogram {
         bucket.map(|(bucket, _)| Nanos::new(highest_of(bucket)).clamp(self.min, self.max))
     }
 
+    /// A histogram of durations that were counted elsewhere: how many there were at
+    /// which value, and their exact sum, minimum and maximum.
+    #[must_use]
+    pub fn from_counts(
+        counts: impl IntoIterator<Item = (Nanos, u64)>,
+        sum: u128,
+        (min, max): (Nanos, Nanos),
+    ) -> Self {
+        let mut histogram = Self::new();
+        for (value, count) in counts {
+            histogram.add_to_bucket(bucket_of(value.get()), count);
+        }
+        histogram.note_values(sum, min, max);
+        histogram
+    }
+
     /// The histogram as bytes: little endian, only the buckets that are not empty.
     #[must_use]
     pub fn to_bytes(&self) -> Vec<u8> {
