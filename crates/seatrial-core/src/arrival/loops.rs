@@ -155,7 +155,12 @@ impl Sequence {
     fn next(&mut self) -> (u64, Nanos) {
         let index = self.index;
         self.index = index.saturating_add(self.share.members.into());
-        (index, self.law.draw(&mut self.key.item(index)))
+        // Where nothing is drawn, not even the numbers for it are made: this is done a million times a second.
+        let demand = match self.law {
+            DemandLaw::None => Nanos::ZERO,
+            law => law.draw(&mut self.key.item(index)),
+        };
+        (index, demand)
     }
 
     const fn is_exhausted(&self) -> bool {
@@ -286,6 +291,9 @@ impl Arrival for ClosedLoop {
     }
 
     fn think(&mut self) -> Nanos {
+        if self.think == DemandLaw::None {
+            return Nanos::ZERO;
+        }
         let id = self.think_id;
         self.think_id = id.wrapping_add(self.sequence.share.members.into());
         self.think.draw(&mut self.think_key.item(id))

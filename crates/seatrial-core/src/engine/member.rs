@@ -384,7 +384,7 @@ impl<A: Arrival, T: Transport, C: Clock> Member<'_, A, T, C> {
                         let arrived = Arrived {
                             first_byte_at,
                             done_at,
-                            kernel,
+                            kernel: kernel.map_or(KernelStamps::NONE, |stamps| *stamps),
                         };
                         self.handle_reply(connection, &reply, arrived);
                     }

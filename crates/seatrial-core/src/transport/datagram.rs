@@ -293,14 +293,14 @@ impl<P: Protocol, C: Clock> DatagramTransport<P, C> {
         index: usize,
         request_id: Option<u64>,
         read_at: Nanos,
-    ) -> KernelStamps {
+    ) -> Option<Box<KernelStamps>> {
         let link = &mut self.links[connection];
         match (&mut self.stamper, &mut link.stamps, &link.fd) {
             (Some(stamper), Some(stamps), Some(fd)) => {
                 let (_, received) = self.batch.datagram(index);
                 stamper.stamps_of(stamps, fd, (request_id, received, read_at))
             }
-            _ => KernelStamps::default(),
+            _ => None,
         }
     }
 

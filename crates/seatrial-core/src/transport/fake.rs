@@ -11,7 +11,6 @@ use super::{CloseCause, Event, Reply, ReplyOrder, Request, Traffic, Transport};
 use crate::arrival::{DemandLaw, Draws, Stream};
 use crate::clock::{Clock, VirtualClock};
 use crate::error::CoreError;
-use crate::transport::stamps::KernelStamps;
 use crate::units::Nanos;
 
 /// An interval in which the server does nothing.
@@ -176,7 +175,7 @@ impl FakeTransport {
             reply,
             first_byte_at: at,
             done_at: at,
-            kernel: KernelStamps::default(),
+            kernel: None,
         });
     }
 }

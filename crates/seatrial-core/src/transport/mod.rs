@@ -94,8 +94,9 @@ pub enum Event {
         first_byte_at: Nanos,
         /// When its last byte was read.
         done_at: Nanos,
-        /// What the kernel knows about it, if it was asked.
-        kernel: KernelStamps,
+        /// What the kernel knows about it, if it was asked. Rare, and so not in the event itself,
+        /// of which one is written and read for each reply.
+        kernel: Option<Box<KernelStamps>>,
     },
     /// It is gone, with all that was on it; it can be connected again.
     Closed {

@@ -234,7 +234,7 @@ impl Stamper {
         link: &mut LinkStamps,
         fd: impl AsFd,
         reply: (Option<u64>, PacketStamps, Nanos),
-    ) -> KernelStamps {
+    ) -> Option<Box<KernelStamps>> {
         let (request_id, received, read_at) = reply;
         self.offset.refresh(read_at);
         let uncertainty = self.offset.uncertainty();
@@ -243,9 +243,7 @@ impl Stamper {
         if link.is_waiting_for(request_id) {
             link.collect(fd.as_fd());
         }
-        let Some(mark) = link.take(request_id).filter(|mark| mark.is_sampled) else {
-            return KernelStamps::default();
-        };
+        let mark = link.take(request_id).filter(|mark| mark.is_sampled)?;
         let sent = mark.stamps.unwrap_or_default();
         let pair = match self.report.used {
             StampSource::Hardware => (sent.hardware, received.hardware),
@@ -258,7 +256,7 @@ impl Stamper {
         let received_at = received
             .software
             .and_then(|at| self.offset.to_monotonic(at));
-        let stamps = KernelStamps {
+        let mut stamps = KernelStamps {
             sent_at: sent.software.and_then(|at| self.offset.to_monotonic(at)),
             // Within the uncertainty it came when we read it; beyond it, a clock was set.
             received_at: received_at
@@ -268,14 +266,11 @@ impl Stamper {
         };
         if wire.is_some() && stamps.received_at.is_some() {
             self.report.matched_count += 1;
-            stamps
         } else {
             self.report.missing_count += 1;
-            KernelStamps {
-                wire: None,
-                ..stamps
-            }
+            stamps.wire = None;
         }
+        Some(Box::new(stamps))
     }
 }
 

@@ -9,7 +9,6 @@ use super::SocketTransport;
 use super::link::Stage;
 use crate::clock::Clock;
 use crate::sys::message::{PacketStamps, receive_stamped};
-use crate::transport::stamps::KernelStamps;
 use crate::transport::{CloseCause, Decoded, Event, Protocol};
 use crate::units::Nanos;
 
@@ -123,7 +122,7 @@ impl<P: Protocol, C: Clock> SocketTransport<P, C> {
                             fd,
                             (reply.request_id, taken.received, read_at),
                         ),
-                        _ => KernelStamps::default(),
+                        _ => None,
                     };
                     events.push(Event::Reply {
                         connection,
@@ -170,7 +169,7 @@ impl<P: Protocol, C: Clock> SocketTransport<P, C> {
                 first_byte_at,
                 done_at,
                 // It was read before, and only its end came now.
-                kernel: KernelStamps::default(),
+                kernel: None,
             });
         }
         if is_ended || link.stage == Stage::Closing {
