@@ -1,6 +1,6 @@
 //! Laws of amounts: how much work a request asks for, how long a user thinks, how large a value is.
 
-use super::draws::{Key, Source};
+use super::draws::{Key, Source, Stream};
 use super::grammar::{Fields, Unit, name_and_rest};
 use super::shape::{Gev, Pareto, Shape};
 use crate::error::CoreError;
@@ -215,6 +215,13 @@ impl SizeLaw {
             return Err(invalid());
         }
         Ok(Self { scaled, max })
+    }
+
+    /// The size of every item, where they do not differ.
+    #[must_use]
+    pub fn constant(&self) -> Option<u64> {
+        let is_constant = self.scaled.shape == Shape::Constant;
+        is_constant.then(|| self.size_of(Key::new(0, Stream::ValueSize), 0))
     }
 
     /// The size of the item with this number, in bytes: a pure function of `key` and `id`.

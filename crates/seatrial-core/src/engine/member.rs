@@ -467,9 +467,12 @@ impl<A: Arrival, T: Transport, C: Clock> Member<'_, A, T, C> {
                 CloseCause::Announced => (Outcome::Reset, RESET_ANNOUNCED),
                 CloseCause::Reset | CloseCause::Refused(_) => (Outcome::Reset, RESET_BY_PEER),
             };
+            let ended = self.ended(&flight, outcome);
+            let is_of_reply = |at: &Nanos| ended.sent_at.is_some_and(|sent_at| sent_at <= *at);
             let record = RequestRecord {
-                first_byte_at: first_byte_at.take(),
-                ..self.ended(&flight, outcome)
+                // What came before, such as a session ticket, answers nothing.
+                first_byte_at: first_byte_at.take().filter(is_of_reply),
+                ..ended
             };
             self.ledger.keep_failed(&record, text);
             is_oldest = false;

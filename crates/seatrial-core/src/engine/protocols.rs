@@ -93,10 +93,8 @@ impl Speech {
             }
             Spoken::Echo | Spoken::Rpc(_) | Spoken::Http(_) | Spoken::Grpc(_) => return None,
         };
-        let speech = Self {
-            spoken,
-            ..self.clone()
-        };
+        let mut speech = self.clone();
+        speech.spoken = spoken;
         Some((speech, count))
     }
 

@@ -44,8 +44,8 @@ pub const MISS: &str = "miss";
 pub struct KeySpace {
     keys: u64,
     digits: usize,
-    key_bytes: SizeLaw,
-    value_bytes: SizeLaw,
+    key_bytes: Sizes,
+    value_bytes: Sizes,
     popularity: Popularity,
     read_ratio: f64,
     /// Whether request `i` writes key `i`, whatever the laws say.
@@ -56,6 +56,30 @@ pub struct KeySpace {
     pub(super) miss: Miss,
     pub(super) is_verified: bool,
     pub(super) is_preloaded: bool,
+}
+
+/// A law of sizes, and the size where there is but one: most loads have such, and it need not be drawn.
+#[derive(Clone, Copy, Debug)]
+struct Sizes {
+    law: SizeLaw,
+    constant: Option<u64>,
+    stream: Stream,
+}
+
+impl Sizes {
+    fn new(law: SizeLaw, stream: Stream) -> Self {
+        Self {
+            constant: law.constant(),
+            law,
+            stream,
+        }
+    }
+
+    #[inline]
+    fn of(&self, key: u64) -> u64 {
+        let draw = || self.law.size_of(Key::new(CONTENT_SEED, self.stream), key);
+        self.constant.unwrap_or_else(draw)
+    }
 }
 
 /// What a request does with which key.
@@ -108,8 +132,8 @@ impl KeySpace {
         Ok(Self {
             keys,
             digits,
-            key_bytes,
-            value_bytes,
+            key_bytes: Sizes::new(key_bytes, Stream::KeySize),
+            value_bytes: Sizes::new(value_bytes, Stream::ValueSize),
             popularity,
             read_ratio,
             is_in_turn: false,
@@ -154,9 +178,7 @@ impl KeySpace {
     /// Length of the name of a key.
     #[must_use]
     pub fn name_bytes(&self, key: u64) -> usize {
-        let drawn = self
-            .key_bytes
-            .size_of(Key::new(CONTENT_SEED, Stream::KeySize), key);
+        let drawn = self.key_bytes.of(key);
         usize::try_from(drawn)
             .unwrap_or(usize::MAX)
             .max(self.digits)
@@ -181,8 +203,7 @@ impl KeySpace {
     /// Length of the value of a key.
     #[must_use]
     pub fn value_bytes(&self, key: u64) -> u64 {
-        self.value_bytes
-            .size_of(Key::new(CONTENT_SEED, Stream::ValueSize), key)
+        self.value_bytes.of(key)
     }
 
     /// Appends the value of a key.
