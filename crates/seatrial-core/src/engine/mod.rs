@@ -20,6 +20,7 @@ mod start;
 mod table;
 mod timeline;
 mod watch;
+mod window;
 
 use std::sync::Arc;
 
@@ -37,11 +38,12 @@ pub use watch::{Snapshot, Watch};
 use crate::arrival::{Arrival, ClosedLoop, Demands, OpenLoop, Share};
 use crate::clock::{Clock, MonotonicClock, VirtualClock};
 use crate::engine::ledger::{Ledger, LedgerLayout, MemberResult};
-use crate::engine::member::{Member, Window};
+use crate::engine::member::Member;
 use crate::engine::plan::Loop;
 use crate::engine::protocols::{Speaker, Speech};
 use crate::engine::start::{Start, StartLine, connect_all};
 use crate::engine::table::{ConnectionTable, Layout};
+use crate::engine::window::Window;
 use crate::error::CoreError;
 use crate::histogram::Histogram;
 use crate::pacer::Pacer;
