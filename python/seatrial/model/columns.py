@@ -129,7 +129,11 @@ REQUESTS: Final = Table(
         _whole("request_id", "", "number of the request", type=ArrowType.UINT64),
         _whole("demand_ns", "ns", "service demand that was sent with it"),
         _maybe("server_service_ns", "ns", "the server's own time: request read to reply ready"),
-        _whole("phase", "", "0 warm-up, 1 measure, 2 drain; by intention", type=ArrowType.UINT8),
+        _maybe("kernel_sent_at_ns", INSTANT, "the kernel gave it to the device"),
+        _maybe("kernel_received_at_ns", INSTANT, "the kernel got its reply from the device"),
+        _whole(
+            "phase", "", "0 warm-up, 1 measure, 3 cool-down; by intention", type=ArrowType.UINT8
+        ),
     ),
 )
 
@@ -196,6 +200,24 @@ LOADS: Final = Table(
         _maybe("backlog_middle_count", "count", "due and not ended in the middle of the phase"),
         _maybe("backlog_end_count", "count", "the same at its end"),
         _maybe("offered_late_count", "count", "requests due in between"),
+        _maybe("measured_sent_count", "count", "requests of the measure phase that were sent"),
+        _maybe("measured_timeout_count", "count", "those without a reply in time"),
+        _maybe("measured_unsent_count", "count", "those without a free place by their deadline"),
+        _maybe("queued_count", "count", "requests of all phases that had to wait for a free place"),
+        _maybe("arrival", "", "law of the arrivals; closed: none", type=ArrowType.UTF8),
+        _maybe("pattern", "", "how the rate changed over time", type=ArrowType.UTF8),
+        _maybe("arrival_gaps_count", "count", "gaps or requests that were held against the law"),
+        _maybe(
+            "arrival_statistic",
+            "",
+            "Anderson and Darling's A squared; fixed: p99 of |sent - intended| in gaps",
+            type=ArrowType.FLOAT64,
+        ),
+        _maybe("arrival_distance", "", "Kolmogorov and Smirnov's distance", type=ArrowType.FLOAT64),
+        _maybe("arrivals_are_kept", "", "the sends follow the law", type=ArrowType.BOOL),
+        _maybe("timestamps", "", "whose time stamps were used", type=ArrowType.UTF8),
+        _maybe("timestamps_missing_count", "count", "replies without both stamps"),
+        _maybe("timestamps_uncertainty_ns", "ns", "how well the kernel's clock could be converted"),
         _maybe("wait", "", "how the engine waited", type=ArrowType.UTF8),
         _maybe("guard_ns", "ns", "how long before an instant it began to spin"),
         _maybe("cpus_seen", "", "CPUs on which the engine was seen", type=ArrowType.UTF8),
