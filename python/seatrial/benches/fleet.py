@@ -2,7 +2,7 @@
 
 Load agents offer a Poisson load to all servers alike; latency agents, processes of their own with
 a light rate of their own, take the response times, so that the numbers are not those of the busy
-engine. Per server it is kept how many requests it got and how fast it was. METHODOLOGY 5.2.
+engine. Per server it is kept how many requests it got and how fast it was. METHODOLOGY 5.7.
 """
 
 from __future__ import annotations

@@ -87,14 +87,17 @@ def _interval_rows(name: str, outcome: LoadOutcome) -> list[Row]:
 def keep_targets(tables: TrialTables, outcome: LoadOutcome, servers: Sequence[Server]) -> None:
     """Keeps what all agents got from each server."""
     sandboxes = {server.target: server.sandbox for server in servers}
-    for position, target in enumerate(outcome.targets):
-        measured, response = target.measured, target.response
+    found = [(one.target, one.measured, one.response) for one in outcome.targets]
+    if not found:
+        # The engine tells servers apart only where there are several.
+        found = [(servers[0].target, outcome.measured, outcome.histograms["response"])]
+    for position, (target, measured, response) in enumerate(found):
         tables.add(
             "targets",
             {
                 "position": position,
-                "target": target.target,
-                "sandbox": sandboxes[target.target],
+                "target": target,
+                "sandbox": sandboxes[target],
                 "intended_count": measured.intended_count,
                 "sent_count": measured.sent_count,
                 "ok_count": measured.ok_count,

@@ -3,7 +3,7 @@
 Clients are processes with some threads; each thread has one connection and calls again as soon as
 it has its reply. In mode ``checksum`` the server makes a fresh payload for each reply and the
 client verifies all of it. What clients count and what the server counts must agree. METHODOLOGY
-5.3.
+5.8.
 """
 
 from __future__ import annotations

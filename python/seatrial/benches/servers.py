@@ -144,8 +144,9 @@ class ServingSandboxes:
         )
         if result.was_interrupted:
             raise KeyboardInterrupt
-        for server, target in zip(self.servers, result.targets, strict=True):
-            if target.measured.ok_count == 0:
+        counts = [target.measured for target in result.targets] or [result.measured]
+        for server, measured in zip(self.servers, counts, strict=True):
+            if measured.ok_count == 0:
                 why = "; ".join(text for _, text, _ in result.failures[:1])
                 raise TrialFailed(
                     f"the server at {server.target} in sandbox {server.sandbox} gave no correct "

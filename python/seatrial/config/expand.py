@@ -188,6 +188,8 @@ def _fleet_points(settings: FleetSettings) -> list[Point]:
     return [
         _point("fleet", layout=layout.value, count=count, demand=demand, rate_rps=rate)
         for layout, count, demand, rate in axes
+        # One server in one sandbox is the same in both layouts, and is measured once.
+        if count > 1 or layout is settings.layouts[0]
     ]
 
 
