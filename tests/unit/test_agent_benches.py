@@ -47,6 +47,8 @@ def load_row(agent: str, **changes: object) -> Row:
         "pacing_lag_ns_p50": 10.0,
         "pacing_lag_ns_p99": 10.0,
         "application_error_count": 0,
+        "measured_intended_count": 50,
+        "measured_ok_count": 50,
     }
     return row | changes
 
@@ -153,7 +155,13 @@ def test_a_server_without_a_reply_leaves_no_spread() -> None:
     silent = target(1, ok_count=0, failed_count=100, response_ns_p50=None)
     found = by_name(derive_fleet(tables(targets=[target(0), silent]), FLEET))
     assert "worst_target_ns" not in found
-    assert found["failed_ratio"] == [0.5]
+
+
+def test_requests_that_were_never_sent_have_failed() -> None:
+    """They belong to no server, but they were due."""
+    loads = [load_row("load-0", measured_ok_count=25), load_row("latency-0")]
+    for derive, point in ((derive_fleet, FLEET), (derive_rpc, RPC)):
+        assert by_name(derive(tables(loads=loads), point))["failed_ratio"] == [0.25]
 
 
 def test_incomplete_cpu_books_give_no_cost() -> None:

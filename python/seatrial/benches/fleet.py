@@ -254,9 +254,11 @@ def derive_fleet(tables: Mapping[str, pl.DataFrame], point: Point) -> tuple[Samp
     """Returns response times of the latency agents, rates of all, and the spread over servers."""
     del point  # one formula for every layout and rate
     values = {**_of_requests(tables), **_of_intervals(tables), **_of_targets(tables)}
-    cpu_ns = offered.request_cpu_ns(tables)
-    if cpu_ns is not None:
-        values["request_cpu_ns"] = [cpu_ns]
+    for name, value in (
+        ("request_cpu_ns", offered.request_cpu_ns(tables)),
+        ("failed_ratio", offered.failed_ratio(tables)),
+    ):
+        values[name] = [] if value is None else [value]
     return tuple(Samples(metric=name, values=taken) for name, taken in values.items() if taken)
 
 
@@ -293,15 +295,16 @@ def _of_targets(tables: Mapping[str, pl.DataFrame]) -> dict[str, list[float]]:
     targets = tables.get("targets")
     if targets is None:
         return {}
-    due_count, ok_count = int(targets["intended_count"].sum()), int(targets["ok_count"].sum())
     medians = [float(value) for value in targets["response_ns_p50"].drop_nulls().to_list()]
-    found = {"failed_ratio": [1 - ok_count / due_count]} if due_count else {}
-    if len(medians) == targets.height:
+    if len(medians) < targets.height:
         # A server without any reply has no median, so no spread is that of all servers.
-        best, worst = min(medians), max(medians)
-        found |= {"best_target_ns": [best], "worst_target_ns": [worst]}
-        found |= {"target_spread_ratio": [worst / best - 1]} if best > 0 else {}
-    return found
+        return {}
+    best, worst = min(medians), max(medians)
+    return {
+        "best_target_ns": [best],
+        "worst_target_ns": [worst],
+        "target_spread_ratio": [worst / best - 1] if best > 0 else [],
+    }
 
 
 def judge_fleet(tables: Mapping[str, pl.DataFrame], point: Point) -> tuple[Finding, ...]:

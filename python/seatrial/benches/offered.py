@@ -47,12 +47,18 @@ def keep_agent(
             "timeout_count": counts.timeout_count,
             "error_count": counts.failed_count - counts.timeout_count,
             "records_dropped_count": 0,
+            "records_stride": outcome.records_stride,
+            "wait": facts.wait,
+            "guard_ns": facts.guard_ns,
+            "cpus_seen": " ".join(map(str, facts.cpus_seen)),
             "generator_user_ns": facts.user_ns,
             "generator_system_ns": facts.system_ns,
             "sandbox_cpu_ns": None,
             "offered_rps": offered_rps,
             "pacing_lag_ns_p50": lag.quantile(0.5),
             "pacing_lag_ns_p99": lag.quantile(0.99),
+            "measured_intended_count": outcome.measured.intended_count,
+            "measured_ok_count": outcome.measured.ok_count,
             "late_reply_count": outcome.late_reply_count,
             "application_error_count": counts.application_error_count,
         },
@@ -159,6 +165,15 @@ def request_cpu_ns(tables: Mapping[str, pl.DataFrame]) -> float | None:
         return None
     replies_count = int(loads["ok_count"].sum())
     return float(servers["cpu_ns"].sum()) / replies_count if replies_count else None
+
+
+def failed_ratio(tables: Mapping[str, pl.DataFrame]) -> float | None:
+    """Share of the requests of the measure phase without a correct reply, unsent ones included."""
+    loads = tables.get("loads")
+    due_count = 0 if loads is None else int(loads["measured_intended_count"].sum())
+    if loads is None or due_count == 0:
+        return None
+    return 1 - int(loads["measured_ok_count"].sum()) / due_count
 
 
 def judge_counters(tables: Mapping[str, pl.DataFrame]) -> list[Finding]:

@@ -236,13 +236,11 @@ def derive_rpc(tables: Mapping[str, pl.DataFrame], point: Point) -> tuple[Sample
     if measured is not None:
         correct = measured.filter(measured["outcome"] == offered.OUTCOME_OK)
         values["service_time_ns"] = offered.spans(correct, "done_at_ns", "sent_at_ns")
-    targets = tables.get("targets")
-    if targets is not None and targets["intended_count"].sum() > 0:
-        failed_count = int(targets["failed_count"].sum())
-        values["failed_ratio"] = [failed_count / int(targets["intended_count"].sum())]
-    cpu_ns = offered.request_cpu_ns(tables)
-    if cpu_ns is not None:
-        values["request_cpu_ns"] = [cpu_ns]
+    for name, value in (
+        ("request_cpu_ns", offered.request_cpu_ns(tables)),
+        ("failed_ratio", offered.failed_ratio(tables)),
+    ):
+        values[name] = [] if value is None else [value]
     return tuple(Samples(metric=name, values=taken) for name, taken in values.items() if taken)
 
 

@@ -144,7 +144,7 @@ class ServingSandboxes:
         )
         if result.was_interrupted:
             raise KeyboardInterrupt
-        counts = [target.measured for target in result.targets] or [result.measured]
+        counts = [target.counts for target in result.targets] or [result.measured]
         for server, measured in zip(self.servers, counts, strict=True):
             if measured.ok_count == 0:
                 why = "; ".join(text for _, text, _ in result.failures[:1])
