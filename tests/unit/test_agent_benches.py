@@ -9,12 +9,15 @@ import pytest
 
 from seatrial.benches.fleet import dealt, derive_fleet, judge_fleet
 from seatrial.benches.rpc import corrupt_reply, derive_rpc, judge_rpc
+from seatrial.importers.lancet import read_lancet
 from seatrial.model.plan import Point, TrialSpec
 from seatrial.report.client_lines import client_lines
+from seatrial.report.familiar import FamiliarRow, familiar_text
 from seatrial.stats.validity import check_answered
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
     from seatrial.benches.base import Samples
 
@@ -269,6 +272,29 @@ def test_connections_are_dealt_without_remainder(
 ) -> None:
     """None is dropped."""
     assert dealt(count, hands) == expected
+
+
+def test_familiar_text_is_read_by_the_importer(tmp_path: Path) -> None:
+    """What is printed in Lancet's columns is what Lancet's reader finds."""
+    row = FamiliarRow(
+        driver="runc",
+        point=FLEET,
+        offered="12000.000",
+        answered="99.9%",
+        throughput=("60016", "11998.500", "96019.608", "95994.010"),
+        latency=("484.469", *("461.485(459.279, 463.854)",) * 4),
+    )
+    file = tmp_path / "lancet.log"
+    file.write_text(familiar_text([row, row]))
+    assert file.read_text().splitlines()[:2] == [
+        "runc, 2 sandboxes, constant:100us, 100/s",
+        "Offered 12000.000 QPS, achieved 11998.500 QPS (99.9%)",
+    ]
+    block, _ = read_lancet(file).blocks
+    assert (block.request_count, block.achieved_rps) == (60016, 11998.5)
+    assert block.mean_ns == 484_469
+    assert [one.percentile for one in block.quantiles] == [50, 90, 95, 99]
+    assert block.quantiles[0].low_ns == 459_279
 
 
 def test_lines_of_clients_are_those_of_whole_intervals() -> None:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING, cast
 
-from seatrial.agents.team import Team
 from seatrial.benches import offered
 from seatrial.benches.base import BenchTrial, Samples, TrialContext, TrialTables
 from seatrial.benches.load import METRICS as LOAD_METRICS
@@ -25,6 +24,7 @@ if TYPE_CHECKING:
 
     import polars as pl
 
+    from seatrial.agents.team import Team
     from seatrial.model.experiment import Experiment, FleetSettings
     from seatrial.model.finding import Finding
     from seatrial.model.plan import Point
@@ -167,9 +167,7 @@ class FleetTrial:
         settings = self._settings
         names = [f"{LOAD}-{number}" for number in range(settings.load_agents)]
         names += [f"{LATENCY}-{number}" for number in range(settings.latency_agents)]
-        team = self._team = Team.local(names)
-        for name in names:
-            self._context.count_process(team.pid_of(name))
+        self._team = offered.start_team(names, self._context)
 
     def warm_up(self) -> None:
         """Makes sure that every server answers; the load has a warm-up phase of its own."""

@@ -18,12 +18,29 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from seatrial.agents.outcome import LoadOutcome
-    from seatrial.benches.base import Row, TrialTables
+    from seatrial.agents.team import Team
+    from seatrial.benches.base import Row, TrialContext, TrialTables
     from seatrial.benches.servers import Server
 
 NS_PER_S = 1_000_000_000
 PHASE_MEASURE = 1
 OUTCOME_OK = 0
+
+
+def start_team(names: Sequence[str], context: TrialContext) -> Team:
+    """Starts an agent process for each name, whose CPU time counts as the run's own.
+
+    Raises:
+        EnvironmentTrouble: a process cannot be started.
+        TrialFailed: a process does not become an agent.
+    """
+    # Imported here: who only reads what was measured needs no agents.
+    from seatrial.agents.team import Team
+
+    team = Team.local(names)
+    for name in names:
+        context.count_process(team.pid_of(name))
+    return team
 
 
 def keep_agent(

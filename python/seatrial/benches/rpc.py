@@ -11,7 +11,6 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING, cast
 
-from seatrial.agents.team import Team
 from seatrial.benches import offered
 from seatrial.benches.base import BenchTrial, Samples, TrialContext, TrialTables
 from seatrial.benches.load import METRICS as LOAD_METRICS
@@ -29,6 +28,7 @@ if TYPE_CHECKING:
     import polars as pl
 
     from seatrial.agents.outcome import LoadOutcome
+    from seatrial.agents.team import Team
     from seatrial.model.experiment import Experiment, RpcSettings
     from seatrial.model.plan import Point
 
@@ -123,9 +123,7 @@ class RpcTrial:
     def set_up(self) -> None:
         """Starts the clients, then the server, whose life begins with its readiness."""
         names = [f"{CLIENT}-{number}" for number in range(self._clients)]
-        team = self._team = Team.local(names)
-        for name in names:
-            self._context.count_process(team.pid_of(name))
+        self._team = offered.start_team(names, self._context)
         self._servers.start()
 
     def warm_up(self) -> None:
@@ -180,7 +178,6 @@ class RpcTrial:
                 f"the clients were done {format_duration(used_ns)} after the server was ready, "
                 f"which was to serve for {format_duration(self._settings.server_duration_ns)} only",
                 hint="raise rpc.server_duration",
-                code="server-outlived",
             )
 
     def drain(self) -> None:

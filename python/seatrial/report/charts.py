@@ -240,7 +240,7 @@ def _frame(values: Values) -> tuple[float, float]:
 
 def _glance_row(heading: str, cell: Cell) -> str:
     if cell.bench in {"fleet", "rpc"}:
-        return f"{heading}, {point_title(cell.point)}"
+        return f"{heading}, {point_title(cell.point).replace('constant:', '')}"
     values = {name: value for name, value in cell.point.values.items() if name != "mode"}
     if not values or cell.statistic is Statistic.SLOPE:
         return heading

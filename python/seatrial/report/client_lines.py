@@ -78,8 +78,9 @@ def client_lines(spec: TrialSpec, intervals: pl.DataFrame, loads: pl.DataFrame) 
 
 
 def _line(row: Interval) -> str:
-    length_us = (int(row["ended_at_ns"]) - int(row["started_at_ns"])) // NS_PER_US
-    return f"@{row['agent']}     passed: {length_us}us, thpt: {_plain(_rate(row))} requests/s"
+    length_ns = int(row["ended_at_ns"]) - int(row["started_at_ns"])
+    passed = f"passed: {length_ns // NS_PER_US}us"
+    return f"@{row['agent']}     {passed}, thpt: {_plain(_rate(row))} requests/s"
 
 
 def _rate(row: Interval) -> float:

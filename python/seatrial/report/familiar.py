@@ -130,7 +130,7 @@ def familiar_tables(summary: RunSummary) -> list[Table]:
 
 def _table(title: str, rows: Iterable[FamiliarRow]) -> Table:
     table = Table(
-        title=escape(f"{title}: bytes a second; latencies in us with intervals"),
+        title=escape(f"{title} (bandwidths in bytes a second, latencies in us with intervals)"),
         title_justify="left",
         title_style="",
         box=None,
