@@ -100,7 +100,7 @@ def pipelined(settings: Settings, server: Address, quiet: Quiet) -> list[Row]:
     """T4: 16 requests in flight on each of 16 connections."""
     done = contest(
         {
-            "ours": ours(settings, server, connections=16, depth=16, verify=False),
+            "ours": ours(settings, server, connections=16, depth=16, options={"verify": "false"}),
             "ours, verified": ours(settings, server, connections=16, depth=16),
             "C": theirs(settings, server, connections=16, depth=16),
         },

@@ -22,6 +22,7 @@ __all__ = [
     "TargetResult",
     "Timestamps",
     "build_info",
+    "hdr_log",
     "run_load",
 ]
 
@@ -192,6 +193,9 @@ class Histogram:
         None when nothing was recorded or `q` is outside of 0 to 1.
         """
 
+    def buckets(self) -> tuple[list[int], list[int]]:
+        """Returns the largest value of each bucket in ns, ascending, and how many are in it."""
+
     def merge(self, other: Histogram, /) -> Histogram:
         """Returns a histogram as if it had recorded everything that either of the two recorded."""
 
@@ -253,7 +257,8 @@ class LoadPlan:
                 Connection `i` goes to target `i mod targets`.
             protocol: `echo` (bytes back as they came), `rpc`, `http` (HTTP/1.1), `grpc` (unary
                 calls over HTTP/2), `resp` (Redis) or `memcached`.
-            options: settings that only this protocol knows; rpc: `reply_bytes` (payload of a
+            options: settings that only this protocol knows; echo: `verify` (true: what comes back
+                is compared with what went); rpc: `reply_bytes` (payload of a
                 checksum reply, 0 to 1 MiB, default 2048) and `touch_bytes` (1 byte to 256 MiB,
                 default 1 MiB); http: `method` (GET), `path` (/), `host` (the target's address),
                 `header` (lines of `name: value`), one of `body`, `body_bytes` and `body_file`,
@@ -518,16 +523,20 @@ class LoadResult:
         """Time to make a connection, greeting included; of all, also those made again."""
 
     @property
+    def counts(self) -> Counts:
+        """How the requests of all phases ended."""
+
+    @property
     def measured(self) -> Counts:
         """How the requests of the measure phase ended."""
 
     @property
     def failures(self) -> list[tuple[int, str, int]]:
-        """Why requests of all phases failed: outcome (as in the records), text, count; and what
-        was to be told apart among those that did not, such as reads of a key that is not there.
+        """Why requests of all phases failed: outcome (as in the records), text, count.
 
-        The most frequent first; at most 64 distinct texts of at most 200 bytes, what comes after
-        those is counted as `other`.
+        Also what was to be told apart among those that did not fail, such as reads of a key that
+        is not there. The most frequent first; at most 64 distinct texts of at most 200 bytes,
+        what comes after those is counted as `other`.
         """
 
     @property
@@ -665,6 +674,20 @@ class LoadResult:
 
 def build_info() -> BuildInfo:
     """Returns version and build profile of the core."""
+
+def hdr_log(
+    stretches: Sequence[tuple[int, int, Histogram]], *, epoch_offset_ns: int, comment: str
+) -> str:
+    """Returns successive histograms as an HDR histogram log, format version 1.3.
+
+    Args:
+        stretches: begin and end in ns of the monotonic clock, and the durations in ns of each.
+        epoch_offset_ns: what to add to the monotonic clock for the time since 1970.
+        comment: a line for people.
+
+    Raises:
+        ValueError: a stretch begins before 1970.
+    """
 
 def run_load(plan: LoadPlan, observe: Callable[[Snapshot], object] | None = None) -> LoadResult:
     """Offers the load and returns when it is over; every thread is joined by then.

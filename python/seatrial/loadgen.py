@@ -23,6 +23,7 @@ from seatrial._core import (
     TargetResult,
     Timestamps,
     build_info,
+    hdr_log,
 )
 from seatrial.errors import (
     ConfigError,
@@ -50,6 +51,7 @@ __all__ = [
     "arrival_process",
     "arrivals",
     "build_info",
+    "hdr_log",
     "merge_histograms",
     "read_histogram",
     "run_load",

@@ -154,7 +154,7 @@ impl Histogram {
 
     /// Empties the histogram; what was in it, in a form that takes little memory.
     pub fn drain(&mut self) -> SparseHistogram {
-        let sparse = SparseHistogram::new(self.buckets(), self.sum, self.min, self.max);
+        let sparse = self.to_sparse();
         for group in groups_of(&self.marks) {
             let start = group << GROUP_BITS;
             self.counts[start..start + (1 << GROUP_BITS)].fill(0);
@@ -197,21 +197,13 @@ impl Histogram {
     /// most 0.1 % above the recorded value; 0 gives the exact minimum, 1 the exact maximum.
     #[must_use]
     pub fn quantile(&self, quantile: f64) -> Option<Nanos> {
-        if !(0.0..=1.0).contains(&quantile) || self.count() == 0 {
-            return None;
-        }
-        if quantile <= 0.0 {
-            return Some(self.min);
-        }
-        // At least one, so that the rank names a value; more than all only by rounding.
-        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // between 0 and count
-        let rank = ((quantile * self.count as f64).ceil() as u64).clamp(1, self.count);
-        let mut below = 0;
-        let bucket = self.buckets().find(|(_, count)| {
-            below += count;
-            below >= rank
-        });
-        bucket.map(|(bucket, _)| Nanos::new(highest_of(bucket)).clamp(self.min, self.max))
+        quantile_of(self.buckets(), self.count, quantile, (self.min, self.max))
+    }
+
+    /// The same counts, in a form that takes little memory.
+    #[must_use]
+    pub fn to_sparse(&self) -> SparseHistogram {
+        SparseHistogram::new(self.buckets(), self.sum, self.min, self.max)
     }
 
     /// A histogram of durations that were counted elsewhere: how many there were at
@@ -286,6 +278,30 @@ impl Histogram {
         histogram.max = Nanos::new(max);
         Ok(histogram)
     }
+}
+
+/// See [`Histogram::quantile`].
+fn quantile_of(
+    mut buckets: impl Iterator<Item = (usize, u64)>,
+    count: u64,
+    quantile: f64,
+    (min, max): (Nanos, Nanos),
+) -> Option<Nanos> {
+    if !(0.0..=1.0).contains(&quantile) || count == 0 {
+        return None;
+    }
+    if quantile <= 0.0 {
+        return Some(min);
+    }
+    // At least one, so that the rank names a value; more than all only by rounding.
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // between 0 and count
+    let rank = ((quantile * count as f64).ceil() as u64).clamp(1, count);
+    let mut below = 0;
+    let bucket = buckets.find(|(_, in_bucket)| {
+        below += in_bucket;
+        below >= rank
+    });
+    bucket.map(|(bucket, _)| Nanos::new(highest_of(bucket)).clamp(min, max))
 }
 
 /// The groups that are marked, in order.

@@ -2,7 +2,7 @@
 
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
-use seatrial_core::histogram::Histogram;
+use seatrial_core::histogram::{Histogram, SparseHistogram};
 use seatrial_core::units::Nanos;
 
 use crate::error::to_python;
@@ -11,12 +11,25 @@ use crate::error::to_python;
 #[pyclass(frozen, eq, name = "Histogram", module = "seatrial._core")]
 #[derive(PartialEq)]
 pub struct PyHistogram {
-    inner: Histogram,
+    inner: SparseHistogram,
+}
+
+impl PyHistogram {
+    /// The histogram as the core knows it.
+    pub fn inner(&self) -> &SparseHistogram {
+        &self.inner
+    }
+}
+
+impl From<SparseHistogram> for PyHistogram {
+    fn from(inner: SparseHistogram) -> Self {
+        Self { inner }
+    }
 }
 
 impl From<Histogram> for PyHistogram {
     fn from(inner: Histogram) -> Self {
-        Self { inner }
+        inner.to_sparse().into()
     }
 }
 
@@ -25,7 +38,7 @@ impl PyHistogram {
     /// An empty histogram.
     #[new]
     fn new() -> Self {
-        Histogram::new().into()
+        SparseHistogram::default().into()
     }
 
     /// Reads what `to_bytes` wrote.
@@ -39,7 +52,7 @@ impl PyHistogram {
 
     /// The histogram as bytes.
     fn to_bytes<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
-        PyBytes::new(py, &self.inner.to_bytes())
+        PyBytes::new(py, &self.inner.to_histogram().to_bytes())
     }
 
     /// A histogram of everything that either of the two recorded.
@@ -54,6 +67,14 @@ impl PyHistogram {
     #[pyo3(signature = (q, /))]
     fn quantile(&self, q: f64) -> Option<u64> {
         self.inner.quantile(q).map(Nanos::get)
+    }
+
+    /// The largest value of each bucket in ns, ascending, and how many are in it.
+    fn buckets(&self) -> (Vec<u64>, Vec<u64>) {
+        self.inner
+            .pairs()
+            .map(|(value, count)| (value.get(), count))
+            .unzip()
     }
 
     #[getter]

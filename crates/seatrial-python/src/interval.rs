@@ -61,10 +61,9 @@ impl PyInterval {
         self.inner.received_bytes
     }
 
-    /// Unpacked at each call, because all intervals unpacked would take much memory.
     #[getter]
     fn response_histogram(&self) -> PyHistogram {
-        self.inner.response.to_histogram().into()
+        self.inner.response.clone().into()
     }
 
     fn __repr__(&self) -> String {

@@ -8,6 +8,7 @@ mod columns;
 mod counts;
 mod error;
 mod gate;
+mod hdr_log;
 mod histogram;
 mod interval;
 mod plan;
@@ -32,6 +33,8 @@ mod _core {
     use crate::counts::PyCounts;
     #[pymodule_export]
     use crate::error::CoreError;
+    #[pymodule_export]
+    use crate::hdr_log::hdr_log;
     #[pymodule_export]
     use crate::histogram::PyHistogram;
     #[pymodule_export]

@@ -288,6 +288,12 @@ impl PyLoadResult {
         self.connect.clone_ref(py)
     }
 
+    /// How the requests of all phases ended.
+    #[getter]
+    fn counts(&self) -> PyCounts {
+        PyCounts::from(self.counters)
+    }
+
     #[getter]
     fn measured(&self, py: Python<'_>) -> Py<PyCounts> {
         self.measured.clone_ref(py)

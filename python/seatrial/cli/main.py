@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 COMMANDS: Final[Mapping[str, str]] = {
     "run": "run an experiment: a preset or a TOML file",
     "plan": "show what would run, in which order, for how long",
+    "load": "offer load to any service, and judge what it answered",
+    "agent": "offer a part of a load, as a coordinator says",
     "serve": "run a synthetic server here: echo, rpc, http or grpc",
     "report": "make the page, tables and figures of a run",
     "compare": "compare two runs: faster, slower or indistinguishable",

@@ -327,6 +327,15 @@ impl LoadPlan {
         )
     }
 
+    /// Whether requests travel as datagrams.
+    #[must_use]
+    pub fn is_udp(&self) -> bool {
+        matches!(
+            self.targets.first(),
+            Some(Target::Socket(SocketTarget::Udp(_)))
+        )
+    }
+
     /// Targets that the result tells apart: none when there is only one.
     #[must_use]
     pub fn told_targets(&self) -> usize {

@@ -3,11 +3,11 @@
 use crate::engine::plan::{LoadPlan, ProtocolKind};
 use crate::error::CoreError;
 use crate::transport::Protocol;
-use crate::transport::echo::Echo;
+use crate::transport::echo::{Echo, EchoOptions};
 use crate::transport::grpc::{Grpc, GrpcOptions};
 use crate::transport::http::{Http, HttpOptions};
 use crate::transport::memcached::{Memcached, MemcachedOptions};
-use crate::transport::options::{OptionReader, Options};
+use crate::transport::options::Options;
 use crate::transport::resp::{Resp, RespOptions};
 use crate::transport::rpc::{Rpc, RpcOptions};
 use crate::transport::target::Target;
@@ -24,7 +24,7 @@ pub(super) struct Speech {
 
 #[derive(Clone, Debug)]
 enum Spoken {
-    Echo,
+    Echo(EchoOptions),
     Rpc(RpcOptions),
     Http(HttpOptions),
     Grpc(GrpcOptions),
@@ -71,7 +71,7 @@ impl Speech {
     /// Whether requests tell the server how much work they ask for.
     pub fn carries_demand(&self) -> bool {
         match &self.spoken {
-            Spoken::Echo | Spoken::Memcached(_) => false,
+            Spoken::Echo(_) | Spoken::Memcached(_) => false,
             Spoken::Rpc(_) => true,
             Spoken::Resp(options) => options.carries_demand(),
             Spoken::Http(options) => options.carries_demand(),
@@ -91,7 +91,7 @@ impl Speech {
                 let (options, count) = options.for_preload()?;
                 (Spoken::Memcached(options), count)
             }
-            Spoken::Echo | Spoken::Rpc(_) | Spoken::Http(_) | Spoken::Grpc(_) => return None,
+            Spoken::Echo(_) | Spoken::Rpc(_) | Spoken::Http(_) | Spoken::Grpc(_) => return None,
         };
         let mut speech = self.clone();
         speech.spoken = spoken;
@@ -102,7 +102,7 @@ impl Speech {
     pub fn speak<S: Speaker>(&self, plan: &LoadPlan, speaker: S) -> Result<S::Output, CoreError> {
         let payload_bytes = plan.payload_bytes as usize;
         match &self.spoken {
-            Spoken::Echo => self.wrap(plan, Echo::new(payload_bytes), speaker),
+            Spoken::Echo(options) => self.wrap(plan, Echo::new(payload_bytes, *options), speaker),
             Spoken::Rpc(options) => self.wrap(
                 plan,
                 Rpc::new(plan.operation, payload_bytes, *options),
@@ -155,9 +155,7 @@ impl Speech {
 impl Spoken {
     fn read(plan: &LoadPlan, options: &Options) -> Result<Self, CoreError> {
         match plan.protocol {
-            ProtocolKind::Echo => OptionReader::new("echo", options)
-                .finish()
-                .map(|()| Self::Echo),
+            ProtocolKind::Echo => EchoOptions::read(options, plan.is_udp()).map(Self::Echo),
             ProtocolKind::Rpc => RpcOptions::read(options).map(Self::Rpc),
             ProtocolKind::Http => HttpOptions::read(options).map(Self::Http),
             ProtocolKind::Grpc => GrpcOptions::read(options).map(Self::Grpc),

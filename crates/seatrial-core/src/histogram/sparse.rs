@@ -4,7 +4,7 @@
 //! in as many bytes of seven bits as it takes. A tenth of a second of load is some hundred
 //! buckets and hardly more than two bytes for each.
 
-use super::Histogram;
+use super::{Histogram, highest_of, quantile_of};
 use crate::units::Nanos;
 
 /// Counts of buckets, packed; the precision is that of [`Histogram`].
@@ -57,6 +57,36 @@ impl SparseHistogram {
     #[must_use]
     pub const fn count(&self) -> u64 {
         self.count
+    }
+
+    /// The smallest duration, exact; `None` when there is none.
+    #[must_use]
+    pub fn min(&self) -> Option<Nanos> {
+        (self.count > 0).then_some(self.min)
+    }
+
+    /// The largest duration, exact; `None` when there is none.
+    #[must_use]
+    pub fn max(&self) -> Option<Nanos> {
+        (self.count > 0).then_some(self.max)
+    }
+
+    /// The arithmetic mean in nanoseconds, exact; `None` when there is none.
+    #[must_use]
+    pub fn mean_ns(&self) -> Option<f64> {
+        (self.count > 0).then(|| self.sum as f64 / self.count as f64)
+    }
+
+    /// The same as [`Histogram::quantile`].
+    #[must_use]
+    pub fn quantile(&self, quantile: f64) -> Option<Nanos> {
+        quantile_of(self.buckets(), self.count, quantile, (self.min, self.max))
+    }
+
+    /// The largest value of each bucket that is not empty, in order, and how many are in it.
+    pub fn pairs(&self) -> impl Iterator<Item = (Nanos, u64)> + '_ {
+        let named = |(bucket, count)| (Nanos::new(highest_of(bucket)), count);
+        self.buckets().map(named)
     }
 
     /// Adds everything that is in `other`.

@@ -3,23 +3,59 @@
 //! Eight bytes or more carry the request id in front, so that a lost or swapped
 //! echo is seen; all other bytes are compared with the pattern that was sent.
 
+use super::options::{OptionReader, Options};
 use super::{DecodeError, Decoded, Protocol, Reply, Request, payload_pattern, take_front};
+use crate::error::CoreError;
 
 /// Bytes of the request id in front of the payload.
 const ID_BYTES: usize = 8;
+
+/// What can be set about the echo protocol.
+#[derive(Clone, Copy, Debug)]
+pub struct EchoOptions {
+    /// Whether what comes back is compared with what went. Without it only bytes are counted, so
+    /// that a load tells what a client can do that trusts its server.
+    pub is_verified: bool,
+}
+
+impl Default for EchoOptions {
+    fn default() -> Self {
+        Self { is_verified: true }
+    }
+}
+
+impl EchoOptions {
+    /// Reads them: `verify` (true). Datagrams are told apart by the ids in them, so that
+    /// nothing but `true` will do there.
+    ///
+    /// # Errors
+    /// [`CoreError::InvalidOption`] for other names and values.
+    pub fn read(options: &Options, is_udp: bool) -> Result<Self, CoreError> {
+        let mut reader = OptionReader::new("echo", options);
+        let expected = if is_udp {
+            "true, because datagrams are told apart by what is in them"
+        } else {
+            "true or false"
+        };
+        let read = |text: &str| text.parse().ok().filter(|is_on| *is_on || !is_udp);
+        let is_verified = reader.parsed("verify", true, expected, read)?;
+        reader.finish().map(|()| Self { is_verified })
+    }
+}
 
 /// The echo protocol with one size of payload.
 #[derive(Clone, Debug)]
 pub struct Echo {
     pattern: Vec<u8>,
     id_bytes: usize,
+    is_verified: bool,
 }
 
 impl Echo {
     /// Echoes of this many bytes, at least 1.
     #[must_use]
-    pub fn new(payload_bytes: usize) -> Self {
-        let id_bytes = if payload_bytes >= ID_BYTES {
+    pub fn new(payload_bytes: usize, options: EchoOptions) -> Self {
+        let id_bytes = if payload_bytes >= ID_BYTES && options.is_verified {
             ID_BYTES
         } else {
             0
@@ -27,6 +63,7 @@ impl Echo {
         Self {
             pattern: payload_pattern(payload_bytes),
             id_bytes,
+            is_verified: options.is_verified,
         }
     }
 }
@@ -66,7 +103,7 @@ impl Protocol for Echo {
         let start = partial.received_bytes;
         let part = take_front(bytes, self.pattern.len() - start);
         let expected = &self.pattern[start..start + part.len()];
-        if part != expected {
+        if self.is_verified && part != expected {
             let same = part
                 .iter()
                 .zip(expected)
@@ -106,7 +143,7 @@ mod tests {
         /// However the stream is cut into reads, every echo is found once, in order.
         #[test]
         fn replies_survive_any_cut(payload_bytes in 1..40usize, cut in 1..17usize, count in 1..9u64) {
-            let mut echo = Echo::new(payload_bytes);
+            let mut echo = Echo::new(payload_bytes, EchoOptions::default());
             let (mut partial, mut stream) = (PartialEcho::default(), Vec::new());
             for id in 0..count {
                 echo.encode(&mut partial, &request(id), &mut stream);
@@ -127,11 +164,23 @@ mod tests {
 
     #[test]
     fn a_changed_byte_is_a_protocol_error() {
-        let mut echo = Echo::new(16);
+        let mut echo = Echo::new(16, EchoOptions::default());
         let (mut partial, mut stream) = (PartialEcho::default(), Vec::new());
         echo.encode(&mut partial, &request(1), &mut stream);
         stream[12] ^= 1;
         let decoded = echo.decode(&mut partial, &mut stream.as_slice(), &mut Vec::new());
         assert_eq!(decoded, Err(DecodeError::Echo { offset: 12 }));
+    }
+
+    #[test]
+    fn without_verification_bytes_are_only_counted() {
+        let trusting = EchoOptions { is_verified: false };
+        let mut echo = Echo::new(16, trusting);
+        let (mut partial, mut stream) = (PartialEcho::default(), Vec::new());
+        echo.encode(&mut partial, &request(1), &mut stream);
+        assert_eq!(stream.len(), 16);
+        stream.fill(7);
+        let decoded = echo.decode(&mut partial, &mut stream.as_slice(), &mut Vec::new());
+        assert_eq!(decoded, Ok(Decoded::Reply(Reply::default())));
     }
 }

@@ -1,0 +1,429 @@
+"""``seatrial load``: load on any service, judged, with exit codes for CI."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from seatrial.errors import ConfigError, ExitCode
+from seatrial.model.finding import Severity
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from seatrial.loadtest.perform import Performed
+    from seatrial.loadtest.result import LoadTestResult
+    from seatrial.loadtest.settings import LoadTestSettings
+
+DESCRIPTION: Final = """\
+Offers load to a service and says what it answered: response times with intervals, offered beside
+achieved, and whether the numbers may be believed.
+
+With --rate the loop is open: requests are due by a schedule, whatever the replies do, and the
+response time counts from the instant a request was due. A slow server cannot slow the load down,
+and nothing is left out of the percentiles. Without --rate the loop is closed: each place on a
+connection sends again as soon as its reply is there. That tells capacity, not what users feel.
+"""
+
+EPILOG: Final = """\
+URLs (several: connections go to them in turn):
+  http://HOST[:PORT]/PATH  https://...  http+unix:///SOCKET?path=/x
+  grpc://HOST:PORT[/package.Service/Method]  grpcs://...  grpc+unix:///SOCKET
+  redis://[:PASSWORD@]HOST[:6379][/DB]  rediss://...  memcached://HOST[:11211]
+  rpc://HOST:PORT  rpc+unix:///SOCKET  rpc+udp://...  rpc+tls://...  (`seatrial serve rpc`)
+  tcp://HOST:PORT  udp://...  tls://...  unix:///SOCKET  (bytes echoed as they came)
+
+arrivals (--arrival), each with the mean that --rate gives:
+  fixed, poisson, uniform, lognormal:cv=2, gamma:cv=2, weibull:shape=0.7, pareto:shape=0.4,
+  gev:shape=0.1, bimodal:ratio=10,share=0.1, mmpp:..., fb_ia, trace:FILE (ns, one a line)
+patterns (--pattern), the rate over time:
+  fixed, step:from=1k/s,to=5k/s,by=1k/s,every=10s, ramp:from=..,to=..,over=..,
+  spike:at=..,for=..,factor=.., square:low=..,high=..,period=..
+
+examples:
+  seatrial load http://127.0.0.1:8080/ --rate 2k/s --duration 30s
+  seatrial load grpc://127.0.0.1:50051 --rate 500/s --ci p99=5% --slo 'p99<20ms' --strict
+  seatrial load redis://127.0.0.1 --rate 10k/s -c 32 --option popularity=zipf:skew=0.99
+  seatrial load rpc://127.0.0.1:7000 -c 64 --duration 5s              (closed loop: capacity)
+  seatrial load http://127.0.0.1:8080/ --find-capacity --slo 'p99<10ms' --rate 100/s
+
+reading the result:
+  offered    what was due in the measured window; achieved: correct replies in it
+  response   from the instant a request was due to its last byte: what a user would feel
+  service    from sending to the last byte; the difference to response is waiting for a place
+  [low, high] 95 % interval; n/a (need N): the sample is too small for that percentile
+verdicts: ok; generator-bound (this program was too slow or disturbed), saturated (the service did
+  not keep up: the latencies grow with the duration), not-stationary, not-independent (intervals
+  are from blocks), not-converged (--ci was not reached)
+
+exit codes: 0 ok; 1 an objective of --slo does not hold, or with --strict a verdict that is not ok;
+  2 usage; 3 the service or something on this machine is not there; 130 interrupted
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declares the command's options."""
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.description, parser.epilog = DESCRIPTION, EPILOG
+    parser.add_argument("urls", nargs="+", metavar="URL", help="the service (forms: see below)")
+    _add_load(parser.add_argument_group("load"))
+    _add_request(parser.add_argument_group("requests"))
+    _add_proof(parser.add_argument_group("how sure, and what has to hold"))
+    _add_engine(parser.add_argument_group("how it is offered"))
+    _add_output(parser.add_argument_group("output"))
+
+
+def _add_load(group: argparse._ArgumentGroup) -> None:
+    group.add_argument("--rate", type=_rate, metavar="N/s", help="open loop at this mean rate")
+    group.add_argument(
+        "--arrival", default="poisson", metavar="LAW", help="law of the gaps (default: poisson)"
+    )
+    group.add_argument(
+        "--pattern", default="fixed", metavar="PATTERN", help="the rate over time (default: fixed)"
+    )
+    group.add_argument(
+        "--think", default="none", metavar="LAW", help="closed loop: pause before the next request"
+    )
+    group.add_argument(
+        "--duration", type=_duration, default="10s", metavar="TIME", help="measured (default: 10s)"
+    )
+    group.add_argument("--count", type=_count, metavar="N", help="end after this many requests")
+    group.add_argument(
+        "--warm-up", type=_duration, default="1s", metavar="TIME", help="not counted (default: 1s)"
+    )
+    group.add_argument(
+        "--cool-down",
+        type=_duration,
+        default="0s",
+        metavar="TIME",
+        help="offered after the measured time, not counted (default: 0s)",
+    )
+    group.add_argument(
+        "-c", "--connections", type=_count, default=16, metavar="N", help="default: 16"
+    )
+    group.add_argument(
+        "--depth", type=_count, default=1, metavar="N", help="requests at once a connection: 1"
+    )
+    group.add_argument(
+        "--outstanding", type=_count, metavar="N", help="most requests at once on all connections"
+    )
+    group.add_argument(
+        "--timeout", type=_duration, default="1s", metavar="TIME", help="of a request: 1s"
+    )
+    group.add_argument("--seed", type=int, default=0, metavar="N", help="decides the schedule: 0")
+
+
+def _add_request(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "-o",
+        "--option",
+        action="append",
+        default=[],
+        type=_pair,
+        metavar="NAME=VALUE",
+        help="setting of the protocol; an unknown name lists the known ones",
+    )
+    group.add_argument("-X", "--method", metavar="NAME", help="http: GET, POST, ...")
+    group.add_argument(
+        "-H", "--header", action="append", default=[], metavar="'NAME: VALUE'", help="http, grpc"
+    )
+    group.add_argument("-d", "--body", metavar="TEXT", help="http: body of each request")
+    group.add_argument("--cacert", metavar="FILE", help="TLS: certificates to trust (PEM)")
+    group.add_argument("--insecure", action="store_true", help="TLS: do not verify (it is said)")
+    group.add_argument(
+        "--payload", type=_size, default="0B", metavar="SIZE", help="rpc, grpc, echo (64B there)"
+    )
+    group.add_argument(
+        "--operation",
+        default="empty",
+        metavar="NAME",
+        help="rpc, grpc of `seatrial serve`: empty, checksum, spin, spin_wall, sleep, touch",
+    )
+    group.add_argument(
+        "--demand", default="none", metavar="LAW", help="its work: constant:100us, exponential:1ms"
+    )
+    group.add_argument(
+        "--no-verify", action="store_true", help="echo: do not compare replies with requests"
+    )
+
+
+def _add_proof(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--ci",
+        action="append",
+        default=[],
+        metavar="p99=2%",
+        help="go on until the 95 %% interval is at most so wide (share, or time: p99=10us)",
+    )
+    group.add_argument(
+        "--budget", type=_duration, default="5min", metavar="TIME", help="for --ci: 5min at most"
+    )
+    group.add_argument(
+        "--slo",
+        action="append",
+        default=[],
+        metavar="'p99<5ms'",
+        help="has to hold, or exit code 1",
+    )
+    group.add_argument(
+        "--find-capacity",
+        action="store_true",
+        help="search the highest rate at which --slo holds, from --rate on (default: 100/s)",
+    )
+    group.add_argument(
+        "--strict", action="store_true", help="exit code 1 for every verdict that is not ok"
+    )
+
+
+def _add_engine(group: argparse._ArgumentGroup) -> None:
+    group.add_argument("--threads", type=_count, default=1, metavar="N", help="default: 1")
+    group.add_argument(
+        "--wait",
+        choices=("spin", "hybrid", "block"),
+        help="for the next instant; spin costs a core (default: by free cores)",
+    )
+    group.add_argument("--cpus", type=_cpus, default=(), metavar="1,2", help="pin threads to these")
+    group.add_argument(
+        "--timestamps",
+        choices=("user", "kernel", "hardware"),
+        default="user",
+        help="kernel and hardware stamps tell the wire's share (default: user)",
+    )
+    group.add_argument(
+        "--agents", type=_count, default=0, metavar="N", help="share the load over N processes"
+    )
+    group.add_argument(
+        "--latency-agents",
+        type=_count,
+        default=0,
+        metavar="N",
+        help="and measure latency by N more, with a light load of their own",
+    )
+    group.add_argument(
+        "--latency-rate", type=_rate, default="1k/s", metavar="N/s", help="of those: 1k/s"
+    )
+
+
+def _add_output(group: argparse._ArgumentGroup) -> None:
+    group.add_argument("--json", action="store_true", help="print the whole result as JSON")
+    group.add_argument(
+        "--lancet", action="store_true", help="print Lancet's columns (#ReqCount QPS RxBw TxBw)"
+    )
+    group.add_argument("--quiet", action="store_true", help="no live table while it runs")
+    group.add_argument("--out", type=Path, metavar="DIR", help="keep everything in a new directory")
+    group.add_argument("--hdr", type=Path, metavar="FILE", help="write an HDR histogram log 1.3")
+    group.add_argument("--k6", type=Path, metavar="FILE", help="write points as k6 does (NDJSON)")
+    group.add_argument("--parquet", type=Path, metavar="FILE", help="write the kept requests")
+
+
+def settings_of(args: argparse.Namespace) -> LoadTestSettings:
+    """Returns what the command line asks for.
+
+    Raises:
+        ConfigError: a URL, an option or a combination cannot be meant.
+    """
+    from seatrial.loadtest.settings import LoadTestSettings
+    from seatrial.loadtest.target import parse_target
+
+    target = parse_target(args.urls)
+    payload_bytes = args.payload or (64 if target.protocol == "echo" else 0)
+    settings = LoadTestSettings(
+        target=target,
+        rate_rps=args.rate if args.rate or not args.find_capacity else 100.0,
+        arrival=args.arrival,
+        pattern=args.pattern,
+        think=args.think,
+        duration_ns=args.duration,
+        requests_max=args.count,
+        warm_up_ns=args.warm_up,
+        cool_down_ns=args.cool_down,
+        drain_ns=args.timeout,
+        request_timeout_ns=args.timeout,
+        connections=args.connections,
+        depth=args.depth,
+        outstanding_max=args.outstanding,
+        threads=args.threads,
+        wait=args.wait,
+        cpus=args.cpus,
+        timestamps=args.timestamps,
+        operation=args.operation,
+        payload_bytes=payload_bytes,
+        demand=args.demand,
+        options=_protocol_options(args, target.protocol),
+        seed=args.seed,
+        agents_count=args.agents,
+        latency_agents_count=args.latency_agents,
+        latency_rate_rps=args.latency_rate,
+        precision=tuple(args.ci),
+        budget_ns=args.budget,
+        objectives=tuple(args.slo),
+        finds_capacity=args.find_capacity,
+        is_strict=args.strict,
+    )
+    settings.check()
+    return settings
+
+
+def _protocol_options(args: argparse.Namespace, protocol: str) -> dict[str, str]:
+    """The conveniences as the protocol's own options, then what --option says."""
+    options: dict[str, str] = {}
+    own = {"-X": args.method, "-d": args.body}
+    if protocol != "http" and any(own.values()):
+        given = ", ".join(name for name, value in own.items() if value)
+        message = f"{given} belongs to http; {protocol} takes its settings as --option NAME=VALUE"
+        raise ConfigError(message)
+    if args.method:
+        options["method"] = args.method
+    if args.body is not None:
+        options["body"] = args.body
+    if args.header:
+        options["header"] = "\n".join(args.header)
+    if args.cacert:
+        options["tls_ca"] = args.cacert
+    if args.insecure:
+        options["tls_insecure"] = "true"
+    if args.no_verify:
+        options["verify"] = "false"
+    return options | dict(args.option)
+
+
+def execute(args: argparse.Namespace) -> int:
+    """Offers the load, prints what came of it, and returns the exit code."""
+    settings = settings_of(args)
+    _check_files(args)
+    if settings.finds_capacity:
+        return _find_capacity(args, settings)
+    return _run(args, settings)
+
+
+def _run(args: argparse.Namespace, settings: LoadTestSettings) -> int:
+    from seatrial.cli import output
+    from seatrial.loadtest.perform import perform
+    from seatrial.report.load_live import LiveTable
+    from seatrial.report.load_text import lancet_lines, render_result
+
+    with LiveTable(output.stderr_console(), settings, is_quiet=args.quiet) as live:
+        performed = perform(settings, view=live)
+    result = performed.result
+    _write_files(args, settings, performed)
+    if args.json:
+        output.data_json(result)
+    elif args.lancet:
+        for line in lancet_lines(result):
+            output.data(line)
+    else:
+        output.render(render_result(result))
+    return exit_code(result, is_strict=settings.is_strict)
+
+
+def _find_capacity(args: argparse.Namespace, settings: LoadTestSettings) -> int:
+    from seatrial.cli import output
+    from seatrial.loadtest.capacity import find_capacity
+    from seatrial.report.capacity_text import TrialLines, render_capacity
+    from seatrial.stats.capacity import CapacityVerdict
+
+    files = ("out", "hdr", "k6", "parquet")
+    given = [f"--{name}" for name in files if getattr(args, name) is not None]
+    if given or settings.precision:
+        given += ["--ci"] if settings.precision else []
+        message = f"--find-capacity makes many loads; {', '.join(given)} belongs to one"
+        raise ConfigError(message, hint="load at the rate that was found to get its files")
+    view = None if args.quiet else TrialLines(output.talk)
+    result = find_capacity(settings, view=view)
+    if args.json:
+        output.data_json(result)
+    else:
+        output.render(render_capacity(result))
+    is_found = result.capacity.verdict is CapacityVerdict.FOUND
+    is_doubtful = settings.is_strict and bool(result.doubts)
+    return ExitCode.OK if is_found and not is_doubtful else ExitCode.FINDING
+
+
+def exit_code(result: LoadTestResult, *, is_strict: bool) -> int:
+    """Returns what the process ends with: objectives always count, verdicts if it is strict."""
+    if result.was_interrupted:
+        return ExitCode.INTERRUPTED
+    if any(objective.holds is not True for objective in result.objectives):
+        return ExitCode.FINDING
+    is_doubtful = any(finding.severity is not Severity.INFO for finding in result.verdicts)
+    return ExitCode.FINDING if is_strict and is_doubtful else ExitCode.OK
+
+
+def _check_files(args: argparse.Namespace) -> None:
+    """Refuses before the load what could not be written after it."""
+    for path in (args.out, args.hdr, args.k6, args.parquet):
+        if path is not None and path.exists():
+            message = f"{path} exists; nothing is overwritten"
+            raise ConfigError(message, hint="choose another name")
+        if path is not None and not path.parent.is_dir():
+            message = f"there is no directory {path.parent}"
+            raise ConfigError(message, hint="make it first")
+
+
+def _write_files(
+    args: argparse.Namespace, settings: LoadTestSettings, performed: Performed
+) -> None:
+    from seatrial.loadtest import exports
+
+    if args.out is not None:
+        exports.write_directory(args.out, performed)
+    if args.hdr is not None:
+        exports.write_hdr(args.hdr, performed)
+    if args.k6 is not None:
+        exports.write_k6(args.k6, performed, settings.target.protocol)
+    if args.parquet is not None:
+        exports.write_requests(args.parquet, performed)
+
+
+def _by(parse: Callable[[str], object]) -> Callable[[str], object]:
+    from seatrial.errors import UnitError
+
+    def read(text: str) -> object:
+        try:
+            return parse(text)
+        except UnitError as error:
+            raise argparse.ArgumentTypeError(error.message) from error
+
+    return read
+
+
+def _duration(text: str) -> object:
+    from seatrial.units import parse_duration_ns
+
+    return _by(parse_duration_ns)(text)
+
+
+def _rate(text: str) -> object:
+    from seatrial.units import parse_rate_rps
+
+    return _by(parse_rate_rps)(text)
+
+
+def _size(text: str) -> object:
+    from seatrial.units import parse_size_bytes
+
+    return _by(parse_size_bytes)(text)
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        message = f"got {text!r}; expected a whole number from 1"
+        raise argparse.ArgumentTypeError(message)
+    return int(text)
+
+
+def _cpus(text: str) -> tuple[int, ...]:
+    words = text.split(",")
+    if not all(word.isdecimal() for word in words):
+        message = f"got {text!r}; expected numbers of processors such as 1 or 2,3"
+        raise argparse.ArgumentTypeError(message)
+    return tuple(int(word) for word in words)
+
+
+def _pair(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not equals or not name:
+        message = f"got {text!r}; expected NAME=VALUE"
+        raise argparse.ArgumentTypeError(message)
+    return name, value

@@ -1,0 +1,1 @@
+"""Load on any service: what a user wrote becomes loads, and loads become one judged result."""

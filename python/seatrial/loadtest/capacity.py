@@ -1,0 +1,120 @@
+"""Finds the highest rate at which a service keeps its objectives, by trials against it.
+
+Each trial is a load of its own, at a constant rate and with its own warm-up; the search itself is
+`seatrial.stats.capacity`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING, Final, Protocol
+
+from seatrial.errors import ConfigError
+from seatrial.loadtest.examine import response_quantile
+from seatrial.loadtest.judge import evidence_of
+from seatrial.loadtest.perform import offer
+from seatrial.stats.capacity import TRIAL_CONFIDENCE, Capacity, CapacitySearch, TrialOutcome
+from seatrial.stats.proportion import proportion_interval
+from seatrial.stats.target import parse_objectives
+from seatrial.stats.verdict import judge_load_run
+
+if TYPE_CHECKING:
+    from seatrial.loadtest.perform import Found
+    from seatrial.loadtest.settings import LoadTestSettings
+    from seatrial.stats.capacity import Judged, TrialWish
+    from seatrial.stats.target import Objective
+
+#: How far below and above the first rate the search goes.
+RANGE_FACTOR: Final = 1_000.0
+RATE_RPS_MAX: Final = 50_000_000.0
+
+
+class SearchView(Protocol):
+    """Something that shows a search while it runs."""
+
+    def begin(self, wish: TrialWish) -> None:
+        """Shows that a trial begins."""
+
+    def end(self, judged: Judged) -> None:
+        """Shows what a trial decided."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class CapacityResult:
+    """The answer of a search, and the judgements on its trials, by their numbers."""
+
+    url: str
+    objectives: tuple[str, ...]
+    capacity: Capacity
+    # {number of the trial, from 0: codes of what spoke against it}
+    doubts: dict[str, tuple[str, ...]]
+
+
+def find_capacity(settings: LoadTestSettings, *, view: SearchView | None = None) -> CapacityResult:
+    """Searches; `settings.rate_rps` is where it begins, `settings.duration_ns` how long a trial is.
+
+    Raises:
+        ConfigError: a setting cannot be meant, or there is no rate to begin with.
+        TrialFailed: the service turned connections away before a load began.
+    """
+    settings.check()
+    objectives = [one for text in settings.objectives for one in parse_objectives(text)]
+    start_rps = settings.rate_rps
+    if start_rps is None:
+        raise ConfigError("a search for capacity needs a rate to begin with", hint="give --rate")
+    search = CapacitySearch(
+        objectives,
+        start_rps=start_rps,
+        lowest_rps=start_rps / RANGE_FACTOR,
+        highest_rps=min(RATE_RPS_MAX, start_rps * RANGE_FACTOR),
+        trial_ns=settings.duration_ns,
+    )
+    doubts: dict[str, tuple[str, ...]] = {}
+    number = 0
+    while (wish := search.next_trial) is not None:
+        if view is not None:
+            view.begin(wish)
+        trial = dataclasses.replace(
+            settings,
+            rate_rps=wish.rate_rps,
+            duration_ns=wish.length_ns,
+            seed=settings.seed + number,
+        )
+        found = offer(trial, trial.request())
+        if found.whole.was_interrupted:
+            raise KeyboardInterrupt
+        verdict = judge_load_run(evidence_of(found.loading, trial, None))
+        if not verdict.is_ok:
+            doubts[str(number)] = verdict.codes
+        judged = search.take(_told(found, wish.rate_rps, objectives, verdict.codes))
+        if view is not None:
+            view.end(judged)
+        number += 1
+    return CapacityResult(
+        url=settings.target.text,
+        objectives=tuple(str(one) for one in objectives),
+        capacity=search.result(),
+        doubts=doubts,
+    )
+
+
+def _told(
+    found: Found, rate_rps: float, objectives: list[Objective], codes: tuple[str, ...]
+) -> TrialOutcome:
+    measured, measuring = found.loading.measured, found.measuring
+    by_time = {one.name: one.q for one in objectives if one.q is not None}
+    points = {
+        name: measuring.histograms["response"].quantile(share) for name, share in by_time.items()
+    }
+    intended = measured.intended_count
+    return TrialOutcome(
+        rate_rps=rate_rps,
+        estimates={
+            name: response_quantile(measuring, share, confidence=TRIAL_CONFIDENCE)
+            for name, share in by_time.items()
+        },
+        points={name: float(ns) for name, ns in points.items() if ns is not None},
+        achieved_ratio=measured.ok_count / intended if intended else 0.0,
+        failed=proportion_interval(measured.failed_count, intended, confidence=TRIAL_CONFIDENCE),
+        is_saturated="saturated" in codes,
+    )

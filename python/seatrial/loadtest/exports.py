@@ -1,0 +1,181 @@
+"""Results in the formats of others: k6's NDJSON points, HDR histogram logs, Parquet."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime as dt
+import json
+import shutil
+from typing import TYPE_CHECKING, Final
+
+from seatrial.errors import StoreError
+from seatrial.loadgen import hdr_log
+from seatrial.model.codec import encode
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
+
+    import polars as pl
+
+    from seatrial.agents.outcome import LoadOutcome
+    from seatrial.loadtest.perform import Performed
+
+PHASE_MEASURE: Final = 1
+OUTCOME_OK: Final = 0
+NS_PER_MS: Final = 1_000_000
+NS_PER_S: Final = 1_000_000_000
+#: {protocol: prefix of k6's own metric names}; other protocols get a name of their own.
+K6_PREFIXES: Final = {"http": "http_req", "grpc": "grpc_req"}
+
+
+def k6_lines(
+    outcome: LoadOutcome, *, protocol: str, url: str, epoch_offset_ns: int
+) -> Iterator[str]:
+    """Yields the kept requests of the measure phase as k6 writes them with ``--out json``.
+
+    ``<prefix>_duration`` counts from sending, as k6 does; ``response_duration``, which k6 does not
+    have, counts from the instant the request was due. Milliseconds. If only a sample of requests
+    was kept, a point stands for as many requests as its tag ``stride`` says.
+
+    Args:
+        outcome: What the load found out.
+        protocol: Decides the prefix: http_req, grpc_req, or the protocol's own name.
+        url: Tag of each point.
+        epoch_offset_ns: What to add to CLOCK_MONOTONIC for the time since 1970.
+    """
+    prefix = K6_PREFIXES.get(protocol, f"{protocol}_req")
+    trend, failed = f"{prefix}_duration", f"{prefix}_failed"
+    yield _k6_metric(trend, "trend", "time")
+    yield _k6_metric("response_duration", "trend", "time")
+    yield _k6_metric(failed, "rate", "default")
+    tags = {"url": url, "stride": str(outcome.records_stride)}
+    for row in _measured(outcome).iter_rows(named=True):
+        is_ok = row["outcome"] == OUTCOME_OK
+        at_ns = row["done_at_ns"] or row["sent_at_ns"] or row["intended_at_ns"]
+        at = _rfc3339(at_ns + epoch_offset_ns)
+        if is_ok:
+            yield _k6_point(trend, at, (row["done_at_ns"] - row["sent_at_ns"]) / NS_PER_MS, tags)
+            response_ns = row["done_at_ns"] - row["intended_at_ns"]
+            yield _k6_point("response_duration", at, response_ns / NS_PER_MS, tags)
+        yield _k6_point(failed, at, 0.0 if is_ok else 1.0, tags)
+
+
+def write_k6(path: Path, performed: Performed, protocol: str) -> None:
+    """Writes the kept requests as k6 does; see `k6_lines`.
+
+    Raises:
+        StoreError: the file exists, or cannot be written.
+    """
+    lines = k6_lines(
+        performed.found.measuring,
+        protocol=protocol,
+        url=performed.result.url,
+        epoch_offset_ns=performed.epoch_offset_ns,
+    )
+    with _new_file(path) as part, part.open("w", encoding="utf-8") as file:
+        for line in lines:
+            file.write(f"{line}\n")
+
+
+def write_requests(path: Path, performed: Performed) -> None:
+    """Writes the kept requests as Parquet: instants in ns of CLOCK_MONOTONIC, and outcomes.
+
+    Raises:
+        StoreError: the file exists, or cannot be written.
+    """
+    with _new_file(path) as part:
+        performed.found.measuring.records.write_parquet(part)
+
+
+def write_hdr(path: Path, performed: Performed) -> None:
+    """Writes response times in ns as an HDR histogram log 1.3, a line a stretch of time.
+
+    Raises:
+        StoreError: the file exists, or cannot be written.
+    """
+    outcome = performed.found.measuring
+    stretches = [
+        (interval.start_ns, interval.end_ns, interval.response)
+        for interval in outcome.intervals
+        if interval.response.count
+    ]
+    text = hdr_log(
+        stretches,
+        epoch_offset_ns=performed.epoch_offset_ns,
+        comment=f"response times of {performed.result.url} in ns, by seatrial",
+    )
+    with _new_file(path) as part:
+        part.write_text(text, encoding="utf-8")
+
+
+def write_directory(path: Path, performed: Performed) -> None:
+    """Writes everything into a new directory: result.json, requests.parquet, response.hlog.
+
+    Raises:
+        StoreError: the directory exists, or cannot be written.
+    """
+    part = path.with_name(f".{path.name}.part")
+    try:
+        part.mkdir()
+    except OSError as error:
+        raise _cannot(path, error) from error
+    try:
+        text = json.dumps(encode(performed.result), indent=2, ensure_ascii=False, allow_nan=False)
+        (part / "result.json").write_text(f"{text}\n", encoding="utf-8")
+        write_requests(part / "requests.parquet", performed)
+        write_hdr(part / "response.hlog", performed)
+        if path.exists():
+            raise StoreError(f"{path} exists", hint="choose another name", code="store-exists")
+        part.rename(path)
+    except OSError as error:
+        raise _cannot(path, error) from error
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _new_file(path: Path) -> Iterator[Path]:
+    """Gives a name to write to, which becomes the wanted one once all is written."""
+    if path.exists():
+        raise StoreError(f"{path} exists", hint="choose another name", code="store-exists")
+    part = path.with_name(f".{path.name}.part")
+    try:
+        yield part
+        part.replace(path)
+    except OSError as error:
+        raise _cannot(path, error) from error
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _cannot(path: Path, error: OSError) -> StoreError:
+    message = f"cannot write {path}: {error.strerror or error}"
+    return StoreError(message, hint="choose a place that you may write to")
+
+
+def _measured(outcome: LoadOutcome) -> pl.DataFrame:
+    return outcome.records.filter(outcome.records["phase"] == PHASE_MEASURE)
+
+
+def _k6_metric(name: str, kind: str, contains: str) -> str:
+    data: dict[str, object] = {
+        "name": name,
+        "type": kind,
+        "contains": contains,
+        "thresholds": [],
+        "submetrics": None,
+    }
+    return json.dumps({"type": "Metric", "data": data, "metric": name})
+
+
+def _k6_point(name: str, at: str, value: float, tags: Mapping[str, str]) -> str:
+    data = {"time": at, "value": value, "tags": tags}
+    return json.dumps({"metric": name, "type": "Point", "data": data})
+
+
+def _rfc3339(unix_ns: int) -> str:
+    """An instant with all its nanoseconds, which datetime does not have."""
+    seconds, nanos = divmod(unix_ns, NS_PER_S)
+    whole = dt.datetime.fromtimestamp(seconds, tz=dt.UTC)
+    return f"{whole:%Y-%m-%dT%H:%M:%S}.{nanos:09d}Z"

@@ -1,0 +1,158 @@
+"""The evidence for the verdict on a load, taken from its outcome."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+import polars as pl
+
+from seatrial.loadgen import arrival_pit, arrival_process, arrivals
+from seatrial.loadtest.examine import PHASE_MEASURE, response_intervals
+from seatrial.stats.arrivals import (
+    ArrivalCheck,
+    RateCheck,
+    check_arrivals,
+    check_fixed_schedule,
+    check_rate,
+)
+from seatrial.stats.independence import check_independence
+from seatrial.stats.stationarity import check_stationarity_of_intervals
+from seatrial.stats.verdict import LoadEvidence
+
+if TYPE_CHECKING:
+    from seatrial.agents.outcome import LoadOutcome
+    from seatrial.loadtest.settings import LoadTestSettings
+    from seatrial.stats.converge import Decision
+
+OUTCOME_OK: Final = 0
+NS_PER_S: Final = 1_000_000_000
+#: As many gaps as a test of the arrivals looks at: more would find what does not matter.
+GAPS_MAX: Final = 100_000
+#: As many planned gaps tell how much their number scatters.
+GAPS_PLANNED: Final = 10_000
+#: As many values as the test for dependence looks at.
+SERIES_MAX: Final = 200_000
+
+
+def evidence_of(
+    outcome: LoadOutcome, settings: LoadTestSettings, decision: Decision | None
+) -> LoadEvidence:
+    """Returns what is known of a load for and against its numbers."""
+    measured = outcome.records.filter(pl.col("phase") == PHASE_MEASURE)
+    before, after, between = _backlogs(outcome)
+    response = outcome.histograms["response"]
+    pacing = outcome.histograms["pacing_lag"]
+    shares = {"p50": 0.5, "p99": 0.99}
+    lag_ns = {name: pacing.quantile(share) for name, share in shares.items()}
+    time_ns = {name: response.quantile(share) for name, share in shares.items()}
+    is_open = settings.is_open
+    return LoadEvidence(
+        planned_count=outcome.measured.intended_count,
+        sent_count=outcome.measured.sent_count,
+        answered_count=_answered_in_time(outcome),
+        blocked_count=outcome.measured.unsent_count,
+        backlog_before_count=before if is_open else None,
+        backlog_after_count=after if is_open else None,
+        offered_between_count=between if is_open else None,
+        mean_gap_ns=_mean_gap_ns(outcome) if is_open else None,
+        pacing_lag_ns={
+            name: float(ns) for name, ns in lag_ns.items() if ns is not None and is_open
+        },
+        response_time_ns={name: float(ns) for name, ns in time_ns.items() if ns is not None},
+        arrivals=_arrivals(measured, outcome, settings) if is_open else None,
+        rate=_rate(outcome, settings) if is_open else None,
+        independence=check_independence(_response_series(measured)),
+        stationarity=(
+            check_stationarity_of_intervals(response_intervals(outcome))
+            if settings.pattern == "fixed"
+            else None
+        ),
+        convergence=decision,
+    )
+
+
+def _answered_in_time(outcome: LoadOutcome) -> int:
+    """Requests that came to an end, other than by a time-out, before the measure phase did.
+
+    Of a sample, as many as it stands for.
+    """
+    records = outcome.records.filter(
+        (pl.col("phase") == PHASE_MEASURE)
+        & pl.col("outcome").is_in([0, 3, 4, 5])
+        & (pl.col("done_at_ns").fill_null(outcome.measure_end_ns - 1) < outcome.measure_end_ns)
+    )
+    return min(records.height * outcome.records_stride, outcome.measured.sent_count)
+
+
+def _backlogs(outcome: LoadOutcome) -> tuple[int, int, int]:
+    """Due and unanswered in the middle and at the end of the measure phase, and due in between."""
+    middle_ns = (outcome.measure_start_ns + outcome.measure_end_ns) // 2
+    due, done = [], []
+    for instant_ns in (middle_ns, outcome.measure_end_ns):
+        due.append(outcome.records.filter(pl.col("intended_at_ns") < instant_ns).height)
+        done.append(outcome.records.filter(pl.col("done_at_ns") < instant_ns).height)
+    stride = outcome.records_stride
+    before, after = (stride * (due[k] - done[k]) for k in (0, 1))
+    return before, after, stride * (due[1] - due[0])
+
+
+def _mean_gap_ns(outcome: LoadOutcome) -> float | None:
+    count = outcome.measured.intended_count
+    length_ns = outcome.measure_end_ns - outcome.measure_start_ns
+    return length_ns / count if count else None
+
+
+def _response_series(measured: pl.DataFrame) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+    """Response times of correct replies in the order of their due times."""
+    correct = measured.filter(pl.col("outcome") == OUTCOME_OK).sort("intended_at_ns")
+    series = (correct["done_at_ns"] - correct["intended_at_ns"]).head(SERIES_MAX)
+    return series.cast(pl.Float64).to_numpy()
+
+
+def _arrivals(
+    measured: pl.DataFrame, outcome: LoadOutcome, settings: LoadTestSettings
+) -> ArrivalCheck | None:
+    """Tests the instants at which requests left; a sample of them has no gaps to test."""
+    if outcome.records_stride > 1 or not settings.is_open:
+        return None
+    sent = measured.filter(pl.col("sent_at_ns").is_not_null()).sort("intended_at_ns").head(GAPS_MAX)
+    if sent.height == 0:
+        return None
+    if settings.arrival == "fixed":
+        gap_ns = _mean_gap_ns(outcome)
+        deviations = (sent["sent_at_ns"] - sent["intended_at_ns"]).cast(pl.Float64).to_numpy()
+        return None if gap_ns is None else check_fixed_schedule(deviations, mean_gap_ns=gap_ns)
+    offsets = (sent["sent_at_ns"].sort() - outcome.started_at_ns).to_list()
+    places = arrival_pit(settings.arrival, settings.rate_rps, offsets, pattern=settings.pattern)
+    return check_arrivals(places, law=settings.arrival)
+
+
+def _rate(outcome: LoadOutcome, settings: LoadTestSettings) -> RateCheck | None:
+    """Compares what was sent with what the process has due in the measure phase."""
+    process = arrival_process(settings.arrival, settings.rate_rps, pattern=settings.pattern)
+    start_ns = outcome.measure_start_ns - outcome.started_at_ns
+    end_ns = outcome.measure_end_ns - outcome.started_at_ns
+    before, within = process.expected_counts([start_ns, end_ns])
+    expected = within - before
+    if end_ns <= start_ns or expected <= 0:
+        return None
+    return check_rate(
+        planned_rps=expected * NS_PER_S / (end_ns - start_ns),
+        sent_count=outcome.measured.sent_count + outcome.measured.unsent_count,
+        duration_ns=end_ns - start_ns,
+        gap_variation=_gap_variation(settings),
+    )
+
+
+def _gap_variation(settings: LoadTestSettings) -> float:
+    """Standard deviation over mean of the planned gaps, from the first of them."""
+    offsets = arrivals(
+        settings.arrival,
+        settings.rate_rps,
+        seed=settings.seed,
+        n=GAPS_PLANNED,
+        pattern=settings.pattern,
+    )
+    gaps = np.diff(np.asarray(offsets, dtype=np.float64))
+    return float(gaps.std() / gaps.mean()) if gaps.size and gaps.mean() > 0 else 1.0

@@ -1,0 +1,348 @@
+"""Performs a load test: one load, by this process or by agents, and its judged result."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Final
+
+from seatrial.agents.live import LoadSnapshot
+from seatrial.agents.outcome import LoadOutcome
+from seatrial.agents.team import Team
+from seatrial.errors import ConfigError
+from seatrial.loadgen import build_info, run_load
+from seatrial.loadtest.examine import (
+    achieved_rps,
+    offered_rps,
+    response_intervals,
+    response_quantile,
+    summarise_targets,
+    summarise_times,
+)
+from seatrial.loadtest.judge import evidence_of
+from seatrial.loadtest.result import (
+    Event,
+    LoadTestResult,
+    ObjectiveResult,
+    histogram_texts,
+    series_of,
+)
+from seatrial.loadtest.watch import Watcher
+from seatrial.model.estimate import Estimate
+from seatrial.model.finding import Finding, Severity
+from seatrial.probes.fingerprint import read_fingerprint
+from seatrial.stats.capacity import CLEAR_FACTOR
+from seatrial.stats.converge import Convergence, Snapshot
+from seatrial.stats.target import parse_objectives, parse_width_targets
+from seatrial.stats.verdict import judge_load_run
+from seatrial.units import format_duration
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from seatrial.loadgen import LoadRequest
+    from seatrial.loadtest.settings import LoadTestSettings
+    from seatrial.loadtest.watch import View
+    from seatrial.stats.converge import Decision
+    from seatrial.stats.target import Objective
+
+#: Options whose values are nobody's business.
+SECRET_OPTIONS: Final = frozenset({"auth"})
+NS_PER_S: Final = 1_000_000_000
+#: How the names of agents begin that only measure.
+LATENCY: Final = "latency-"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Found:
+    """The outcome of everybody, of those who load by the schedule, and of those who measure.
+
+    They are the same unless there are latency agents, whose own light load comes on top.
+    """
+
+    whole: LoadOutcome
+    loading: LoadOutcome
+    measuring: LoadOutcome
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Performed:
+    """A result, and the raw outcomes that it was made of."""
+
+    result: LoadTestResult
+    found: Found
+    # What to add to CLOCK_MONOTONIC for the time since 1970, when the load began.
+    epoch_offset_ns: int
+
+
+def perform(settings: LoadTestSettings, *, view: View | None = None) -> Performed:
+    """Offers the load that the settings ask for, and judges what came of it.
+
+    Raises:
+        ConfigError: a setting cannot be meant.
+        TrialFailed: the service turned connections away before the load began, or an agent died.
+        EnvironmentTrouble: the kernel refused something that the engine needs.
+    """
+    settings.check()
+    objectives = [one for text in settings.objectives for one in parse_objectives(text)]
+    convergence = _convergence(settings)
+    request = _request(settings)
+    request.to_plan()
+    watcher = Watcher(warm_up_ns=settings.warm_up_ns, convergence=convergence, view=view)
+    started = datetime.now(tz=UTC)
+    epoch_offset_ns = time.time_ns() - time.monotonic_ns()
+    found = offer(settings, request, watcher.see)
+    decision = _final_decision(found.measuring, convergence)
+    verdict = judge_load_run(evidence_of(found.loading, settings, decision))
+    result = _result(settings, request, found, started=started)
+    result = dataclasses.replace(
+        result,
+        verdicts=(*_remarks(request), *verdict.findings),
+        objectives=tuple(judge_objective(found.measuring, one) for one in objectives),
+        events=_events(convergence, decision),
+    )
+    return Performed(result=result, found=found, epoch_offset_ns=epoch_offset_ns)
+
+
+def _remarks(request: LoadRequest) -> tuple[Finding, ...]:
+    """What was asked for and has to be known to whoever reads the numbers."""
+    if request.options.get("tls_insecure") != "true":
+        return ()
+    return (
+        Finding(
+            code="degraded",
+            severity=Severity.WARNING,
+            message="TLS certificates were not verified: it may have been another server",
+        ),
+    )
+
+
+def judge_objective(outcome: LoadOutcome, objective: Objective) -> ObjectiveResult:
+    """Returns whether an objective holds, by its whole interval: else the sample cannot tell.
+
+    Where there are too few samples for an interval, a point of twice the limit still fails.
+    Requests without a correct reply have no response time, but they are not faster either: an
+    objective on a percentile fails if more of them failed than lie above the percentile.
+    """
+    measured = outcome.measured
+    failed = measured.failed_count / measured.intended_count if measured.intended_count else 1.0
+    if objective.q is None:
+        text = f"{failed:.3%} of {measured.intended_count} failed"
+        return ObjectiveResult(text=str(objective), holds=failed < objective.limit, evidence=text)
+    if failed > 1 - objective.q:
+        text = f"{failed:.2%} of the requests got no correct reply"
+        return ObjectiveResult(text=str(objective), holds=False, evidence=text)
+    value = response_quantile(outcome, objective.q)
+    if not isinstance(value, Estimate):
+        point_ns = outcome.histograms["response"].quantile(objective.q)
+        is_clear = point_ns is not None and point_ns >= CLEAR_FACTOR * objective.limit
+        told = "" if point_ns is None else f"{objective.name} {format_duration(point_ns)}, "
+        return ObjectiveResult(
+            text=str(objective),
+            holds=False if is_clear else None,
+            evidence=f"{told}without an interval: {value.reason}",
+        )
+    low, point, high = (format_duration(ns) for ns in (value.low, value.point, value.high))
+    holds = True if value.high < objective.limit else None
+    if value.low >= objective.limit:
+        holds = False
+    return ObjectiveResult(
+        text=str(objective), holds=holds, evidence=f"{objective.name} {point} [{low}, {high}]"
+    )
+
+
+def _convergence(settings: LoadTestSettings) -> Convergence | None:
+    targets = [one for text in settings.precision for one in parse_width_targets(text)]
+    if not targets:
+        return None
+    if settings.budget_ns < settings.duration_ns:
+        raise ConfigError(
+            f"--budget {format_duration(settings.budget_ns)} is shorter than --duration "
+            f"{format_duration(settings.duration_ns)}",
+            hint="--duration is when --ci looks for the first time, --budget when it gives up",
+        )
+    return Convergence(targets, first_look_ns=settings.duration_ns, budget_ns=settings.budget_ns)
+
+
+def _request(settings: LoadTestSettings) -> LoadRequest:
+    """The whole load; with --ci it lasts as long as the budget, unless it is ended before."""
+    return settings.request(
+        measure_ns=settings.budget_ns if settings.precision else settings.duration_ns
+    )
+
+
+def offer(
+    settings: LoadTestSettings,
+    request: LoadRequest,
+    observe: Callable[[LoadSnapshot], bool] | None = None,
+) -> Found:
+    """Offers a load, by this process or by as many agents as the settings ask for.
+
+    Raises:
+        ConfigError: a setting cannot be meant.
+        TrialFailed: the service turned connections away before the load began, or an agent died.
+    """
+    if settings.agents_count == 0:
+        result = run_load(
+            request,
+            observe=None
+            if observe is None
+            else lambda snapshot: observe(LoadSnapshot.of(snapshot)),
+        )
+        outcome = LoadOutcome.of(
+            result, name="load", threads=request.threads, connections=request.connections
+        )
+        return Found(outcome, outcome, outcome)
+    requests = agent_requests(settings, request)
+    with Team.local(tuple(requests)) as team:
+        team_outcome = team.run(requests, observe=observe)
+    latency = [name for name in requests if name.startswith(LATENCY)]
+    whole = team_outcome.merged()
+    if not latency:
+        return Found(whole, whole, whole)
+    loading = [name for name in requests if not name.startswith(LATENCY)]
+    return Found(whole, team_outcome.merged(*loading), team_outcome.merged(*latency))
+
+
+def agent_requests(settings: LoadTestSettings, request: LoadRequest) -> dict[str, LoadRequest]:
+    """Returns what each agent is asked for, by its name.
+
+    The load agents share connections and schedule. Each latency agent offers a light load of its
+    own, one request at once on each of its connections, under a seed of its own.
+    """
+    count = settings.agents_count
+    if request.connections < count:
+        raise ConfigError(
+            f"{request.connections} connections for {count} agents",
+            hint="give each agent at least one: --connections",
+        )
+    requests = {
+        f"load-{number}": dataclasses.replace(
+            request,
+            agent=number,
+            agents=count,
+            connections=_share(request.connections, number, count),
+            outstanding_max=(
+                None
+                if request.outstanding_max is None
+                else _share(request.outstanding_max, number, count)
+            ),
+            requests_max=max(1, _share(request.requests_max, number, count)),
+        )
+        for number in range(count)
+    }
+    others = settings.latency_agents_count
+    for number in range(others):
+        requests[f"{LATENCY}{number}"] = dataclasses.replace(
+            request,
+            rate_rps=settings.latency_rate_rps / others,
+            pattern="fixed",
+            connections=max(1, len(request.targets)),
+            depth=1,
+            threads=1,
+            seed=request.seed + 1 + number,
+        )
+    return requests
+
+
+def _share(total: int, number: int, count: int) -> int:
+    """The part of one of `count`, so that all parts together are the total."""
+    return total // count + (number < total % count)
+
+
+def _final_decision(outcome: LoadOutcome, convergence: Convergence | None) -> Decision | None:
+    if convergence is None:
+        return None
+    return convergence.finish(
+        Snapshot(
+            elapsed_ns=outcome.measure_end_ns - outcome.measure_start_ns,
+            intervals=response_intervals(outcome),
+        )
+    )
+
+
+def _events(convergence: Convergence | None, decision: Decision | None) -> tuple[Event, ...]:
+    if convergence is None:
+        return ()
+    events = [
+        Event(
+            at_ns=event.at_ns,
+            kind=str(event.reason),
+            reason=f"{event.target}: {format_duration(event.old_duration_ns)} -> "
+            f"{format_duration(event.new_duration_ns)}",
+            evidence=_plain(event),
+        )
+        for event in convergence.events
+    ]
+    if decision is not None and decision.verdict is not None:
+        at_ns = convergence.next_look_ns
+        events.append(
+            Event(at_ns=at_ns, kind=str(decision.verdict), reason=decision.reason, evidence={})
+        )
+    return tuple(events)
+
+
+def _plain(event: object) -> dict[str, float | int | str | None]:
+    fields = dataclasses.asdict(event)  # type: ignore[call-overload]  # any of our dataclasses
+    return {
+        name: value if isinstance(value, float | int) or value is None else str(value)
+        for name, value in fields.items()
+    }
+
+
+def _result(
+    settings: LoadTestSettings, request: LoadRequest, found: Found, *, started: datetime
+) -> LoadTestResult:
+    outcome, measuring = found.whole, found.measuring
+    length_ns = outcome.measure_end_ns - outcome.measure_start_ns
+    run_ns = max(1, outcome.ended_at_ns - outcome.started_at_ns)
+    return LoadTestResult(
+        seatrial_version=build_info().version,
+        url=_without_password(settings.target.text),
+        settings=_told(request),
+        started_at=started.isoformat(timespec="milliseconds"),
+        fingerprint=read_fingerprint(),
+        measure_length_ns=length_ns,
+        offered_rps=offered_rps(outcome) if settings.is_open else None,
+        achieved_rps=achieved_rps(outcome),
+        sent_bytes_per_s=outcome.sent_bytes * NS_PER_S / run_ns,
+        received_bytes_per_s=outcome.received_bytes * NS_PER_S / run_ns,
+        counts=outcome.counts,
+        measured=outcome.measured,
+        failures=outcome.failures,
+        queued_count=outcome.queued_count,
+        late_reply_count=outcome.late_reply_count,
+        times=summarise_times(measuring, is_open=settings.is_open),
+        targets=summarise_targets(outcome),
+        verdicts=(),
+        objectives=(),
+        events=(),
+        agents=outcome.agents,
+        series=series_of(outcome),
+        histograms=histogram_texts(measuring),
+        was_interrupted=outcome.was_interrupted,
+    )
+
+
+def _told(request: LoadRequest) -> dict[str, object]:
+    """The request as it may be shown and kept: without passwords."""
+    fields = dataclasses.asdict(request)
+    options = dict(request.options)
+    for name in SECRET_OPTIONS & options.keys():
+        options[name] = "(not kept)"
+    return {**fields, "options": options}
+
+
+def _without_password(text: str) -> str:
+    words: Sequence[str] = text.split(" ")
+    return " ".join(_masked(word) for word in words)
+
+
+def _masked(url: str) -> str:
+    scheme, separator, rest = url.partition("://")
+    login, at, address = rest.rpartition("@")
+    if not at or "/" in login:
+        return url
+    user = login.partition(":")[0]
+    return f"{scheme}{separator}{user}:***@{address}"

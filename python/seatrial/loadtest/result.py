@@ -1,0 +1,159 @@
+"""The result of a load test: one frozen object that becomes JSON, tables and files.
+
+Times in ns; rates per second. Percentiles carry their interval, or say why there is none.
+"""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Final
+
+from seatrial.agents.outcome import AgentFacts, Tally
+from seatrial.model.estimate import Estimate, NotAvailable
+from seatrial.model.finding import Finding
+from seatrial.model.fingerprint import Fingerprint
+
+if TYPE_CHECKING:
+    from seatrial.agents.outcome import LoadOutcome
+
+SCHEMA_VERSION: Final = 1
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Quantile:
+    """One percentile of one kind of time."""
+
+    name: str
+    share: float
+    value: Estimate | NotAvailable
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class TimeSummary:
+    """What a kind of time looked like: exact moments, and percentiles with intervals."""
+
+    # response, service, send_lag, ...
+    kind: str
+    count: int
+    mean_ns: float | None
+    min_ns: int | None
+    max_ns: int | None
+    quantiles: tuple[Quantile, ...]
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class TargetSummary:
+    """One of several servers."""
+
+    target: str
+    ok_count: int
+    failed_count: int
+    achieved_rps: float
+    response: TimeSummary
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class ObjectiveResult:
+    """Whether something holds that has to: True, False, or None when the sample cannot tell."""
+
+    text: str
+    holds: bool | None
+    evidence: str
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """Something that the test decided while it ran, and why."""
+
+    at_ns: int
+    kind: str
+    reason: str
+    evidence: Mapping[str, float | int | str | None]
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class SeriesPoint:
+    """One stretch of time; by completion."""
+
+    start_ns: int
+    end_ns: int
+    intended_count: int
+    ok_count: int
+    failed_count: int
+    sent_bytes: int
+    received_bytes: int
+    p50_ns: int | None
+    p99_ns: int | None
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class LoadTestResult:
+    """Everything that a load test found out and how it was made."""
+
+    schema_version: int = SCHEMA_VERSION
+    seatrial_version: str
+    url: str
+    # As the engine was asked; passwords left out.
+    settings: Mapping[str, object]
+    started_at: str
+    fingerprint: Fingerprint
+    measure_length_ns: int
+    # None: a closed loop offers what it gets answered.
+    offered_rps: float | None
+    achieved_rps: float
+    sent_bytes_per_s: float
+    received_bytes_per_s: float
+    counts: Tally
+    measured: Tally
+    # (outcome, text, count); an outcome of ok is a remark, such as a miss in a cache.
+    failures: tuple[tuple[str, str, int], ...]
+    queued_count: int
+    late_reply_count: int
+    times: tuple[TimeSummary, ...]
+    targets: tuple[TargetSummary, ...]
+    verdicts: tuple[Finding, ...]
+    objectives: tuple[ObjectiveResult, ...]
+    events: tuple[Event, ...]
+    agents: tuple[AgentFacts, ...]
+    series: tuple[SeriesPoint, ...]
+    # Seatrial's own stored form, base64; `seatrial.loadgen.read_histogram` reads it.
+    histograms: Mapping[str, str]
+    was_interrupted: bool
+
+    def time(self, kind: str) -> TimeSummary | None:
+        """The summary of one kind of time, if there is one."""
+        return next((summary for summary in self.times if summary.kind == kind), None)
+
+    @property
+    def headline(self) -> TimeSummary:
+        """What a reader looks at first: response time of an open loop, service time of a closed."""
+        return self.times[0]
+
+
+def histogram_texts(outcome: LoadOutcome) -> dict[str, str]:
+    """Returns the stored histograms as base64, those without a value left out."""
+    return {
+        kind: base64.b64encode(histogram.to_bytes()).decode("ascii")
+        for kind, histogram in outcome.histograms.items()
+        if histogram.count
+    }
+
+
+def series_of(outcome: LoadOutcome) -> tuple[SeriesPoint, ...]:
+    """Returns the load over time, as plain numbers."""
+    return tuple(
+        SeriesPoint(
+            start_ns=interval.start_ns,
+            end_ns=interval.end_ns,
+            intended_count=interval.intended_count,
+            ok_count=interval.ok_count,
+            failed_count=interval.failed_count,
+            sent_bytes=interval.sent_bytes,
+            received_bytes=interval.received_bytes,
+            p50_ns=interval.response.quantile(0.5),
+            p99_ns=interval.response.quantile(0.99),
+        )
+        for interval in outcome.intervals
+    )

@@ -1,0 +1,192 @@
+"""`seatrial load` from its command line to its exit code, against a modelled server."""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import TYPE_CHECKING
+
+import polars as pl
+import pytest
+
+from seatrial.cli.main import main
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+# A queue with one server at half load: M/M/1, whose response time is exponential with mean 2 ms.
+QUEUE = "fake://?service=exponential:1ms"
+HALF = ["--rate", "500/s", "--duration", "60s", "--warm-up", "2s", "-c", "200", "--timeout", "1min"]
+MEAN_RESPONSE_NS = 2e6
+
+
+def run_json(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, dict[str, object]]:
+    """Runs the command and returns its exit code and its result."""
+    code = main(["load", *words, "--json"])
+    captured = capsys.readouterr()
+    assert captured.out, captured.err
+    return code, json.loads(captured.out)
+
+
+def test_known_queue_is_found_within_its_interval(capsys: pytest.CaptureFixture[str]) -> None:
+    """The analytic percentiles of an M/M/1 queue lie in the intervals, and the verdict is ok."""
+    code, result = run_json(capsys, QUEUE, *HALF, "--seed", "7")
+    assert code == 0
+    (headline, *_) = result["times"]
+    assert headline["kind"] == "response"
+    for quantile in headline["quantiles"][:4]:
+        truth_ns = -math.log(1 - quantile["share"]) * MEAN_RESPONSE_NS
+        value = quantile["value"]
+        assert value["low"] * 0.95 <= truth_ns <= value["high"] * 1.05, quantile["name"]
+    assert result["offered_rps"] == pytest.approx(500, rel=0.05)
+    assert result["achieved_rps"] == pytest.approx(result["offered_rps"], rel=0.02)
+    assert result["measured"]["ok_count"] == result["measured"]["intended_count"]
+    codes = {finding["code"] for finding in result["verdicts"] if finding["severity"] != "info"}
+    assert codes == set()
+
+
+def test_saturated_service_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+    """Twice the capacity: the verdict says so, and with --strict so does the exit code."""
+    words = [QUEUE, "--rate", "2k/s", "--duration", "5s", "-c", "50", "--timeout", "30s"]
+    code, result = run_json(capsys, *words)
+    assert code == 0
+    assert "saturated" in {finding["code"] for finding in result["verdicts"]}
+    assert result["achieved_rps"] < 0.7 * result["offered_rps"]
+    assert run_json(capsys, *words, "--strict")[0] == 1
+
+
+def test_objectives_decide_the_exit_code(capsys: pytest.CaptureFixture[str]) -> None:
+    """An objective that holds passes, one that does not fails, and one that is open fails too."""
+    rows = [
+        (["p50<20ms,failed<1%"], 0, [True, True]),
+        (["p99<2ms"], 1, [False]),
+        (["p99.99<1s"], 1, [None]),
+    ]
+    for objectives, expected, holds in rows:
+        words = [word for objective in objectives for word in ("--slo", objective)]
+        code, result = run_json(capsys, QUEUE, *HALF, *words)
+        assert code == expected, objectives
+        assert [one["holds"] for one in result["objectives"]] == holds
+
+
+def test_closed_loop_is_called_one(capsys: pytest.CaptureFixture[str]) -> None:
+    """Without a rate there is no offered rate and no response time, and the text says why."""
+    words = [QUEUE, "-c", "1", "--duration", "5s", "--warm-up", "0s"]
+    code, result = run_json(capsys, *words)
+    assert code == 0
+    assert result["offered_rps"] is None
+    assert result["times"][0]["kind"] == "service"
+    assert result["achieved_rps"] == pytest.approx(1000, rel=0.1)
+    assert main(["load", *words]) == 0
+    assert "closed loop" in capsys.readouterr().out
+
+
+def test_precision_extends_the_load_until_reached(capsys: pytest.CaptureFixture[str]) -> None:
+    """--ci goes on beyond --duration, tells each extension, and ends as converged."""
+    words = [QUEUE, *HALF, "--ci", "p90=10%", "--budget", "20min"]
+    words[words.index("60s")] = "10s"
+    code, result = run_json(capsys, *words)
+    assert code == 0
+    assert result["measure_length_ns"] > 10e9
+    assert result["events"][-1]["kind"] == "converged"
+    quantile = next(one for one in result["times"][0]["quantiles"] if one["name"] == "p90")
+    value = quantile["value"]
+    assert (value["high"] - value["low"]) / value["point"] < 0.12
+
+
+def test_precision_out_of_reach_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+    """A budget that is too small ends as such, with the length that it would have taken."""
+    words = [QUEUE, "--rate", "500/s", "-c", "200", "--duration", "5s", "--budget", "6s"]
+    code, result = run_json(capsys, *words, "--ci", "p99=0.5%", "--strict", "--timeout", "1min")
+    assert code == 1
+    assert result["events"][-1]["kind"] in {"budget", "impossible"}
+    assert "not-converged" in {finding["code"] for finding in result["verdicts"]}
+
+
+def test_capacity_of_a_known_queue_is_found(capsys: pytest.CaptureFixture[str]) -> None:
+    """M/M/1 keeps p90 below 10 ms up to 1000 - ln(10)/10ms = 770 per second."""
+    code, result = run_json(
+        capsys,
+        QUEUE,
+        "--find-capacity",
+        *["--slo", "p90<10ms", "--rate", "200/s", "--duration", "120s", "-c", "500"],
+        *["--timeout", "1min", "--quiet"],
+    )
+    assert code == 0
+    rate = result["capacity"]["rate"]
+    truth_rps = 1000 - math.log(10) / 0.010
+    assert rate["point"] == pytest.approx(truth_rps, rel=0.07)
+    assert rate["low"] * 0.95 <= truth_rps <= rate["high"] * 1.05
+
+
+def test_files_are_written_and_never_overwritten(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Every export holds what the result holds; a second run refuses before it offers load."""
+    names = {"--out": "all", "--hdr": "r.hlog", "--k6": "r.ndjson", "--parquet": "r.parquet"}
+    words = [word for flag, name in names.items() for word in (flag, str(tmp_path / name))]
+    short = ["--rate", "500/s", "--duration", "2s", "--warm-up", "1s", "-c", "100"]
+    _, result = run_json(capsys, QUEUE, *short, *words)
+    stored = json.loads((tmp_path / "all" / "result.json").read_text())
+    assert stored == result
+    due_count = result["measured"]["intended_count"]
+    requests = pl.read_parquet(tmp_path / "r.parquet")
+    assert requests.filter(pl.col("phase") == 1).height == due_count
+    points = [json.loads(line) for line in (tmp_path / "r.ndjson").read_text().splitlines()]
+    failed = [p for p in points if p["type"] == "Point" and p["metric"] == "rpc_req_failed"]
+    assert len(failed) == due_count
+    log = (tmp_path / "r.hlog").read_text().splitlines()
+    assert log[0] == "#[Histogram log format version 1.3]"
+    assert log[-1].split(",")[-1].startswith("HISTFAAA")
+    assert main(["load", QUEUE, *short, *words]) == 2
+    assert "exists" in capsys.readouterr().err
+
+
+def test_familiar_columns(capsys: pytest.CaptureFixture[str]) -> None:
+    """--lancet prints the seed's columns, offered beside achieved; our own importer reads them."""
+    assert main(["load", QUEUE, *HALF, "--lancet"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("# offered")
+    assert lines[1].split("\t") == ["#ReqCount", "QPS", "RxBw", "TxBw"]
+    assert lines[3].split("\t") == ["#Avg Lat", "50th", "90th", "95th", "99th"]
+    assert lines[4].count("(") == 4
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["ftp://x"], "known schemes"),
+        ([QUEUE, "--rate", "5"], "expected"),
+        ([QUEUE, "--find-capacity"], "--slo"),
+        ([QUEUE, "--rate", "1/s", "--think", "constant:1ms"], "--think"),
+        ([QUEUE, "--pattern", "spike:at=1s,for=1s,factor=2"], "--rate"),
+        ([QUEUE, "--latency-agents", "1", "--rate", "1/s"], "--agents"),
+        ([QUEUE, "--rate", "1/s", "--ci", "p99"], 'has no "="'),
+        ([QUEUE, "--rate", "1/s", "--slo", "p99>1ms"], 'has no "<"'),
+        ([QUEUE, "--rate", "1/s", "--arrival", "sometimes"], "poisson"),
+        ([QUEUE, "-X", "POST"], "belongs to http"),
+        ([QUEUE, "--option", "pace"], "NAME=VALUE"),
+        ([QUEUE, "--ci", "p99=1%", "--budget", "1s"], "--budget"),
+        ([QUEUE, "--out", "/nowhere/at/all"], "no directory"),
+    ],
+)
+def test_mistakes_are_explained(
+    words: list[str], told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What cannot be meant ends with exit code 2 before anything is sent."""
+    try:
+        code = main(["load", *words])
+    except SystemExit as end:
+        code = end.code
+    assert code == 2
+    assert told in capsys.readouterr().err
+
+
+def test_help_is_enough(capsys: pytest.CaptureFixture[str]) -> None:
+    """Every option, form of URL, verdict and exit code is explained by --help."""
+    with pytest.raises(SystemExit) as end:
+        main(["load", "--help"])
+    assert end.value.code == 0
+    text = capsys.readouterr().out
+    for word in ("--slo", "--ci", "grpc://", "redis://", "saturated", "exit codes", "examples"):
+        assert word in text
