@@ -14,7 +14,9 @@ import pytest
 
 from seatrial.cli import main as cli
 from seatrial.cli import output
+from seatrial.config.load import PRESETS
 from seatrial.errors import ConfigError, DriverUnavailable, ExitCode, StoreError
+from seatrial.model.experiment import BENCHES
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -179,7 +181,7 @@ def test_list_as_json(capsys: pytest.CaptureFixture[str]) -> None:
     lists = json.loads(capsys.readouterr().out)
     assert list(lists) == ["drivers", "benches", "metrics", "presets"]
     assert "process" in [row["driver"] for row in lists["drivers"]]
-    assert [row["bench"] for row in lists["benches"]] == ["start", "density", "load", "inside"]
+    assert [row["bench"] for row in lists["benches"]] == list(BENCHES)
     assert all(row["meaning"] for row in lists["metrics"])
     assert lists["presets"][0]["preset"] == "quick"
 
@@ -189,7 +191,7 @@ def test_list_of_one_kind(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["list", "presets"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].split() == ["preset", "meaning"]
-    assert len(lines) == 6
+    assert len(lines) == 1 + len(PRESETS)
 
 
 def test_plan_says_what_would_run(capsys: pytest.CaptureFixture[str]) -> None:

@@ -264,3 +264,59 @@ def test_threads_are_not_compared_with_faulty_connections() -> None:
     """A wrong list is the one mistake; what does not fit it is not a second one."""
     (line,) = mistakes('name = "x"\n[load]\nconnections = ["2"]\nthreads = 4')
     assert line.startswith("x.toml:3: load.connections[0]: "), line
+
+
+def test_load_steps_have_both_ends() -> None:
+    """A table of load steps is spelt out, its end included, whatever rounding does."""
+    steps = '[fleet]\nrates = { from = "0.1k/s", to = "0.5k/s", by = "0.1k/s" }\n'
+    fleet = parse(f'name = "x"\n{steps}').fleet
+    assert fleet is not None
+    assert fleet.rates_rps == (100.0, 200.0, 300.0, 400.0, 500.0)
+
+
+@pytest.mark.parametrize(
+    ("written", "expected"),
+    [
+        ('{ from = "1k/s", to = "2k/s" }', "expected a list of rates, or load steps such as"),
+        ('{ from = "2k/s", to = "1k/s", by = "1/s" }', "a last step that is not below the first"),
+        ('{ from = "1/s", to = "9k/s", by = "1/s" }', "9000 steps; expected at most 100"),
+    ],
+)
+def test_load_steps_that_are_none(written: str, expected: str) -> None:
+    """What is wrong with a table of steps is said."""
+    (line,) = mistakes(f'name = "x"\n[fleet]\nrates = {written}\n')
+    assert expected in line
+
+
+@pytest.mark.parametrize(
+    ("rest", "expected"),
+    [
+        (
+            '[rpc]\nclient_duration = "60s"\nserver_duration = "60s"\n',
+            "x.toml:4: rpc.server_duration: got 1.00 min, but the clients run for 1.01 min",
+        ),
+        (
+            '[rpc]\nclient_duration = "1s"\ninterval = "2s"\n',
+            "x.toml:4: rpc.interval: got 2.00 s; expected at most 1.00 s",
+        ),
+        (
+            "[fleet]\ncounts = [1, 9]\nload_agents = 2\n",
+            "x.toml:2: fleet.connections: got 16; expected at least 18, so that each of 2 load",
+        ),
+        (
+            "[fleet]\nconnections = 4\nthreads = 5\n",
+            "x.toml:4: fleet.threads: got 5; expected at most 4, the connections of one load agent",
+        ),
+        (
+            "[fleet]\ncounts = [65]\nconnections = 65\n",
+            'x.toml:3: fleet.counts[0]: got 65; expected at most 64 with layout "servers"',
+        ),
+        (
+            '[fleet]\ndemands = ["none"]\n',
+            'x.toml:3: fleet.demands[0]: operation "spin" needs a demand',
+        ),
+    ],
+)
+def test_what_does_not_fit_together(rest: str, expected: str) -> None:
+    """Settings of the benches with agents are checked against each other before anything runs."""
+    check(rest, expected)

@@ -18,9 +18,11 @@ SECTIONS = {
     "`[start]`": written.WrittenStart,
     "`[density]`": written.WrittenDensity,
     "`[load]`": written.WrittenLoad,
+    "`[fleet]`": written.WrittenFleet,
+    "`[rpc]`": written.WrittenRpc,
     "`[inside]`": written.WrittenInside,
 }
-TABLES = {"network", "start", "density", "load", "inside", "driver"}
+TABLES = {"network", "start", "density", "load", "fleet", "rpc", "inside", "driver"}
 
 
 def documented(title: str) -> set[str]:

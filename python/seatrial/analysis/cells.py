@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 QUANTILES = (
     (Statistic.P50, 0.5),
     (Statistic.P90, 0.9),
+    (Statistic.P95, 0.95),
     (Statistic.P99, 0.99),
     (Statistic.P999, 0.999),
 )
@@ -39,6 +40,8 @@ SHARE_BOUNDS = {
     "start_success_ratio": (0.0, 1.0),
     "failed_ratio": (0.0, 1.0),
     "idle_cpu_ratio": (0.0, math.inf),
+    "answered_ratio": (0.0, math.inf),
+    "target_spread_ratio": (0.0, math.inf),
 }
 #: The axis that the slope is over.
 COUNT_AXIS = "count"

@@ -18,6 +18,7 @@ from seatrial.analysis.summarise import read_trials
 from seatrial.errors import ConfigError
 from seatrial.model.codec import encode
 from seatrial.model.estimate import Estimate, NotAvailable
+from seatrial.model.experiment import BENCHES
 from seatrial.model.metric import Direction, metric
 from seatrial.model.summary import FLOOR, Change, RunComparison, Statistic, Verdict
 from seatrial.stats.dependence import student_quantile
@@ -101,7 +102,7 @@ def differences(before: Manifest, after: Manifest) -> tuple[str, ...]:
         if flags[0] != flags[1]:
             found.append(f"{driver} ran with flags {flags[0]} before and {flags[1]} after")
     ours, theirs = before.plan.experiment, after.plan.experiment
-    for name in ("network", "start", "density", "load", "inside"):
+    for name in ("network", *BENCHES):
         old, new = getattr(ours, name), getattr(theirs, name)
         if old is not None and new is not None and encode(old) != encode(new):
             found.append(f"the settings of {name} differ")

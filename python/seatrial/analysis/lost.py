@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 MAIN_METRICS: Mapping[str, tuple[str, ...]] = {
     "start": ("start_first_byte_ns",),
     "load": ("response_time_ns", "service_time_ns"),
+    "fleet": ("response_time_ns",),
+    "rpc": ("rpc_rps",),
     "density": ("memory_pss_bytes", "memory_cgroup_bytes"),
 }
 

@@ -29,6 +29,11 @@ if TYPE_CHECKING:
 Row = dict[str, object]
 
 
+def _nobody(pid: int) -> None:
+    """Books nothing: there is no noise monitor."""
+    del pid
+
+
 class Group(StrEnum):
     """What a sample was taken from."""
 
@@ -58,6 +63,8 @@ class TrialContext:
     """Context manager around a timed stretch: quiet gate first, then foreign CPU and steal."""
     scratch_dir: Path
     """A directory on a real disk, bound into sandboxes at ``/data``; removed after the trial."""
+    count_process: Callable[[int], None] = _nobody
+    """Books the CPU time of a helper process as the run's own, so that it is not foreign."""
 
 
 @dataclass(slots=True, kw_only=True)

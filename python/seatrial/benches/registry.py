@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from seatrial.benches.density import DensityBench
+from seatrial.benches.fleet import FleetBench
 from seatrial.benches.inside import InsideBench
 from seatrial.benches.load import LoadBench
+from seatrial.benches.rpc import RpcBench
 from seatrial.benches.start import StartBench
 from seatrial.errors import ConfigError
 from seatrial.model.metric import register
@@ -15,7 +17,15 @@ if TYPE_CHECKING:
     from seatrial.benches.base import Bench
 
 BENCHES: dict[str, Bench] = {
-    bench.name: bench for bench in (StartBench(), DensityBench(), LoadBench(), InsideBench())
+    bench.name: bench
+    for bench in (
+        StartBench(),
+        DensityBench(),
+        LoadBench(),
+        FleetBench(),
+        RpcBench(),
+        InsideBench(),
+    )
 }
 
 for _bench in BENCHES.values():

@@ -11,8 +11,9 @@ if TYPE_CHECKING:
     import argparse
 
     from seatrial.model.summary import RunSummary
+    from seatrial.store.run_store import RunStore
 
-FORMATS = ("table", "json", "csv", "markdown")
+FORMATS = ("table", "json", "csv", "markdown", "lancet")
 PAGE = "report.html"
 FIGURES = Path("figures")
 
@@ -77,6 +78,20 @@ def write_page(summary: RunSummary, path: Path) -> Path:
     return path
 
 
+def write_lines(store: RunStore) -> None:
+    """Writes the lines a client and interval, where the run has such clients.
+
+    Raises:
+        StoreError: A file cannot be written.
+    """
+    from seatrial.cli import output
+    from seatrial.report.client_lines import write_client_lines
+
+    written = write_client_lines(store)
+    if written:
+        output.talk(f"lines of clients: {len(written)} files in {written[0].parent}")
+
+
 def show(summary: RunSummary, form: str) -> None:
     """Prints a summary in one of FORMATS."""
     from seatrial.cli import output
@@ -88,8 +103,23 @@ def show(summary: RunSummary, form: str) -> None:
         output.data(export.to_csv(summary).rstrip("\n"))
     elif form == "markdown":
         output.data(export.to_markdown(summary).rstrip("\n"))
+    elif form == "lancet":
+        _show_familiar(summary)
     else:
         output.render(text.render_text(summary))
+
+
+def _show_familiar(summary: RunSummary) -> None:
+    from seatrial.cli import output
+    from seatrial.report.familiar import FLEET, familiar_rows, familiar_text
+
+    rows = familiar_rows(summary)
+    if not rows:
+        raise ConfigError(
+            f"run {summary.run_id} has no numbers of the bench {FLEET}, which this format is for",
+            hint="use --format table",
+        )
+    output.data(familiar_text(rows).rstrip("\n"))
 
 
 def _report(path: Path, args: argparse.Namespace) -> None:
@@ -100,6 +130,8 @@ def _report(path: Path, args: argparse.Namespace) -> None:
 
     with RunStore.open(path) as store:
         summary = summarise(store)
+        if not args.no_html:
+            write_lines(store)
     show(summary, args.format)
     if not args.no_html:
         page = write_page(summary, args.html or path / PAGE)

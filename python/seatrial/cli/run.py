@@ -132,7 +132,7 @@ def _changed(experiment: Experiment, args: argparse.Namespace) -> Experiment:
 def _show(args: argparse.Namespace, store: RunStore, report: RunReport) -> int:
     from seatrial.analysis.summarise import summarise
     from seatrial.cli import output
-    from seatrial.cli.report import show, write_page
+    from seatrial.cli.report import show, write_lines, write_page
     from seatrial.errors import ExitCode
     from seatrial.model.finding import Severity
 
@@ -142,6 +142,7 @@ def _show(args: argparse.Namespace, store: RunStore, report: RunReport) -> int:
     else:
         show(summary, "table")
     if not args.no_html:
+        write_lines(store)
         path = write_page(summary, store.path / PAGE)
         output.talk(f"page: {os.path.relpath(path)}")
     if report.was_interrupted:

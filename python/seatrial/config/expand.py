@@ -8,6 +8,7 @@ Python and on every machine.
 
 import dataclasses
 import hashlib
+import itertools
 import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final, TypeAlias
@@ -15,7 +16,13 @@ from typing import Final, TypeAlias
 from seatrial.errors import ConfigError
 from seatrial.model.codec import encode
 from seatrial.model.columns import SCHEMA_VERSION
-from seatrial.model.experiment import Experiment, LoadSettings
+from seatrial.model.experiment import (
+    Experiment,
+    FleetSettings,
+    Layout,
+    LoadSettings,
+    RpcSettings,
+)
 from seatrial.model.plan import Plan, Point, TrialSpec
 from seatrial.model.scalar import Scalar
 from seatrial.units import NS_PER_MS
@@ -42,6 +49,8 @@ TYPICAL_LIFE_NS: Final[Mapping[str, int]] = {
 }
 TYPICAL_LIFE_NS_OF_OTHERS: Final = 100 * NS_PER_MS
 PROBE_BATCH_NS: Final = 20 * NS_PER_MS
+# Starting the agents of a load, their common start, and what they report.
+AGENTS_NS: Final = 1_500 * NS_PER_MS
 DENSITY_SETTLE_NS: Final = 2_000 * NS_PER_MS
 
 
@@ -54,6 +63,10 @@ def points_of(experiment: Experiment) -> tuple[Point, ...]:
         points += [_point("density", count=count) for count in experiment.density.count]
     if experiment.load is not None:
         points += _load_points(experiment.load)
+    if experiment.fleet is not None:
+        points += _fleet_points(experiment.fleet)
+    if experiment.rpc is not None:
+        points += _rpc_points(experiment.rpc)
     if experiment.inside is not None:
         points.append(_point("inside"))
     return tuple(points)
@@ -116,9 +129,21 @@ def _bench_ns(experiment: Experiment, point: Point, life_ns: int) -> int:
         return int(point.values["count"]) * life_ns + DENSITY_SETTLE_NS
     if point.bench == "load" and experiment.load is not None:
         return life_ns + experiment.load.warm_up_ns + experiment.load.duration_ns
+    if point.bench in {"fleet", "rpc"}:
+        return AGENTS_NS + _agents_ns(experiment, point, life_ns)
     if point.bench == "inside" and experiment.inside is not None:
         batches = (experiment.inside.batches + 1) * len(experiment.inside.probes)
         return life_ns + batches * PROBE_BATCH_NS
+    return life_ns
+
+
+def _agents_ns(experiment: Experiment, point: Point, life_ns: int) -> int:
+    if point.bench == "fleet" and experiment.fleet is not None:
+        is_spread = point.values["layout"] == Layout.SANDBOXES
+        load_ns = experiment.fleet.warm_up_ns + experiment.fleet.duration_ns
+        return load_ns + life_ns * (int(point.values["count"]) if is_spread else 1)
+    if experiment.rpc is not None:
+        return life_ns + experiment.rpc.warm_up_ns + experiment.rpc.client_duration_ns
     return life_ns
 
 
@@ -153,6 +178,26 @@ def _load_points(settings: LoadSettings) -> list[Point]:
     widest = max(settings.connections)
     return closed + [
         _point("load", mode=OPEN, connections=widest, rate_rps=rate) for rate in settings.rates_rps
+    ]
+
+
+def _fleet_points(settings: FleetSettings) -> list[Point]:
+    axes = itertools.product(
+        settings.layouts, settings.counts, settings.demands, settings.rates_rps
+    )
+    return [
+        _point("fleet", layout=layout.value, count=count, demand=demand, rate_rps=rate)
+        for layout, count, demand, rate in axes
+        # One server in one sandbox is the same in both layouts, and is measured once.
+        if count > 1 or layout is settings.layouts[0]
+    ]
+
+
+def _rpc_points(settings: RpcSettings) -> list[Point]:
+    axes = itertools.product(settings.modes, settings.threads, settings.clients)
+    return [
+        _point("rpc", mode=mode.value, threads=threads, clients=clients)
+        for mode, threads, clients in axes
     ]
 
 

@@ -14,6 +14,7 @@ from typing import Final
 
 from pydantic import TypeAdapter, ValidationError
 
+from seatrial.config.across import fleet_problems, load_problems, rpc_problems
 from seatrial.config.problems import (
     Problem,
     did_you_mean,
@@ -25,17 +26,19 @@ from seatrial.config.problems import (
 from seatrial.config.written import (
     WrittenDensity,
     WrittenExperiment,
+    WrittenFleet,
     WrittenInside,
     WrittenLoad,
     WrittenNetwork,
+    WrittenRpc,
     WrittenStart,
 )
 from seatrial.errors import ConfigError
-from seatrial.model.experiment import AVAILABLE, BENCHES, Experiment, Operation
+from seatrial.model.experiment import AVAILABLE, BENCHES, Experiment
 from seatrial.units import MIB, format_bytes
 
 # The presets, in the order in which they are listed; each is a file in `presets/`.
-PRESETS: Final = ("quick", "start", "density", "load", "inside")
+PRESETS: Final = ("quick", "start", "density", "load", "inside", "kata-lancet", "rpc-stress")
 FILE_BYTES_MAX: Final = MIB
 
 _TABLES: Final[Mapping[str, type]] = {
@@ -44,9 +47,10 @@ _TABLES: Final[Mapping[str, type]] = {
     "start": WrittenStart,
     "density": WrittenDensity,
     "load": WrittenLoad,
+    "fleet": WrittenFleet,
+    "rpc": WrittenRpc,
     "inside": WrittenInside,
 }
-_WORKING: Final = (Operation.SPIN, Operation.SPIN_WALL, Operation.SLEEP)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -166,7 +170,13 @@ def _across(raw: Mapping[str, object], known_drivers: Sequence[str]) -> Iterator
     yield from _driver_problems(raw, known_drivers)
     load = raw.get("load")
     if isinstance(load, Mapping):
-        yield from _load_problems(load)
+        yield from load_problems(load)
+    fleet = raw.get("fleet")
+    if isinstance(fleet, Mapping):
+        yield from fleet_problems(fleet)
+    rpc = raw.get("rpc")
+    if isinstance(rpc, Mapping):
+        yield from rpc_problems(rpc)
 
 
 def _driver_problems(raw: Mapping[str, object], known: Sequence[str]) -> Iterator[Problem]:
@@ -188,27 +198,3 @@ def _driver_problems(raw: Mapping[str, object], known: Sequence[str]) -> Iterato
     for name in options if isinstance(options, Mapping) else ():
         if name not in known:
             yield Problem(key=f"driver.{name}", message=unknown("driver", str(name), known))
-
-
-def _load_problems(load: Mapping[str, object]) -> Iterator[Problem]:
-    operation, demand = load.get("operation", Operation.EMPTY), load.get("demand", "none")
-    if operation in _WORKING and demand == "none":
-        yield Problem(
-            key="load.demand",
-            message=f'operation "{operation}" needs a demand; expected one such as "constant:1ms"',
-        )
-    elif operation in tuple(Operation) and operation not in _WORKING and demand != "none":
-        yield Problem(
-            key="load.demand",
-            message=f'operation "{operation}" takes no demand; expected operation '
-            f'"{Operation.SPIN}", "{Operation.SPIN_WALL}" or "{Operation.SLEEP}" beside a demand',
-        )
-    threads, connections = load.get("threads", 1), load.get("connections", [1])
-    counts = connections if isinstance(connections, list) else []
-    are_counts = bool(counts) and all(type(count) is int and count > 0 for count in counts)
-    if are_counts and type(threads) is int and threads > min(counts):
-        yield Problem(
-            key="load.threads",
-            message=f"got {threads}; expected at most {min(counts)}, the smallest of "
-            "load.connections: each thread needs one",
-        )

@@ -5,6 +5,7 @@ sentence of the form "got X; expected Y", and pydantic goes on with the next key
 hears of every mistake at once. ``resolve`` turns the checked form into the program's own units.
 """
 
+import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -28,10 +29,14 @@ from seatrial.model.experiment import (
     INSIDE_PROBES,
     DensitySettings,
     Experiment,
+    FleetSettings,
     InsideSettings,
+    Layout,
     LoadSettings,
     NetworkMode,
     Operation,
+    RpcMode,
+    RpcSettings,
     StartSettings,
 )
 from seatrial.units import (
@@ -62,6 +67,9 @@ THREADS_MAX: Final = 64
 DEPTH_MAX: Final = 1_024
 # The guest's own bounds.
 WORKERS_MAX: Final = 64
+# The load engine's bound on targets is far higher; a host has no room for so many agents.
+FLEET_MAX: Final = 1_000
+AGENTS_MAX: Final = 64
 BATCHES_MAX: Final = 10_000
 # The wire protocol's own bound on a payload.
 PAYLOAD_BYTES_MAX: Final = MIB
@@ -72,6 +80,10 @@ NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")
 DEMAND_EXPECTED: Final = (
     '"none", or a law and its mean, such as "constant:100us" or "exponential:1ms"'
 )
+STEPS_EXPECTED: Final = (
+    'a list of rates, or load steps such as { from = "1k/s", to = "5k/s", by = "1k/s" }'
+)
+EPSILON: Final = 1e-9
 DEMAND_LAWS: Final = ("constant", "exponential")
 
 STRICT: Final = ConfigDict(extra="forbid")
@@ -108,6 +120,22 @@ def _rate(value: object) -> float:
     if not 0 < rate_rps <= RATE_RPS_MAX:
         raise UnitError(f'got "{value}"; expected more than 0/s up to {format_rate(RATE_RPS_MAX)}')
     return rate_rps
+
+
+def _rates(value: object) -> object:
+    """Spell out a table ``{ from, to, by }`` of load steps, its end included."""
+    if not isinstance(value, dict):
+        return value
+    if set(value) != {"from", "to", "by"}:
+        raise UnitError(f"got {value!r}; expected {STEPS_EXPECTED}")
+    first, last, step = (_rate(value[name]) for name in ("from", "to", "by"))
+    if last < first:
+        raise UnitError(f"got {value!r}; expected a last step that is not below the first")
+    # A hair of room, so that rounding never takes the last step away.
+    count = math.floor((last - first) / step * (1 + EPSILON) + EPSILON) + 1
+    if count > POINTS_MAX:
+        raise UnitError(f"got {value!r}, {count} steps; expected at most {POINTS_MAX}")
+    return [f"{first + number * step:.12g}/s" for number in range(count)]
 
 
 def _demand(value: str) -> str:
@@ -164,6 +192,8 @@ Demand = Annotated[StrictStr, AfterValidator(_demand)]
 SandboxCount = Annotated[StrictInt, Field(ge=1, le=SANDBOXES_MAX)]
 ConnectionCount = Annotated[StrictInt, Field(ge=1, le=CONNECTIONS_MAX)]
 ThreadCount = Annotated[StrictInt, Field(ge=1, le=THREADS_MAX)]
+FleetCount = Annotated[StrictInt, Field(ge=1, le=FLEET_MAX)]
+AgentCount = Annotated[StrictInt, Field(ge=1, le=AGENTS_MAX)]
 WorkerCount = Annotated[StrictInt, Field(ge=1, le=WORKERS_MAX)]
 Probe = Annotated[StrictStr, AfterValidator(_one_of(INSIDE_PROBES))]
 Option = StrictStr | StrictBool | StrictInt | StrictFloat
@@ -250,6 +280,88 @@ class WrittenLoad:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class WrittenFleet:
+    """``[fleet]``."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
+
+    layouts: Axis[Annotated[StrictStr, AfterValidator(_one_of(tuple(Layout)))]] = field(
+        default_factory=lambda: list(Layout)
+    )
+    counts: Axis[FleetCount] = field(default_factory=lambda: [1, 2])
+    operation: Annotated[StrictStr, AfterValidator(_one_of(tuple(Operation)))] = Operation.SPIN
+    demands: Axis[Demand] = field(default_factory=lambda: ["constant:100us"])
+    rates: Annotated[Axis[Rate], BeforeValidator(_rates)] = field(
+        default_factory=lambda: [500.0, 2000.0]
+    )
+    payload: Size = 0
+    connections: ConnectionCount = 16
+    threads: ThreadCount = 1
+    load_agents: AgentCount = 1
+    latency_agents: AgentCount = 1
+    latency_rate: Rate = 200.0
+    duration: Duration = 2 * NS_PER_S
+    warm_up: DurationOrZero = 500 * NS_PER_MS
+    drain: DurationOrZero = NS_PER_S
+    request_timeout: Duration = 5 * NS_PER_S
+
+    def resolve(self) -> FleetSettings:
+        """Give the settings in the program's units."""
+        return FleetSettings(
+            layouts=tuple(Layout(layout) for layout in self.layouts),
+            counts=tuple(self.counts),
+            operation=Operation(self.operation),
+            demands=tuple(self.demands),
+            rates_rps=tuple(self.rates),
+            payload_bytes=self.payload,
+            connections=self.connections,
+            threads=self.threads,
+            load_agents=self.load_agents,
+            latency_agents=self.latency_agents,
+            latency_rate_rps=self.latency_rate,
+            duration_ns=self.duration,
+            warm_up_ns=self.warm_up,
+            drain_ns=self.drain,
+            request_timeout_ns=self.request_timeout,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WrittenRpc:
+    """``[rpc]``."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
+
+    modes: Axis[Annotated[StrictStr, AfterValidator(_one_of(tuple(RpcMode)))]] = field(
+        default_factory=lambda: list(RpcMode)
+    )
+    payload: Size = 2048
+    threads: Axis[ThreadCount] = field(default_factory=lambda: [1])
+    clients: Axis[AgentCount] = field(default_factory=lambda: [1, 2])
+    workers: WorkerCount = 1
+    warm_up: DurationOrZero = 500 * NS_PER_MS
+    client_duration: Duration = 3 * NS_PER_S
+    server_duration: Duration = 30 * NS_PER_S
+    interval: Duration = NS_PER_S
+    request_timeout: Duration = NS_PER_S
+
+    def resolve(self) -> RpcSettings:
+        """Give the settings in the program's units."""
+        return RpcSettings(
+            modes=tuple(RpcMode(mode) for mode in self.modes),
+            payload_bytes=self.payload,
+            threads=tuple(self.threads),
+            clients=tuple(self.clients),
+            workers=self.workers,
+            warm_up_ns=self.warm_up,
+            client_duration_ns=self.client_duration,
+            server_duration_ns=self.server_duration,
+            interval_ns=self.interval,
+            request_timeout_ns=self.request_timeout,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class WrittenInside:
     """``[inside]``."""
 
@@ -281,6 +393,8 @@ class WrittenExperiment:
     start: WrittenStart | None = None
     density: WrittenDensity | None = None
     load: WrittenLoad | None = None
+    fleet: WrittenFleet | None = None
+    rpc: WrittenRpc | None = None
     inside: WrittenInside | None = None
     driver: dict[str, dict[str, Option]] = field(default_factory=dict)
 
@@ -297,6 +411,8 @@ class WrittenExperiment:
             start=None if self.start is None else self.start.resolve(),
             density=None if self.density is None else self.density.resolve(),
             load=None if self.load is None else self.load.resolve(),
+            fleet=None if self.fleet is None else self.fleet.resolve(),
+            rpc=None if self.rpc is None else self.rpc.resolve(),
             inside=None if self.inside is None else self.inside.resolve(),
             driver_options=self.driver,
         )

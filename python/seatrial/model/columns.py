@@ -129,7 +129,11 @@ REQUESTS: Final = Table(
         _whole("request_id", "", "number of the request", type=ArrowType.UINT64),
         _whole("demand_ns", "ns", "service demand that was sent with it"),
         _maybe("server_service_ns", "ns", "the server's own time: request read to reply ready"),
-        _whole("phase", "", "0 warm-up, 1 measure, 2 drain; by intention", type=ArrowType.UINT8),
+        _maybe("kernel_sent_at_ns", INSTANT, "the kernel gave it to the device"),
+        _maybe("kernel_received_at_ns", INSTANT, "the kernel got its reply from the device"),
+        _whole(
+            "phase", "", "0 warm-up, 1 measure, 3 cool-down; by intention", type=ArrowType.UINT8
+        ),
     ),
 )
 
@@ -178,6 +182,7 @@ LOADS: Final = Table(
     name="loads",
     meaning="one row for each load that the engine offered: its window and its counters",
     columns=(
+        _maybe("agent", "", "the agent that offered it; null: the only one", type=ArrowType.UTF8),
         _whole("started_at_ns", INSTANT, "the load began"),
         _whole("ended_at_ns", INSTANT, "the load was over, drain included"),
         _whole("threads_count", "count", "threads of the load engine"),
@@ -196,6 +201,24 @@ LOADS: Final = Table(
         _maybe("backlog_middle_count", "count", "due and not ended in the middle of the phase"),
         _maybe("backlog_end_count", "count", "the same at its end"),
         _maybe("offered_late_count", "count", "requests due in between"),
+        _maybe("measured_sent_count", "count", "requests of the measure phase that were sent"),
+        _maybe("measured_timeout_count", "count", "those without a reply in time"),
+        _maybe("measured_unsent_count", "count", "those without a free place by their deadline"),
+        _maybe("queued_count", "count", "requests of all phases that had to wait for a free place"),
+        _maybe("arrival", "", "law of the arrivals; closed: none", type=ArrowType.UTF8),
+        _maybe("pattern", "", "how the rate changed over time", type=ArrowType.UTF8),
+        _maybe("arrival_gaps_count", "count", "gaps or requests that were held against the law"),
+        _maybe(
+            "arrival_statistic",
+            "",
+            "Anderson and Darling's A squared; fixed: p99 of |sent - intended| in gaps",
+            type=ArrowType.FLOAT64,
+        ),
+        _maybe("arrival_distance", "", "Kolmogorov and Smirnov's distance", type=ArrowType.FLOAT64),
+        _maybe("arrivals_are_kept", "", "the sends follow the law", type=ArrowType.BOOL),
+        _maybe("timestamps", "", "whose time stamps were used", type=ArrowType.UTF8),
+        _maybe("timestamps_missing_count", "count", "replies without both stamps"),
+        _maybe("timestamps_uncertainty_ns", "ns", "how well the kernel's clock could be converted"),
         _maybe("wait", "", "how the engine waited", type=ArrowType.UTF8),
         _maybe("guard_ns", "ns", "how long before an instant it began to spin"),
         _maybe("cpus_seen", "", "CPUs on which the engine was seen", type=ArrowType.UTF8),
@@ -210,6 +233,81 @@ LOADS: Final = Table(
         ),
         _maybe("pacing_lag_ns_p99", "ns", "its 99th percentile", type=ArrowType.FLOAT64),
         _maybe("offered_rps", "1/s", "the rate asked for; null: closed", type=ArrowType.FLOAT64),
+        _maybe("late_reply_count", "count", "replies to requests that had ended already"),
+        _maybe("application_error_count", "count", "replies that say or carry a failure"),
+    ),
+)
+
+TARGETS: Final = Table(
+    name="targets",
+    meaning="one row for each server under load: what all agents got from it in the measure phase",
+    columns=(
+        _whole("position", "", "its place among the servers, from 0"),
+        _whole("target", "", "where it was reached", type=ArrowType.UTF8),
+        _whole("sandbox", "", "id of the sandbox it was in", type=ArrowType.UTF8),
+        _whole("intended_count", "count", "requests that were due there"),
+        _whole("sent_count", "count", "requests that were sent"),
+        _whole("ok_count", "count", "correct replies"),
+        _whole("timeout_count", "count", "requests without a reply in time"),
+        _whole("failed_count", "count", "requests without a correct reply, time-outs included"),
+        *(
+            _maybe(
+                f"response_ns_{name}",
+                "ns",
+                f"{what} of the response times of correct replies",
+                type=ArrowType.FLOAT64,
+            )
+            for name, what in (
+                ("p50", "median"),
+                ("p95", "95th percentile"),
+                ("p99", "99th percentile"),
+            )
+        ),
+    ),
+)
+
+SERVERS: Final = Table(
+    name="servers",
+    meaning="one row for each sandbox that served load: what its server counted meanwhile",
+    columns=(
+        _whole("sandbox", "", "id of the sandbox", type=ArrowType.UTF8),
+        _whole("servers_count", "count", "servers in it"),
+        _whole("requests_count", "count", "requests that were read whole"),
+        _whole("replies_count", "count", "replies that were made, refusals included"),
+        _whole("bad_requests_count", "count", "requests that were refused"),
+        _maybe("cpu_ns", "ns", "CPU time charged to the sandbox's cgroup"),
+        _maybe("service_ns_p50", "ns", "median service time since its start, guest's clock"),
+        _maybe("service_ns_p99", "ns", "99th percentile of it"),
+        _maybe("queue_ns_p50", "ns", "median wait in the server since its start, guest's clock"),
+        _maybe("queue_ns_p99", "ns", "99th percentile of it"),
+    ),
+)
+
+INTERVALS: Final = Table(
+    name="intervals",
+    meaning="one row for each agent and stretch of time, of all phases; all agents begin together",
+    columns=(
+        _whole("agent", "", "the agent", type=ArrowType.UTF8),
+        _whole("position", "", "number from the begin of the measure phase, below 0 in warm-up"),
+        _whole("started_at_ns", INSTANT, "it began"),
+        _whole("ended_at_ns", INSTANT, "it ended"),
+        _whole("intended_count", "count", "requests that were due in it"),
+        _whole("sent_count", "count", "requests that were sent in it"),
+        _whole("ok_count", "count", "correct replies that came in it"),
+        _whole("failed_count", "count", "requests that failed in it"),
+        _whole("sent_bytes", "bytes", "bytes that the kernel took in it"),
+        _whole("received_bytes", "bytes", "bytes that were read in it"),
+    ),
+)
+
+FAILURES: Final = Table(
+    name="failures",
+    meaning="one row for each agent and reason why requests failed, the 64 most frequent",
+    columns=(
+        _whole("agent", "", "the agent", type=ArrowType.UTF8),
+        _whole("outcome", "", "how the requests ended", type=ArrowType.UTF8),
+        _whole("reason", "", "why, in words", type=ArrowType.UTF8),
+        _whole("requests_count", "count", "how many of them, in all phases"),
     ),
 )
 
@@ -270,6 +368,10 @@ _ALL: Final = (
     BATCHES,
     REQUESTS,
     LOADS,
+    INTERVALS,
+    TARGETS,
+    SERVERS,
+    FAILURES,
     MEMORY,
     IDLE,
     PROBES,

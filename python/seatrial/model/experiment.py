@@ -18,7 +18,7 @@ AVAILABLE: Final = "available"
 INSIDE_PROBES: Final = ("syscall", "page-fault", "file-write", "file-read")
 
 # The benches, in the order in which tables and reports list them.
-BENCHES: Final = ("start", "density", "load", "inside")
+BENCHES: Final = ("start", "density", "load", "fleet", "rpc", "inside")
 
 
 class NetworkMode(StrEnum):
@@ -38,6 +38,20 @@ class Operation(StrEnum):
     SPIN_WALL = "spin_wall"
     SLEEP = "sleep"
     TOUCH = "touch"
+
+
+class Layout(StrEnum):
+    """How the servers of a fleet are spread over sandboxes."""
+
+    SANDBOXES = "sandboxes"
+    SERVERS = "servers"
+
+
+class RpcMode(StrEnum):
+    """What the clients of the bench ``rpc`` ask for."""
+
+    EMPTY = "empty"
+    CHECKSUM = "checksum"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,6 +92,47 @@ class LoadSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class FleetSettings:
+    """Offer load to ``count`` servers at once, in as many sandboxes or in one."""
+
+    layouts: tuple[Layout, ...]
+    counts: tuple[int, ...]
+    operation: Operation
+    # Service demands, each as the engine reads it.
+    demands: tuple[str, ...]
+    rates_rps: tuple[float, ...]
+    payload_bytes: int
+    # Of all load agents together, spread evenly over all servers.
+    connections: int
+    threads: int
+    load_agents: int
+    latency_agents: int
+    # Of all latency agents together, on top of the rate that is swept.
+    latency_rate_rps: float
+    duration_ns: int
+    warm_up_ns: int
+    drain_ns: int
+    request_timeout_ns: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RpcSettings:
+    """Keep ``clients`` processes of ``threads`` threads calling one server as fast as it goes."""
+
+    modes: tuple[RpcMode, ...]
+    # Payload of each reply in mode checksum.
+    payload_bytes: int
+    threads: tuple[int, ...]
+    clients: tuple[int, ...]
+    workers: int
+    warm_up_ns: int
+    client_duration_ns: int
+    server_duration_ns: int
+    interval_ns: int
+    request_timeout_ns: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class InsideSettings:
     """Run the guest's own small probes: ``batches`` timed batches of each."""
 
@@ -100,6 +155,8 @@ class Experiment:
     start: StartSettings | None = None
     density: DensitySettings | None = None
     load: LoadSettings | None = None
+    fleet: FleetSettings | None = None
+    rpc: RpcSettings | None = None
     inside: InsideSettings | None = None
     # Options by driver, each a value by its name.
     driver_options: Mapping[str, Mapping[str, Scalar]] = field(default_factory=dict)

@@ -23,6 +23,8 @@ _CODES: dict[str, str] = {
     "not-stationary": "Response times changed while they were measured.",
     "not-independent": "Response times depend on each other, so many are worth few.",
     "not-converged": "The interval did not become as narrow as was asked.",
+    "corrupt-reply": "A payload did not arrive as it was sent.",
+    "counter-mismatch": "Servers and clients counted different numbers of requests.",
     "noisy-host": "Other work, or the hypervisor, took CPU time during a timed window.",
     "drifting": "The machine became slower or faster while the run went on.",
     "cold-first-round": "The first round is not like the others; caches were cold.",

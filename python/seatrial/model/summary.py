@@ -43,6 +43,7 @@ class Statistic(StrEnum):
 
     P50 = "p50"
     P90 = "p90"
+    P95 = "p95"
     P99 = "p99"
     P999 = "p99.9"
     # Of metrics that have one value a trial.

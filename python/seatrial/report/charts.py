@@ -13,6 +13,7 @@ from seatrial.model.estimate import Estimate
 from seatrial.model.metric import Direction
 from seatrial.model.summary import Statistic
 from seatrial.report.curves import response_distributions, start_distributions
+from seatrial.report.fleet_curves import fleet_curves, rpc_rates
 from seatrial.report.layout import GLANCE
 from seatrial.report.parts import (
     NS_PER_MS,
@@ -77,6 +78,8 @@ def build_figures(summary: RunSummary) -> tuple[Figure, ...]:
             title="Peak rate, closed loop",
             caption="Correct replies a second with every connection kept busy.",
         ),
+        *fleet_curves(summary),
+        *rpc_rates(summary),
         *inside_costs(summary),
     ]
     return tuple(figure for figure in figures if figure is not None)
@@ -207,6 +210,7 @@ def _glance_values(summary: RunSummary) -> Values:
     for column in GLANCE:
         for cell in summary.cells:
             is_wanted = cell.metric == column.metric and cell.statistic in column.statistics
+            is_wanted &= column.heading.startswith(f"{cell.bench}:")
             if not (is_wanted and column.fits(cell.point) and isinstance(cell.ratio, Estimate)):
                 continue
             metric, heading = summary.metrics[cell.metric], column.title(cell.statistic)
@@ -235,6 +239,8 @@ def _frame(values: Values) -> tuple[float, float]:
 
 
 def _glance_row(heading: str, cell: Cell) -> str:
+    if cell.bench in {"fleet", "rpc"}:
+        return f"{heading}, {point_title(cell.point).replace('constant:', '')}"
     values = {name: value for name, value in cell.point.values.items() if name != "mode"}
     if not values or cell.statistic is Statistic.SLOPE:
         return heading

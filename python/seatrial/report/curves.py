@@ -36,11 +36,11 @@ def start_distributions(summary: RunSummary) -> list[Figure]:
 def response_distributions(summary: RunSummary) -> list[Figure]:
     """Response time of open loops and service time of closed ones, over a log quantile axis."""
     groups = [
-        *_by_point(summary, "response_time_ns"),
+        *(group for group in _by_point(summary, "response_time_ns") if group[0].bench == "load"),
         *(
             group
             for group in _by_point(summary, "service_time_ns")
-            if group[0].point.values.get("mode") == "closed"
+            if group[0].point.values.get("mode") == "closed" and group[0].bench == "load"
         ),
     ]
     return [

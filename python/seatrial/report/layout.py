@@ -132,6 +132,30 @@ COLUMNS: dict[str, tuple[Column, ...]] = {
         _also("Send lag, p99", "send_lag_ns", Statistic.P99),
         _also("Failed", "failed_ratio"),
     ),
+    "fleet": (
+        _main("Response", "response_time_ns", names_statistic=True),
+        _also("Response, p99", "response_time_ns", Statistic.P99),
+        _main("Achieved", "fleet_achieved_rps"),
+        _also("Answered", "answered_ratio"),
+        _also("Fastest server", "best_target_ns"),
+        _also("Slowest server", "worst_target_ns"),
+        _also("Spread", "target_spread_ratio"),
+        _also("Service", "service_time_ns"),
+        _main("CPU a request", "request_cpu_ns"),
+        _also("Offered", "fleet_offered_rps"),
+        _also("Send lag, p99", "send_lag_ns", Statistic.P99),
+        _also("Failed", "failed_ratio"),
+    ),
+    "rpc": (
+        _main("All clients", "rpc_rps"),
+        _also("A client", "client_rps"),
+        _main("Service", "service_time_ns", names_statistic=True),
+        _also("Service, p99", "service_time_ns", Statistic.P99),
+        _main("CPU a request", "request_cpu_ns"),
+        _also("Time-outs", "timeouts_count"),
+        _also("Corrupt", "corrupt_count"),
+        _also("Failed", "failed_ratio"),
+    ),
     "inside": (
         _main("System call", "syscall_ns"),
         _main("Page fault", "page_fault_ns"),
@@ -140,7 +164,8 @@ COLUMNS: dict[str, tuple[Column, ...]] = {
     ),
 }
 
-#: The numbers of the figure that shows all ratios at a glance: metric and what it is called.
+#: The numbers of the figure that shows all ratios at a glance: metric and what it is called, after
+#: the bench that it is of.
 GLANCE: tuple[Column, ...] = (
     _main("start: first byte", "start_first_byte_ns"),
     _main("start: CPU", "start_cpu_ns"),
@@ -151,6 +176,8 @@ GLANCE: tuple[Column, ...] = (
     ),
     _main("load: response", "response_time_ns", names_statistic=True),
     _main("load: peak rate", "achieved_rps", only_at=("mode", "closed")),
+    _main("fleet: response", "response_time_ns", names_statistic=True),
+    _main("rpc: calls", "rpc_rps"),
     _main("inside: system call", "syscall_ns"),
     _main("inside: page fault", "page_fault_ns"),
 )

@@ -13,6 +13,7 @@ from rich.text import Text
 from seatrial.model.estimate import Estimate
 from seatrial.model.finding import Severity
 from seatrial.model.summary import Verdict
+from seatrial.report.familiar import FLEET, familiar_tables
 from seatrial.report.view import (
     GLYPHS,
     SEVERITY_GLYPHS,
@@ -42,6 +43,8 @@ def render_text(summary: RunSummary) -> RenderableType:
     parts: list[RenderableType] = [_head(summary), "", _findings(summary.findings)]
     for view in bench_views(summary):
         parts += ["", Text(f"{view.bench.name}: {view.bench.question}", style="bold")]
+        if view.bench.name == FLEET:
+            parts += [Padding(table, (0, 0, 1, 0)) for table in familiar_tables(summary)]
         parts += [Padding(_table(group), (0, 0, 1, 0)) for group in view.groups]
     parts.append(
         Text(

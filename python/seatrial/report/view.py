@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from seatrial.model.estimate import Estimate
+from seatrial.model.experiment import Layout
 from seatrial.model.finding import Severity
 from seatrial.model.metric import Direction
 from seatrial.model.plan import Point
@@ -158,11 +159,27 @@ def point_title(point: Point) -> str:
     """The axes of a point in words; empty for the only point of a bench."""
     if not point.values:
         return "Line over all counts" if point.bench == "density" else ""
+    if "layout" in point.values:
+        return ", ".join(_fleet_words(point))
     named = [
         f"{name.removesuffix('_rps')} {_axis_value(name, value)}"
         for name, value in sorted(point.values.items(), key=lambda item: item[0] != "mode")
     ]
     return ", ".join(text.removeprefix("mode ") for text in named)
+
+
+def _fleet_words(point: Point) -> Iterable[str]:
+    values = point.values
+    count = values["count"]
+    if count == 1:
+        yield "1 sandbox"
+    elif values["layout"] == Layout.SERVERS:
+        yield f"{count} servers in 1 sandbox"
+    else:
+        yield f"{count} sandboxes"
+    yield f"{values['demand']}"
+    if "rate_rps" in values:
+        yield _axis_value("rate_rps", values["rate_rps"])
 
 
 def severity_counts(findings: Iterable[Finding]) -> dict[Severity, int]:

@@ -112,6 +112,10 @@ class Runner:
         stack.callback(self._own_cpu.remove_launcher, session.launcher.pid)
         return session
 
+    def _count_process(self, pid: int, stack: ExitStack) -> None:
+        self._own_cpu.add_launcher(pid)
+        stack.callback(self._own_cpu.remove_launcher, pid)
+
     def _one(self, spec: TrialSpec, sentinel: Sentinel | None) -> TrialOutcome:
         started_ns = time.monotonic_ns()
         self._store.append(Event(kind=EventKind.TRIAL_STARTED, trial_id=spec.trial_id))
@@ -145,6 +149,7 @@ class Runner:
                 open_session=lambda name: self._audited_session(name, spec, stack, audited),
                 window=monitor.window,
                 scratch_dir=scratch,
+                count_process=lambda pid: self._count_process(pid, stack),
             )
             try:
                 trial = benches.get(spec.point.bench).open(context)

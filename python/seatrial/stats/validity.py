@@ -23,6 +23,8 @@ PACING_LAG_FLOOR_NS = 20_000
 #: More requests left unanswered in the second half of a phase than this share of those due in it:
 #: the queue was growing.
 BACKLOG_SHARE_MAX = 0.03
+#: Fewer replies than this share of the requests that were due in the same time: overload.
+ANSWERED_SHARE_MIN = 0.99
 #: An engine thread that is busier than this has no idle time left to prove that it kept up.
 GENERATOR_CPU_SHARE_MAX = 0.90
 #: Shares of all CPUs in a timed window.
@@ -96,6 +98,55 @@ def check_saturation(
             "backlog_before_count": backlog_before_count,
             "backlog_after_count": backlog_after_count,
         },
+        trial_id=trial_id,
+        driver=driver,
+    )
+
+
+def check_answered(
+    *,
+    due_count: int,
+    answered_count: int,
+    trial_id: str | None = None,
+    driver: str | None = None,
+) -> Finding | None:
+    """Saturated: in the same stretch of time far fewer replies came than requests were due.
+
+    What is under way at its begin and at its end makes both differ by chance; three standard
+    deviations of a Poisson count as large as the difference are allowed for.
+    """
+    missing_count = due_count - answered_count
+    chance_count = 3 * math.sqrt(max(0, missing_count) + 1)
+    if missing_count <= max((1 - ANSWERED_SHARE_MIN) * due_count, chance_count):
+        return None
+    return Finding(
+        code="saturated",
+        severity=Severity.WARNING,
+        message=f"{answered_count} replies came while {due_count} requests were due: "
+        f"{answered_count / due_count:.1%} (limit {ANSWERED_SHARE_MIN:.0%}): the load is above "
+        "capacity, so latencies depend on how long one measures",
+        evidence={"due_count": due_count, "answered_count": answered_count},
+        trial_id=trial_id,
+        driver=driver,
+    )
+
+
+def check_server_counters(
+    *,
+    server_count: int,
+    client_count: int,
+    trial_id: str | None = None,
+    driver: str | None = None,
+) -> Finding | None:
+    """Counter-mismatch: servers read another number of requests than clients sent."""
+    if server_count == client_count:
+        return None
+    return Finding(
+        code="counter-mismatch",
+        severity=Severity.ERROR,
+        message=f"the servers counted {server_count} requests, the clients sent {client_count}: "
+        "requests were lost or doubled on the way, or one side counts wrongly",
+        evidence={"server_count": server_count, "client_count": client_count},
         trial_id=trial_id,
         driver=driver,
     )

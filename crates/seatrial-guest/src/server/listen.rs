@@ -26,7 +26,7 @@ const BACKLOG: i32 = 4096;
 const DATAGRAM_BUFFER_BYTES: usize = 4 << 20;
 
 /// Most addresses a server listens on.
-pub const LISTENERS_MAX: usize = 4;
+pub const LISTENERS_MAX: usize = 64;
 
 /// How long an acceptor waits when the process or the system has no descriptor left.
 const EXHAUSTED_WAIT: Duration = Duration::from_millis(10);
