@@ -8,6 +8,7 @@ import os
 import select
 import signal
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -16,12 +17,10 @@ from seatrial.errors import ConfigError
 from seatrial.model.trial import TrialStatus
 from seatrial.run.prepare import check_resume
 from seatrial.store.run_store import RunStore
-from tests.support.needs import needs_driver
+from tests.support.needs import needs_driver, needs_root
 from tests.support.remains import processes_of, remains_of
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from tests.support.command import Done, Seatrial
 
 pytestmark = [pytest.mark.fault, pytest.mark.driver, pytest.mark.timeout(300)]
@@ -46,6 +45,25 @@ duration = "100ms"
 warm_up = "10ms"
 drain = "10ms"
 """
+AGENTS = {
+    "fleet": """
+[fleet]
+counts = [2]
+layouts = ["sandboxes"]
+rates = ["100/s"]
+duration = "100ms"
+warm_up = "0ns"
+drain = "1s"
+""",
+    "rpc": """
+[rpc]
+modes = ["empty"]
+clients = [2]
+client_duration = "100ms"
+warm_up = "0ns"
+interval = "50ms"
+""",
+}
 PHASES = ("setup", "warm-up", "measure", "drain", "teardown")
 #: Every point with the baseline; with the others those at which sandboxes are alive.
 KILLS = (
@@ -122,6 +140,39 @@ def test_clean_after_a_kill_leaves_nothing(seatrial: Seatrial, driver: str, poin
     assert RunStore.open(run_dir).finished_trials()
     again = seatrial.call("clean")
     assert (again.code, again.out) == (0, ""), again.shown
+
+
+@pytest.mark.parametrize("table", ["fleet", "rpc"])
+def test_a_killed_run_leaves_no_agents(seatrial: Seatrial, table: str) -> None:
+    """Agents end when their coordinator is gone, and `seatrial clean` removes the rest."""
+    needs_driver("lean")
+    needs_root("make the network of a sandbox")
+    file = seatrial.experiment(
+        EXPERIMENT.format(driver="lean").partition("[start]")[0] + AGENTS[table]
+    )
+    words = [sys.executable, "-m", "tests.support.killed_run", "phase:measure", "run", "--no-html"]
+    done = seatrial.execute([*words, file])
+    assert done.code == -signal.SIGKILL, done.shown
+    (run_dir,) = seatrial.runs()
+    for pid in agents_below(seatrial.state):
+        assert wait_until_gone(pid), f"agent {pid} outlived the run"
+
+    assert seatrial.call("clean").code == 0
+    assert remains_of(run_dir.name, state_root=seatrial.state_root) == []
+
+
+def agents_below(state: Path) -> list[int]:
+    """Live load agents of a command line with this state directory."""
+    mark = f"XDG_RUNTIME_DIR={state}\0".encode()
+    found: list[int] = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            is_agent = b"seatrial.agents" in (folder / "cmdline").read_bytes()
+            if is_agent and mark in (folder / "environ").read_bytes() + b"\0":
+                found.append(int(folder.name))
+        except OSError:  # it ended while we looked
+            continue
+    return found
 
 
 def test_a_killed_run_takes_its_sandboxes_along(seatrial: Seatrial) -> None:

@@ -81,6 +81,7 @@ def target(position: int, **changes: object) -> Row:
         "ok_count": 100,
         "failed_count": 0,
         "response_ns_p50": 1_000.0,
+        "response_ns_p99": 2_000.0,
     }
     return row | changes
 
@@ -232,8 +233,19 @@ def test_an_agent_without_idle_time_is_told_once() -> None:
     (finding,) = judge_fleet(tables(loads=loads), FLEET)
     assert finding.code == "generator-bound"
     assert "98%" in finding.message
-    late = [load_row("load-0"), load_row("latency-0", pacing_lag_ns_p50=90_000.0)]
-    assert codes(tables(loads=late)) == ["generator-bound"]
+
+
+@pytest.mark.parametrize("kind", ["load", "latency"])
+def test_agents_that_send_late_are_told_by_their_kind(kind: str) -> None:
+    """The lateness of one kind is held against the times that are about it."""
+    loads = [load_row("load-0"), load_row("latency-0")]
+    late = [
+        row | {"pacing_lag_ns_p50": 90_000.0} if str(row["agent"]).startswith(kind) else row
+        for row in loads
+    ]
+    (finding,) = judge_fleet(tables(loads=late), FLEET)
+    assert finding.code == "generator-bound"
+    assert finding.message.startswith(f"{kind} agents: the p50 pacing lag is")
 
 
 def test_every_rpc_metric_is_what_methodology_says() -> None:

@@ -305,6 +305,11 @@ def _of_targets(tables: Mapping[str, pl.DataFrame]) -> dict[str, list[float]]:
     }
 
 
+def _slowest(tables: Mapping[str, pl.DataFrame]) -> pl.Series:
+    """The response times that the load agents' lateness is held against: the servers' p99."""
+    return tables["targets"]["response_ns_p99"].drop_nulls()
+
+
 def judge_fleet(tables: Mapping[str, pl.DataFrame], point: Point) -> tuple[Finding, ...]:
     """Returns why the load's numbers may not be taken at face value."""
     del point  # one rule for every layout and rate
@@ -322,5 +327,6 @@ def judge_fleet(tables: Mapping[str, pl.DataFrame], point: Point) -> tuple[Findi
     measured = offered.measured_requests(tables)
     if measured is not None:
         correct = measured.filter(measured["outcome"] == offered.OUTCOME_OK)
-        findings += offered.judge_pacing(tables, correct["done_at_ns"] - correct["intended_at_ns"])
+        response_ns = correct["done_at_ns"] - correct["intended_at_ns"]
+        findings += offered.judge_pacing(tables, {LATENCY: response_ns, LOAD: _slowest(tables)})
     return tuple(findings)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import TYPE_CHECKING
 
 import polars as pl
@@ -253,14 +254,22 @@ def _busyness(finding: Finding) -> float:
     )
 
 
-def judge_pacing(tables: Mapping[str, pl.DataFrame], response_ns: pl.Series) -> list[Finding]:
-    """Whether the lateness of the agents is a visible part of the response times."""
-    for quantile, name in ((0.5, "p50"), (0.99, "p99")):
-        lag_ns = tables["loads"][f"pacing_lag_ns_{name}"].max()
-        time_ns = response_ns.quantile(quantile)
-        if not isinstance(lag_ns, int | float) or time_ns is None:
-            continue
-        late = check_generator(quantile=name, pacing_lag_ns=lag_ns, response_time_ns=time_ns)
-        if late is not None:
-            return [late]
+def judge_pacing(
+    tables: Mapping[str, pl.DataFrame], response_ns: Mapping[str, pl.Series]
+) -> list[Finding]:
+    """Whether the lateness of agents is a visible part of the response times.
+
+    Each kind of agents, by the begin of its names, is held against the times that are about it.
+    """
+    for kind, times in response_ns.items():
+        own = tables["loads"].filter(tables["loads"]["agent"].str.starts_with(kind))
+        for quantile, name in ((0.5, "p50"), (0.99, "p99")):
+            lag_ns = own[f"pacing_lag_ns_{name}"].max()
+            time_ns = times.quantile(quantile)
+            if not isinstance(lag_ns, int | float) or time_ns is None:
+                continue
+            late = check_generator(quantile=name, pacing_lag_ns=lag_ns, response_time_ns=time_ns)
+            if late is not None:
+                message = f"{kind} agents: {late.message}"
+                return [dataclasses.replace(late, message=message)]
     return []

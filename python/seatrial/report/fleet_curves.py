@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
     from seatrial.model.summary import Cell, RunSummary
 
+#: Few trials give wide intervals, which would leave nothing to see of the points.
+FRAME_FACTOR = 1.7
 LATENCY = {Statistic.P50: "p50", Statistic.P99: "p99"}
 CALLS = {Statistic.MEAN: "calls"}
 
@@ -94,8 +96,8 @@ def _marks(
 def _latency(summary: RunSummary, where: str, cells: list[Cell], *, name: str) -> Figure:
     values = _marks(cells, axis="rate_rps", names=LATENCY, divisor=NS_PER_MS)
     steps = sorted({float(value["x"]) for value in values if isinstance(value["x"], float)})
-    scale = alt.Scale(type="log", nice=False, padding=8)
-    ends = [value[end] for value in values for end in ("low", "high")]
+    ends = _frame(values)
+    scale = alt.Scale(type="log", nice=False, domain=ends, clamp=True)
     base = _base(summary, values, title="offered by load agents, 1/s", steps=steps)
     y = alt.Y(
         "y:Q",
@@ -120,7 +122,8 @@ def _latency(summary: RunSummary, where: str, cells: list[Cell], *, name: str) -
         bench="fleet",
         title=f"Latency against load, {where}",
         caption="Response time that the latency agents saw, median and 99th percentile (dashed), "
-        "with intervals; both axes are logarithmic. Where a line turns up the servers are full.",
+        "with intervals, which may go on beyond the frame; both axes are logarithmic. Where a line "
+        "turns up the servers are full.",
         spec=finish(chart, height=280),
     )
 
@@ -129,7 +132,7 @@ def _calls(summary: RunSummary, where: str, cells: list[Cell], *, name: str) -> 
     values = _marks(cells, axis="clients", names=CALLS, divisor=1)
     steps = sorted({float(value["x"]) for value in values if isinstance(value["x"], float)})
     base = _base(summary, values, title="clients", steps=steps)
-    scale = alt.Scale(zero=True)
+    scale = alt.Scale(nice=False, domain=[0, _frame(values)[1]], clamp=True)
     y = alt.Y("y:Q", title="1/s", scale=scale)
     chart = alt.layer(
         base.mark_line(strokeWidth=2).encode(y=y),
@@ -142,10 +145,17 @@ def _calls(summary: RunSummary, where: str, cells: list[Cell], *, name: str) -> 
         name=name,
         bench="rpc",
         title=f"Calls a second, {where}",
-        caption="Correct replies a second of all clients together, with intervals. A line that "
+        caption="Correct replies a second of all clients together, with intervals, which may go on "
+        "beyond the frame. A line that "
         "stays flat says that the server, or the machine, was full before.",
         spec=finish(chart, height=280),
     )
+
+
+def _frame(values: Values) -> list[float]:
+    """Ends of an axis: all points with room around them, whatever their intervals do."""
+    points = [value["y"] for value in values if isinstance(value["y"], float)]
+    return [min(points) / FRAME_FACTOR, max(points) * FRAME_FACTOR]
 
 
 def _base(summary: RunSummary, values: Values, *, title: str, steps: list[float]) -> alt.Chart:
