@@ -28,6 +28,7 @@ from seatrial.model.trial import Columns, TrialOutcome, TrialStatus
 from seatrial.store.layout import new_run_id
 from seatrial.store.manifest import Manifest, Versions
 from seatrial.store.run_store import RunStore
+from tests.support.synthetic_agents import fleet_tables, rpc_tables
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -174,7 +175,9 @@ class Script:
             "density": self._density,
             "load": self._load,
             "inside": self._inside,
-        }[spec.point.bench](spec, rng, hour)  # fmt: skip - a table of four
+            "fleet": self._fleet,
+            "rpc": self._rpc,
+        }[spec.point.bench](spec, rng, hour)  # fmt: skip - a table of six
         rows["windows"] = [
             {
                 "name": "window",
@@ -302,6 +305,12 @@ class Script:
             "offered_rps": values.get("rate_rps"),
         }  # fmt: skip - one row
         return {"requests": requests, "loads": [load]}
+
+    def _fleet(self, spec: TrialSpec, rng: random.Random, hour: float) -> dict[str, list[Row]]:
+        return fleet_tables(spec, rng, hour * self.costs[spec.driver].service_ns)
+
+    def _rpc(self, spec: TrialSpec, rng: random.Random, hour: float) -> dict[str, list[Row]]:
+        return rpc_tables(spec, rng, hour * self.costs[spec.driver].service_ns)
 
     def _inside(self, spec: TrialSpec, rng: random.Random, hour: float) -> dict[str, list[Row]]:
         cost = self.costs[spec.driver]
