@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from seatrial.analysis.summarise import summarise
+from seatrial.benches.load_request import check_load
 from seatrial.config.expand import expand
 from seatrial.config.load import parse_experiment, read_source
 from seatrial.drivers import registry
@@ -22,7 +23,7 @@ def run_text(text: str, folder: Path) -> tuple[RunSummary, Path]:
     file = folder / "experiment.toml"
     file.write_text(text)
     source = read_source(file)
-    experiment = parse_experiment(source, known_drivers=registry.names())
+    experiment = parse_experiment(source, known_drivers=registry.names(), check_load=check_load)
     plan = expand(experiment, experiment.drivers)
     made = create_run(folder / "runs", plan, text=source.text, source=str(file), skipped={})
     with made as store:

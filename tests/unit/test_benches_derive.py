@@ -243,7 +243,8 @@ def test_open_loop_response_time_counts_from_the_intended_instant() -> None:
     assert found["failed_ratio"] == [0.5]
     assert found["achieved_rps"] == [2_000_000]
     assert found["request_cpu_ns"] == [10]
-    assert [finding.code for finding in judge_load(frames, OPEN)] == ["request-failures"]
+    codes = [finding.code for finding in judge_load(frames, OPEN)]
+    assert codes == ["request-failures", "saturated"]
 
 
 def test_load_above_capacity_is_told_from_a_slow_service() -> None:
@@ -258,7 +259,7 @@ def test_load_above_capacity_is_told_from_a_slow_service() -> None:
         for at in range(0, 2_000, 2)
     ]
     found = judge_load(tables(requests=queue, loads=[load_row()]), OPEN)
-    assert [finding.code for finding in found] == ["saturated"]
+    assert [finding.code for finding in found] == ["saturated", "not-stationary", "not-independent"]
 
 
 def test_an_engine_without_idle_time_is_found_out_in_a_closed_loop_too() -> None:

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from seatrial.benches.load_request import check_load, request_of
+from seatrial.config.expand import points_of, points_of_load
 from seatrial.config.load import PRESETS, Source, load_experiment, parse_experiment, read_source
 from seatrial.errors import ConfigError
 from seatrial.model.experiment import AVAILABLE, NetworkMode, Operation
@@ -49,7 +51,7 @@ platform = "systrap"
 def parse(text: str) -> Experiment:
     """Checks a text as if it were the file x.toml."""
     source = Source(name="x.toml", text=text, is_preset=False)
-    return parse_experiment(source, known_drivers=KNOWN)
+    return parse_experiment(source, known_drivers=KNOWN, check_load=check_load)
 
 
 def mistakes(text: str) -> list[str]:
@@ -99,7 +101,7 @@ def test_presets_are_good(name: str) -> None:
     source = read_source(name)
     assert source.is_preset
     assert source.text.startswith("# ")
-    assert load_experiment(name, known_drivers=KNOWN).name == name
+    assert load_experiment(name, known_drivers=KNOWN, check_load=check_load).name == name
 
 
 @pytest.mark.parametrize(
@@ -155,7 +157,7 @@ def test_presets_are_good(name: str) -> None:
         ),
         ('[load]\npayload = "2MiB"', 'x.toml:3: load.payload: got "2MiB"; expected at most 1.00'),
         ("[load]\npayload = 64", "x.toml:3: load.payload: got 64; expected a size with its unit"),
-        ('[load]\ndemand = "gauss:1ms"', 'x.toml:3: load.demand: got "gauss:1ms"; expected "none"'),
+        ('[load]\ndemand = "gauss:1ms"', 'x.toml:3: load.demand: got "gauss:1ms"; expected none,'),
         ('[load]\noperation = "spin"', 'x.toml:2: load.demand: operation "spin" needs a demand'),
         ('[load]\ndemand = "constant:1ms"', 'x.toml:3: load.demand: operation "empty" takes no'),
         ('[inside]\nprobes = ["syscal"]', 'x.toml:3: inside.probes[0]: got "syscal" (did you mean'),
@@ -164,6 +166,67 @@ def test_presets_are_good(name: str) -> None:
 )
 def test_one_mistake(rest: str, expected: str) -> None:
     """Each mistake gives one line: file, line, key, value, expectation."""
+    check(rest, expected)
+
+
+@pytest.mark.parametrize(
+    ("rest", "expected"),
+    [
+        (
+            '[load]\nrates = ["1/s"]\narrival = "poison"',
+            'x.toml:4: load.arrival: got "poison"; expected fixed, poisson, uniform,',
+        ),
+        (
+            '[load]\nrates = ["1/s"]\narrival = "lognormal:cv=-1"',
+            'x.toml:4: load.arrival: got "lognormal:cv=-1"; expected lognormal:cv=CV, the',
+        ),
+        (
+            '[load]\nrates = ["1/s"]\narrival = "trace:/nowhere"',
+            'x.toml:4: load.arrival: got "trace:/nowhere"; expected trace:PATH',
+        ),
+        (
+            '[load]\narrival = "fixed"',
+            'x.toml:3: load.arrival: got "fixed" without an open loop; expected at least one of',
+        ),
+        (
+            '[load]\nrates = ["1/s"]\npattern = "rampp"',
+            'x.toml:4: load.pattern: got "rampp"; expected fixed, step:from=',
+        ),
+        (
+            '[load]\nrates = ["1/s"]\npattern = "ramp:from=0,to=9,over=1s"',
+            "x.toml:3: load.rates: rate_rps is 1, expected none, because this pattern has rates of",
+        ),
+        (
+            '[load]\nthink = "1ms"',
+            'x.toml:3: load.think: got "1ms"; expected none, constant:100us,',
+        ),
+        ('[load]\nwait = "sleep"', 'x.toml:3: load.wait: got "sleep"; expected block, hybrid or'),
+        (
+            '[load]\ntimestamps = "nic"',
+            'x.toml:3: load.timestamps: got "nic"; expected user, kernel or hardware',
+        ),
+        ('[load]\nprotocol = "smtp"', 'x.toml:3: load.protocol: got "smtp"; expected one of rpc,'),
+        ('[load]\nprotocol = "echo"', "x.toml:2: load.payload: payload_bytes is 0, expected at"),
+        (
+            '[load]\nprotocol = "echo"\npayload = "8B"\noperation = "touch"',
+            "x.toml:5: load.operation: operation is 5, expected empty (0)",
+        ),
+        (
+            '[load]\nprotocol = "http"\noperation = "checksum"',
+            'x.toml:4: load.operation: got "checksum", which "http" does not have; expected',
+        ),
+        (
+            '[load]\nreply_bytes = "1KiB"',
+            'x.toml:3: load.reply_bytes: got it with operation "empty"; expected "checksum"',
+        ),
+        (
+            "[load]\nconnections = [2]\nthreads = 2\noutstanding_max = 1",
+            "x.toml:5: load.outstanding_max: outstanding_max is 1, expected at least one for each",
+        ),
+    ],
+)
+def test_one_thing_that_the_engine_refuses(rest: str, expected: str) -> None:
+    """Laws and whole loads are checked by the engine, and told like any other mistake."""
     check(rest, expected)
 
 
@@ -258,6 +321,62 @@ def test_bounds_are_those_of_what_runs_them() -> None:
     experiment = parse(f'name = "x"\n{text}[inside]\nbatches = 10000\n')
     assert experiment.load is not None
     assert experiment.load.threads == experiment.load.workers == 64
+
+
+def test_what_the_engine_refuses_is_told_with_all_other_mistakes() -> None:
+    """A law is checked by the engine, also when something else is wrong in the file."""
+    lines = mistakes(
+        'name = "x"\nblocks = 0\n[load]\nrates = ["1"]\narrival = "poison"\nthink = "x"\n'
+        'wait = "y"\nduration = 5\n'
+    )
+    keys = [line.split(": ")[1] for line in lines]
+    assert keys == [
+        "blocks",
+        "load.rates[0]",
+        "load.arrival",
+        "load.think",
+        "load.wait",
+        "load.duration",
+    ]  # fmt: skip - one list
+
+
+def test_a_pattern_with_rates_of_its_own_is_one_open_loop() -> None:
+    """It needs no list of rates, and its course is the name of the point."""
+    ramp = "ramp:from=0,to=900,over=1s"
+    experiment = parse(f'name = "x"\n[load]\nconnections = [2, 4]\npattern = "{ramp}"\n')
+    assert [point.values for point in points_of(experiment)] == [
+        {"mode": "closed", "connections": 2},
+        {"mode": "closed", "connections": 4},
+        {"mode": "open", "connections": 4, "rates": ramp},
+    ]
+
+
+def test_what_the_engine_is_asked_for() -> None:
+    """Arrivals belong to open loops and think times to closed ones; HTTP has paths."""
+    text = (
+        '[load]\nrates = ["50/s"]\narrival = "gamma:cv=2"\nthink = "constant:1ms"\n'
+        'operation = "spin_wall"\ndemand = "gamma:mean=1ms,cv=2"\npayload = "9B"\n'
+        'cool_down = "100ms"\n'
+    )
+    settings = parse(f'name = "x"\n{text}protocol = "http"\n').load
+    assert settings is not None
+    closed, opened = (
+        request_of(settings, point, target="tcp://127.0.0.1:1", seed=1)
+        for point in points_of_load(settings)
+    )
+    assert (closed.arrival, closed.rate_rps, closed.think) == ("closed", None, "constant:1ms")
+    assert (opened.arrival, opened.rate_rps, opened.think) == ("gamma:cv=2", 50, "none")
+    assert opened.cool_down_ns == 100_000_000
+    assert opened.options == {
+        "path": "/spin_wall/{demand_ns}ns",
+        "method": "POST",
+        "body_bytes": "9",
+    }
+    assert (opened.operation, opened.payload_bytes) == ("empty", 0)
+    rpc = parse('name = "x"\n[load]\noperation = "checksum"\nreply_bytes = "1KiB"\n').load
+    assert rpc is not None
+    request = request_of(rpc, points_of_load(rpc)[0], target="fake://?workers=1", seed=1)
+    assert request.options == {"reply_bytes": "1024"}
 
 
 def test_threads_are_not_compared_with_faulty_connections() -> None:

@@ -26,13 +26,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def execute(args: argparse.Namespace) -> int:
     """Print the plan; give 0."""
+    from seatrial.benches.load_request import check_load
     from seatrial.cli import output
     from seatrial.cli.available import parse_drivers, resolve
     from seatrial.config.expand import expand
     from seatrial.config.load import load_experiment
     from seatrial.drivers import registry
 
-    experiment = load_experiment(args.experiment, known_drivers=registry.names())
+    experiment = load_experiment(
+        args.experiment, known_drivers=registry.names(), check_load=check_load
+    )
     available = resolve(experiment, parse_drivers(args.drivers))
     plan = expand(experiment, available.drivers, estimate_ns=estimate_of(experiment))
     if args.json:

@@ -84,6 +84,7 @@ def _resumed(args: argparse.Namespace) -> RunStore:
 
 
 def _create(args: argparse.Namespace) -> RunStore:
+    from seatrial.benches.load_request import check_load
     from seatrial.cli import output
     from seatrial.cli.available import parse_drivers, resolve
     from seatrial.cli.plan import estimate_of
@@ -94,7 +95,8 @@ def _create(args: argparse.Namespace) -> RunStore:
     from seatrial.units import format_duration
 
     source = read_source(args.experiment)
-    experiment = _changed(parse_experiment(source, known_drivers=registry.names()), args)
+    experiment = parse_experiment(source, known_drivers=registry.names(), check_load=check_load)
+    experiment = _changed(experiment, args)
     wanted = parse_drivers(args.drivers)
     output.talk("looking for what works here ...")
     available = resolve(experiment, wanted)

@@ -62,7 +62,7 @@ def points_of(experiment: Experiment) -> tuple[Point, ...]:
     if experiment.density is not None:
         points += [_point("density", count=count) for count in experiment.density.count]
     if experiment.load is not None:
-        points += _load_points(experiment.load)
+        points += points_of_load(experiment.load)
     if experiment.fleet is not None:
         points += _fleet_points(experiment.fleet)
     if experiment.rpc is not None:
@@ -128,7 +128,8 @@ def _bench_ns(experiment: Experiment, point: Point, life_ns: int) -> int:
     if point.bench == "density":
         return int(point.values["count"]) * life_ns + DENSITY_SETTLE_NS
     if point.bench == "load" and experiment.load is not None:
-        return life_ns + experiment.load.warm_up_ns + experiment.load.duration_ns
+        settings = experiment.load
+        return life_ns + settings.warm_up_ns + settings.duration_ns + settings.cool_down_ns
     if point.bench in {"fleet", "rpc"}:
         return AGENTS_NS + _agents_ns(experiment, point, life_ns)
     if point.bench == "inside" and experiment.inside is not None:
@@ -172,13 +173,18 @@ def _used(experiment: Experiment) -> Mapping[str, Mapping[str, Scalar]]:
     return {name: dict(options) for name, options in sorted(experiment.driver_options.items())}
 
 
-def _load_points(settings: LoadSettings) -> list[Point]:
+def points_of_load(settings: LoadSettings) -> tuple[Point, ...]:
+    """Give the points of the bench `load`: closed loops, then open ones."""
     closed = [_point("load", mode=CLOSED, connections=count) for count in settings.connections]
     # An open loop needs room for what is under way at once, hence the most connections there are.
     widest = max(settings.connections)
-    return closed + [
+    opened = [
         _point("load", mode=OPEN, connections=widest, rate_rps=rate) for rate in settings.rates_rps
     ]
+    if settings.has_own_rates:
+        course = settings.arrival if settings.pattern == "fixed" else settings.pattern
+        opened.append(_point("load", mode=OPEN, connections=widest, rates=course))
+    return (*closed, *opened)
 
 
 def _fleet_points(settings: FleetSettings) -> list[Point]:

@@ -6,11 +6,11 @@ fit together. Whether a driver works here is ``seatrial doctor``'s business.
 
 import dataclasses
 import tomllib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeAlias
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -34,7 +34,7 @@ from seatrial.config.written import (
     WrittenStart,
 )
 from seatrial.errors import ConfigError
-from seatrial.model.experiment import AVAILABLE, BENCHES, Experiment
+from seatrial.model.experiment import AVAILABLE, BENCHES, Experiment, LoadSettings
 from seatrial.units import MIB, format_bytes
 
 # The presets, in the order in which they are listed; each is a file in `presets/`.
@@ -51,6 +51,11 @@ _TABLES: Final[Mapping[str, type]] = {
     "rpc": WrittenRpc,
     "inside": WrittenInside,
 }
+# Gives key and text of all that the load engine refuses in `[load]`: the table as it was written,
+# and the settings unless something else is wrong.
+LoadCheck: TypeAlias = Callable[
+    [Mapping[str, object], LoadSettings | None], Iterable[tuple[str, str]]
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,19 +110,25 @@ def read_source(source: str | Path) -> Source:
     return Source(name=str(source), text=text, is_preset=False)
 
 
-def load_experiment(source: str | Path, *, known_drivers: Sequence[str]) -> Experiment:
+def load_experiment(
+    source: str | Path, *, known_drivers: Sequence[str], check_load: LoadCheck | None = None
+) -> Experiment:
     """Read and check an experiment file or preset.
 
-    ``known_drivers`` are the names that a file may use; this package knows no driver itself.
+    ``known_drivers`` are the names that a file may use, ``check_load`` says what the load engine
+    refuses (``seatrial.benches.load_request.check_load``): this package knows neither drivers nor
+    the engine itself. Without it the texts of laws are taken as they are.
 
     Raises:
         ConfigError: with every mistake that was found, one a line.
     """
-    return parse_experiment(read_source(source), known_drivers=known_drivers)
+    return parse_experiment(read_source(source), known_drivers=known_drivers, check_load=check_load)
 
 
-def parse_experiment(source: Source, *, known_drivers: Sequence[str]) -> Experiment:
-    """Check the text of an experiment.
+def parse_experiment(
+    source: Source, *, known_drivers: Sequence[str], check_load: LoadCheck | None = None
+) -> Experiment:
+    """Check the text of an experiment; see ``load_experiment``.
 
     Raises:
         ConfigError: with every mistake that was found, one a line.
@@ -138,16 +149,44 @@ def parse_experiment(source: Source, *, known_drivers: Sequence[str]) -> Experim
             for path, table in _TABLES.items()
         }
         problems += problems_of(error, keys_of=keys_of, lines=lines)
-    # The checks across keys read the raw file, so that they run even when a type was wrong.
-    faulty = {problem.key for problem in problems}
-    problems += [
-        dataclasses.replace(problem, line=line_of(problem.key, lines))
-        for problem in _across(raw, known_drivers)
-        if problem.key not in faulty
-    ]
+    # The checks across keys read the raw file, so that they run even when a type was wrong. Plans
+    # are made of whole settings, and only when everything else is right.
+    problems += _new(_refused(raw, None, check_load), problems, lines)
+    problems += _new(_across(raw, known_drivers), problems, lines)
+    if not problems:
+        problems += _new(_refused(raw, _settings(written), check_load), problems, lines)
     if written is None or problems:
         raise _error(source, problems)
     return written.resolve()
+
+
+def _new(
+    found: Iterable[Problem], problems: Sequence[Problem], lines: Mapping[str, int]
+) -> list[Problem]:
+    """Give what was found at keys that nothing is wrong with yet, with their lines."""
+    faulty = {problem.key for problem in problems}
+    return [
+        dataclasses.replace(problem, line=line_of(problem.key, lines))
+        for problem in found
+        if problem.key not in faulty
+    ]
+
+
+def _settings(written: WrittenExperiment | None) -> LoadSettings | None:
+    return None if written is None or written.load is None else written.load.resolve()
+
+
+def _refused(
+    raw: Mapping[str, object], settings: LoadSettings | None, check_load: LoadCheck | None
+) -> list[Problem]:
+    """Find what the load engine refuses."""
+    load = raw.get("load")
+    if check_load is None or not isinstance(load, Mapping):
+        return []
+    return [
+        Problem(key=f"load.{name}" if name else "load", message=message)
+        for name, message in check_load(load, settings)
+    ]
 
 
 def _error(source: Source, problems: Sequence[Problem]) -> ConfigError:

@@ -32,6 +32,7 @@ from seatrial.model.experiment import (
     FleetSettings,
     InsideSettings,
     Layout,
+    LoadProtocol,
     LoadSettings,
     NetworkMode,
     Operation,
@@ -65,6 +66,8 @@ RATE_RPS_MAX: Final = 10_000_000.0
 CONNECTIONS_MAX: Final = 10_000
 THREADS_MAX: Final = 64
 DEPTH_MAX: Final = 1_024
+OUTSTANDING_MAX: Final = CONNECTIONS_MAX * DEPTH_MAX
+TEXT_MAX: Final = 500
 # The guest's own bounds.
 WORKERS_MAX: Final = 64
 # The load engine's bound on targets is far higher; a host has no room for so many agents.
@@ -189,6 +192,8 @@ DurationOrZero = Annotated[int, _duration(at_least_ns=0)]
 Size = Annotated[int, BeforeValidator(_size)]
 Rate = Annotated[float, BeforeValidator(_rate)]
 Demand = Annotated[StrictStr, AfterValidator(_demand)]
+# A text that only the load engine can read; whoever calls `load_experiment` hands its check over.
+EngineText = Annotated[StrictStr, Field(min_length=1, max_length=TEXT_MAX)]
 SandboxCount = Annotated[StrictInt, Field(ge=1, le=SANDBOXES_MAX)]
 ConnectionCount = Annotated[StrictInt, Field(ge=1, le=CONNECTIONS_MAX)]
 ThreadCount = Annotated[StrictInt, Field(ge=1, le=THREADS_MAX)]
@@ -255,11 +260,20 @@ class WrittenLoad:
     drain: DurationOrZero = NS_PER_S
     operation: Annotated[StrictStr, AfterValidator(_one_of(tuple(Operation)))] = Operation.EMPTY
     payload: Size = 0
-    demand: Demand = "none"
+    demand: EngineText = "none"
     workers: WorkerCount = 1
     threads: ThreadCount = 1
     depth: Annotated[StrictInt, Field(ge=1, le=DEPTH_MAX)] = 1
     request_timeout: Duration = 5 * NS_PER_S
+    protocol: Annotated[StrictStr, AfterValidator(_one_of(tuple(LoadProtocol)))] = LoadProtocol.RPC
+    arrival: EngineText = "poisson"
+    pattern: EngineText = "fixed"
+    think: EngineText = "none"
+    wait: EngineText | None = None
+    timestamps: EngineText = "user"
+    outstanding_max: Annotated[StrictInt, Field(ge=1, le=OUTSTANDING_MAX)] | None = None
+    cool_down: DurationOrZero = 0
+    reply_bytes: Size | None = None
 
     def resolve(self) -> LoadSettings:
         """Give the settings in the program's units."""
@@ -276,6 +290,15 @@ class WrittenLoad:
             threads=self.threads,
             depth=self.depth,
             request_timeout_ns=self.request_timeout,
+            protocol=LoadProtocol(self.protocol),
+            arrival=self.arrival,
+            pattern=self.pattern,
+            think=self.think,
+            wait=self.wait,
+            timestamps=self.timestamps,
+            outstanding_max=self.outstanding_max,
+            cool_down_ns=self.cool_down,
+            reply_bytes=self.reply_bytes,
         )
 
 

@@ -287,7 +287,7 @@ INTERVALS: Final = Table(
     name="intervals",
     meaning="one row for each agent and stretch of time, of all phases; all agents begin together",
     columns=(
-        _whole("agent", "", "the agent", type=ArrowType.UTF8),
+        _maybe("agent", "", "the agent; null: the only one", type=ArrowType.UTF8),
         _whole("position", "", "number from the begin of the measure phase, below 0 in warm-up"),
         _whole("started_at_ns", INSTANT, "it began"),
         _whole("ended_at_ns", INSTANT, "it ended"),
@@ -297,6 +297,8 @@ INTERVALS: Final = Table(
         _whole("failed_count", "count", "requests that failed in it"),
         _whole("sent_bytes", "bytes", "bytes that the kernel took in it"),
         _whole("received_bytes", "bytes", "bytes that were read in it"),
+        _maybe("response_ns_p50", "ns", "median response time of them", type=ArrowType.FLOAT64),
+        _maybe("response_ns_p99", "ns", "its 99th percentile", type=ArrowType.FLOAT64),
     ),
 )
 

@@ -54,6 +54,19 @@ class RpcMode(StrEnum):
     CHECKSUM = "checksum"
 
 
+class LoadProtocol(StrEnum):
+    """What the guest's server speaks in the bench ``load``."""
+
+    RPC = "rpc"
+    ECHO = "echo"
+    HTTP = "http"
+    GRPC = "grpc"
+
+
+# Patterns of the rate that say all rates themselves.
+PATTERNS_WITH_RATES: Final = frozenset({"step", "ramp", "square"})
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StartSettings:
     """Start sandboxes: ``rounds`` batches a trial, each of ``concurrency`` starts at once."""
@@ -89,6 +102,25 @@ class LoadSettings:
     threads: int
     depth: int
     request_timeout_ns: int
+    protocol: LoadProtocol = LoadProtocol.RPC
+    # Texts as the engine reads them: law of the gaps, course of the rate, pause of a closed loop.
+    arrival: str = "poisson"
+    pattern: str = "fixed"
+    think: str = "none"
+    # How the engine waits; None leaves it to the engine.
+    wait: str | None = None
+    timestamps: str = "user"
+    # Requests under way on all connections together; None is as many as there are places.
+    outstanding_max: int | None = None
+    cool_down_ns: int = 0
+    # Payload of a reply where the operation has one; None is the server's default.
+    reply_bytes: int | None = None
+
+    @property
+    def has_own_rates(self) -> bool:
+        """Whether arrivals need no rate: the pattern has some, or a trace is replayed as it is."""
+        is_recorded = self.arrival.startswith("trace:") and not self.rates_rps
+        return self.pattern.partition(":")[0] in PATTERNS_WITH_RATES or is_recorded
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,0 +1,156 @@
+"""What is kept of a load beside its records: counters, what became of its arrivals, its course."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+import polars as pl
+
+from seatrial.loadgen import arrival_process
+from seatrial.stats.arrivals import check_arrivals, check_fixed_schedule
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from seatrial.benches.base import Row
+    from seatrial.loadgen import LoadRequest, LoadResult
+    from seatrial.stats.arrivals import ArrivalCheck
+
+CLOSED: Final = "closed"
+FIXED: Final = "fixed"
+NS_PER_S: Final = 1_000_000_000
+PHASE_MEASURE: Final = 1
+#: As many sends are held against the law: more would find what does not matter.
+SENDS_MAX: Final = 100_000
+#: If more of the requests than this had to wait for a free place, the instants at which requests
+#: left are the service's doing, and say nothing about the generator.
+QUEUED_SHARE_MAX: Final = 0.005
+
+
+def load_row(request: LoadRequest, result: LoadResult) -> Row:
+    """Returns the row of the table `loads`, but for what only the sandbox knows."""
+    lag, stamps = result.pacing_lag_histogram, result.timestamps
+    return {
+        "started_at_ns": result.started_at_ns,
+        "ended_at_ns": result.ended_at_ns,
+        "threads_count": request.threads,
+        "measure_start_ns": result.measure_start_ns,
+        "measure_end_ns": result.measure_end_ns,
+        "intended_count": result.intended_count,
+        "sent_count": result.sent_count,
+        "ok_count": result.ok_count,
+        "timeout_count": result.timeout_count,
+        "error_count": result.error_count,
+        "records_dropped_count": 0,
+        "records_stride": result.records_stride,
+        "measured_intended_count": result.measured.intended_count,
+        "measured_ok_count": result.measured.ok_count,
+        "achieved_count": result.achieved_count,
+        **backlogs(result),
+        "measured_sent_count": result.measured.sent_count,
+        "measured_timeout_count": result.measured.timeout_count,
+        "measured_unsent_count": result.measured.unsent_count,
+        "queued_count": result.queued_count,
+        "arrival": None if request.arrival == CLOSED else request.arrival,
+        "pattern": None if request.arrival == CLOSED else request.pattern,
+        **_of_arrivals(arrivals_of(request, result)),
+        "late_reply_count": result.late_reply_count,
+        "application_error_count": result.measured.application_error_count,
+        "timestamps": stamps.used,
+        "timestamps_missing_count": stamps.missing_count,
+        "timestamps_uncertainty_ns": stamps.clock_uncertainty_ns,
+        "wait": result.wait,
+        "guard_ns": result.guard_ns,
+        "cpus_seen": " ".join(str(cpu) for cpu in result.cpus_seen),
+        "generator_user_ns": result.generator_user_ns,
+        "generator_system_ns": result.generator_system_ns,
+        "offered_rps": request.rate_rps,
+        "pacing_lag_ns_p50": _float(lag.quantile(0.5)),
+        "pacing_lag_ns_p99": _float(lag.quantile(0.99)),
+    }
+
+
+def interval_rows(result: LoadResult) -> Iterator[Row]:
+    """Gives the rows of the table `intervals`, of all phases in the order of time."""
+    first = sum(one.end_ns <= result.measure_start_ns for one in result.intervals)
+    for number, one in enumerate(result.intervals):
+        yield {
+            "position": number - first,
+            "started_at_ns": one.start_ns,
+            "ended_at_ns": one.end_ns,
+            "intended_count": one.intended_count,
+            "sent_count": one.sent_count,
+            "ok_count": one.ok_count,
+            "failed_count": one.failed_count,
+            "sent_bytes": one.sent_bytes,
+            "received_bytes": one.received_bytes,
+            "response_ns_p50": _float(one.response_histogram.quantile(0.5)),
+            "response_ns_p99": _float(one.response_histogram.quantile(0.99)),
+        }
+
+
+def backlogs(result: LoadResult) -> dict[str, int | None]:
+    """Returns how many requests were due and had not ended, in the middle and at the end.
+
+    They are counted at the ends of the intervals nearest to the middle and to the end of the
+    measure phase; None for a load without two such instants.
+    """
+    middle_ns = (result.measure_start_ns + result.measure_end_ns) / 2
+    due_count = ended_count = 0
+    rows = []
+    for interval in result.intervals:
+        due_count += interval.intended_count
+        ended_count += interval.ok_count + interval.failed_count
+        rows.append((interval.end_ns, due_count, due_count - ended_count))
+    middle = min(rows, key=lambda row: abs(row[0] - middle_ns), default=None)
+    end = min(rows, key=lambda row: abs(row[0] - result.measure_end_ns), default=None)
+    is_told = middle is not None and end is not None and middle[0] < end[0]
+    return {
+        "backlog_middle_count": middle[2] if is_told and middle else None,
+        "backlog_end_count": end[2] if is_told and end else None,
+        "offered_late_count": end[1] - middle[1] if is_told and middle and end else None,
+    }
+
+
+def arrivals_of(request: LoadRequest, result: LoadResult) -> ArrivalCheck | None:
+    """Returns whether the measured requests left as their process has it.
+
+    None for a closed loop; for a sample of the requests, which has no gaps to look at; and where
+    requests waited for free places.
+    """
+    is_sample = result.records_stride != 1
+    waited_count = result.queued_count + result.measured.unsent_count
+    if request.arrival == CLOSED or is_sample:
+        return None
+    if waited_count > QUEUED_SHARE_MAX * result.intended_count:
+        return None
+    frame = pl.DataFrame(result).filter(
+        (pl.col("phase") == PHASE_MEASURE) & pl.col("sent_at_ns").is_not_null()
+    )
+    sent = frame.sort("intended_at_ns").head(SENDS_MAX)
+    if sent.height == 0:
+        return None
+    process = arrival_process(request.arrival, request.rate_rps, pattern=request.pattern)
+    if request.arrival == FIXED:
+        offsets = (sent["intended_at_ns"] - result.started_at_ns).to_list()
+        late_ns = (sent["sent_at_ns"] - sent["intended_at_ns"]).cast(pl.Float64).to_numpy()
+        rates = np.array([rate or 0.0 for rate in process.rates_rps(offsets)])
+        return check_fixed_schedule(late_ns * rates / NS_PER_S, mean_gap_ns=1.0)
+    offsets = (sent["sent_at_ns"].sort() - result.started_at_ns).to_list()
+    return check_arrivals(process.places(offsets), law=request.arrival)
+
+
+def _of_arrivals(check: ArrivalCheck | None) -> Row:
+    if check is None:
+        return {}
+    return {
+        "arrival_gaps_count": check.n,
+        "arrival_statistic": check.statistic,
+        "arrival_distance": check.distance,
+        "arrivals_are_kept": check.is_kept,
+    }
+
+
+def _float(value_ns: int | None) -> float | None:
+    return None if value_ns is None else float(value_ns)
