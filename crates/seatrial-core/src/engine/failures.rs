@@ -11,6 +11,17 @@ pub const TEXT_BYTES_MAX: usize = 200;
 /// Stands for all texts that found no room.
 pub const OTHER_TEXT: &str = "other";
 
+/// Why requests failed, where neither the server nor the kernel says it.
+pub(super) mod reasons {
+    pub const TIMEOUT_LATE: &str = "no whole reply by the deadline";
+    pub const TIMEOUT_AT_END: &str = "no whole reply by the end of the drain phase";
+    pub const UNSENT_LATE: &str = "no free place by the deadline";
+    pub const UNSENT_AT_END: &str = "no free place by the end of the drain phase";
+    pub const RESET_BY_PEER: &str = "closed or reset by the peer";
+    pub const RESET_ANNOUNCED: &str = "closed by the peer, as it had announced";
+    pub const RESET_BEHIND: &str = "behind a request whose reply broke the protocol";
+}
+
 /// Requests that failed alike.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failure {

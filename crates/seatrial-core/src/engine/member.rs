@@ -8,6 +8,7 @@
 
 use crate::arrival::{Arrival, Scheduled, Share};
 use crate::clock::Clock;
+use crate::engine::failures::reasons;
 use crate::engine::flights::Flight;
 use crate::engine::ledger::{Ledger, MemberResult, blank};
 use crate::engine::placement::Sightings;
@@ -22,7 +23,7 @@ use crate::record::{Outcome, Phase, RequestRecord};
 use crate::stop::{Order, StopSignal};
 use crate::sys::{self, ThreadUsage};
 use crate::transport::stamps::KernelStamps;
-use crate::transport::{CloseCause, Event, Reply, Request, Transport};
+use crate::transport::{CloseCause, Event, Reply, Request, Traffic, Transport};
 use crate::units::Nanos;
 
 /// Requests started in a row before the connections are looked at again.
@@ -33,15 +34,6 @@ const TURNS_PER_SIGHTING: u32 = 64;
 
 /// How long replies are waited for once the run was told to stop.
 const STOP_DRAIN: Nanos = Nanos::new(20_000_000);
-
-/// Why requests failed, where neither the server nor the kernel says it.
-const TIMEOUT_LATE: &str = "no whole reply by the deadline";
-const TIMEOUT_AT_END: &str = "no whole reply by the end of the drain phase";
-const UNSENT_LATE: &str = "no free place by the deadline";
-const UNSENT_AT_END: &str = "no free place by the end of the drain phase";
-const RESET_BY_PEER: &str = "closed or reset by the peer";
-const RESET_ANNOUNCED: &str = "closed by the peer, as it had announced";
-const RESET_BEHIND: &str = "behind a request whose reply broke the protocol";
 
 /// What is to be done next, as far as arrivals are concerned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -85,6 +77,8 @@ pub(super) struct Member<'a, A, T, C> {
     pub last_cause: Option<CloseCause>,
     pub sightings: Sightings,
     pub turns: u32,
+    /// Bytes moved before what is handled now was read.
+    pub moved: Traffic,
     pub events: Vec<Event>,
 }
 
@@ -92,7 +86,8 @@ impl<A: Arrival, T: Transport, C: Clock> Member<'_, A, T, C> {
     /// Offers the load and returns what became of it.
     pub fn run(mut self) -> Result<MemberResult, CoreError> {
         let before = usage()?;
-        self.ledger.note_traffic_before(self.transport.traffic());
+        self.moved = self.transport.traffic();
+        self.ledger.note_traffic_before(self.moved);
         if let Some(slot) = self.slot {
             slot.begin(self.window.start, self.ledger.timeline.clone());
         }
@@ -109,7 +104,9 @@ impl<A: Arrival, T: Transport, C: Clock> Member<'_, A, T, C> {
             let offer = self.dispatch(now);
             self.flush();
             if offer == Offer::Over {
-                let _ = offered_until.get_or_insert(self.offered_until(now));
+                let until = *offered_until.get_or_insert(self.offered_until(now));
+                // What comes later is not of the phase whose length is told.
+                self.window.measure_end = self.window.measure_end.min(until);
             } else {
                 self.reconnect(now);
             }
@@ -123,6 +120,7 @@ impl<A: Arrival, T: Transport, C: Clock> Member<'_, A, T, C> {
         }
         self.give_up_rest();
         let ended_at = self.clock.now();
+        self.moved = self.transport.traffic();
         self.close_interval(ended_at);
         if let Some(slot) = self.slot {
             slot.end();
@@ -172,8 +170,7 @@ impl<A: Arrival, T: Transport, C: Clock> Member<'_, A, T, C> {
     }
 
     fn close_interval(&mut self, now: Nanos) {
-        let traffic = self.transport.traffic();
-        self.ledger.close_interval(now, traffic, self.slot);
+        self.ledger.close_interval(now, self.moved, self.slot);
     }
 
     /// Looks from time to time at which CPU this is.
@@ -199,7 +196,7 @@ impl<A: Arrival, T: Transport, C: Clock> Member<'_, A, T, C> {
             if is_late || (!has_slot && self.table.is_lost()) {
                 let scheduled = self.arrival.take(intended_at);
                 self.ledger.note_due(intended_at, self.slot);
-                self.keep_unsent(&scheduled, UNSENT_LATE);
+                self.keep_unsent(&scheduled, reasons::UNSENT_LATE);
             } else if has_slot {
                 self.put_on_connection(intended_at);
             } else {
@@ -222,11 +219,8 @@ impl<A: Arrival, T: Transport, C: Clock> Member<'_, A, T, C> {
     /// Until when there was an offer, asked once it is over.
     fn offered_until(&self, now: Nanos) -> Nanos {
         let is_cut = self.arrival.is_exhausted() || self.table.is_lost();
-        if is_cut {
-            now.min(self.window.offer_end)
-        } else {
-            self.window.offer_end
-        }
+        let until = if is_cut { now } else { Nanos::MAX };
+        until.min(self.window.offer_end)
     }
 
     fn put_on_connection(&mut self, intended_at: Nanos) {
@@ -263,7 +257,7 @@ impl<A: Arrival, T: Transport, C: Clock> Member<'_, A, T, C> {
     fn expire(&mut self, now: Nanos) {
         while let Some(flight) = self.table.next_expired(now, || self.arrival.think()) {
             let record = self.ended(&flight, Outcome::Timeout);
-            self.ledger.keep_failed(&record, TIMEOUT_LATE);
+            self.ledger.keep_failed(&record, reasons::TIMEOUT_LATE);
         }
     }
 
@@ -275,6 +269,7 @@ impl<A: Arrival, T: Transport, C: Clock> Member<'_, A, T, C> {
 
     /// Waits for the next thing to do; replies end the wait.
     fn wait(&mut self, offer: Offer, now: Nanos) -> Result<(), CoreError> {
+        self.moved = self.transport.traffic();
         if !self.events.is_empty() {
             return Ok(());
         }
@@ -282,16 +277,16 @@ impl<A: Arrival, T: Transport, C: Clock> Member<'_, A, T, C> {
         if now < self.window.offer_end {
             until = until.min(self.window.offer_end);
         }
-        let retry_at = if offer == Offer::Over {
-            None
-        } else {
-            self.table.retry_at()
-        };
+        let retry_at = self.table.retry_at().filter(|_| offer != Offer::Over);
+        // What waits for a place ends at its deadline, whether or not anything else happens then.
+        let waiting_at = self
+            .arrival
+            .due_at(None)
+            .filter(|_| offer == Offer::WaitingForSlot);
+        let unsent_at = waiting_at.map(|at| at.later_by(self.plan.request_timeout));
         let told_at = self.slot.map(|_| self.ledger.interval_end());
-        for instant in [self.table.expiry_at(), retry_at, told_at]
-            .into_iter()
-            .flatten()
-        {
+        let instants = [self.table.expiry_at(), unsent_at, retry_at, told_at];
+        for instant in instants.into_iter().flatten() {
             until = until.min(instant);
         }
         let (transport, events) = (&mut self.transport, &mut self.events);
@@ -315,6 +310,9 @@ impl<A: Arrival, T: Transport, C: Clock> Member<'_, A, T, C> {
     }
 
     fn handle_events(&mut self) {
+        if self.events.is_empty() {
+            return;
+        }
         let mut events = std::mem::take(&mut self.events);
         for event in events.drain(..) {
             match event {
@@ -354,6 +352,7 @@ impl<A: Arrival, T: Transport, C: Clock> Member<'_, A, T, C> {
         }
         // Handling may have lost a connection, but never appends events; keep the allocation.
         self.events = events;
+        self.moved = self.transport.traffic();
     }
 
     fn handle_reply(&mut self, connection: usize, reply: &Reply, arrived: Arrived) {
@@ -407,6 +406,7 @@ impl<A: Arrival, T: Transport, C: Clock> Member<'_, A, T, C> {
     /// Records what was on a connection that is gone.
     fn lose(&mut self, connection: usize, cause: CloseCause, first_byte_at: Option<Nanos>) {
         let now = self.clock.now();
+        self.roll(now);
         let is_announced = cause == CloseCause::Announced;
         self.table.take_down(connection, now, is_announced);
         // Bytes that are no reply belong to the oldest request; the others just lost their connection.
@@ -415,9 +415,11 @@ impl<A: Arrival, T: Transport, C: Clock> Member<'_, A, T, C> {
         while let Some(flight) = self.table.next_stranded(connection, now) {
             let (outcome, text) = match &cause {
                 CloseCause::Protocol(text) if is_oldest => (Outcome::ProtocolError, &**text),
-                CloseCause::Protocol(_) => (Outcome::Reset, RESET_BEHIND),
-                CloseCause::Announced => (Outcome::Reset, RESET_ANNOUNCED),
-                CloseCause::Reset | CloseCause::Refused(_) => (Outcome::Reset, RESET_BY_PEER),
+                CloseCause::Protocol(_) => (Outcome::Reset, reasons::RESET_BEHIND),
+                CloseCause::Announced => (Outcome::Reset, reasons::RESET_ANNOUNCED),
+                CloseCause::Reset | CloseCause::Refused(_) => {
+                    (Outcome::Reset, reasons::RESET_BY_PEER)
+                }
             };
             let ended = self.ended(&flight, outcome);
             let is_of_reply = |at: &Nanos| ended.sent_at.is_some_and(|sent_at| sent_at <= *at);
@@ -462,7 +464,7 @@ impl<A: Arrival, T: Transport, C: Clock> Member<'_, A, T, C> {
     fn give_up_rest(&mut self) {
         while let Some(flight) = self.table.next_waiting() {
             let record = self.ended(&flight, Outcome::Timeout);
-            self.ledger.keep_failed(&record, TIMEOUT_AT_END);
+            self.ledger.keep_failed(&record, reasons::TIMEOUT_AT_END);
         }
         while let Some(intended_at) = self.arrival.due_at(None) {
             if intended_at >= self.window.offer_end {
@@ -470,7 +472,7 @@ impl<A: Arrival, T: Transport, C: Clock> Member<'_, A, T, C> {
             }
             let scheduled = self.arrival.take(intended_at);
             self.ledger.note_due(intended_at, self.slot);
-            self.keep_unsent(&scheduled, UNSENT_AT_END);
+            self.keep_unsent(&scheduled, reasons::UNSENT_AT_END);
         }
     }
 

@@ -52,7 +52,7 @@ use crate::transport::datagram::DatagramTransport;
 use crate::transport::fake::{FakeModel, FakeTransport};
 use crate::transport::socket::{Routes, SocketTransport};
 use crate::transport::target::{SocketTarget, Target};
-use crate::transport::{Protocol, Transport};
+use crate::transport::{Protocol, Traffic, Transport};
 use crate::units::Nanos;
 
 /// Files that a process has open besides the connections of a load, generously.
@@ -330,6 +330,7 @@ fn member<A: Arrival, T: Transport, C: Clock>(
         last_cause: None,
         sightings: Sightings::default(),
         turns: 0,
+        moved: Traffic::default(),
         events: Vec::with_capacity(1024),
     }
 }

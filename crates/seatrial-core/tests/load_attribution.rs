@@ -1,0 +1,108 @@
+//! What happened belongs to the interval and to the phase in which it happened, also when
+//! nobody looks at the load while it runs.
+#![allow(clippy::unwrap_used)] // tests fail by panic
+
+mod support;
+
+use std::time::Duration;
+
+use seatrial_core::engine::plan::ProtocolKind;
+use seatrial_core::engine::{Interval, LoadPlan};
+use seatrial_core::transport::fake::Stall;
+use seatrial_core::transport::target::Target;
+use seatrial_core::units::Nanos;
+use support::server::{Server, Stream};
+use support::{MILLISECOND, SECOND, fake, open, run};
+
+/// Longer than three intervals.
+const LATE: Duration = Duration::from_millis(350);
+
+#[test]
+fn a_load_that_runs_out_of_requests_achieves_only_what_came_in_its_phase() {
+    let plan = LoadPlan {
+        arrival: open("fixed", 1_000.0),
+        demand: support::constant_ms(20),
+        connections: 50,
+        requests_max: 50,
+        ..support::plan(fake())
+    };
+    let result = run(&plan);
+    assert_eq!(result.counters.ok_count, 50);
+    let (start, end) = (result.measure_start.as_i64(), result.measure_end.as_i64());
+    let done = &result.records[0].done_at_ns.values;
+    let inside = done.iter().filter(|at| (start..end).contains(at)).count();
+    assert!((1..10).contains(&inside), "one server, 49 ms: {inside}");
+    assert_eq!(result.achieved_count, inside as u64);
+}
+
+#[test]
+fn what_waits_for_a_place_fails_in_the_interval_of_its_deadline() {
+    let mut model = fake();
+    model.stalls.push(Stall {
+        at: Nanos::new(1),
+        duration: Nanos::new(60 * SECOND),
+    });
+    let plan = LoadPlan {
+        arrival: open("fixed", 10.0),
+        measure: Nanos::new(2 * SECOND),
+        request_timeout: Nanos::new(250 * MILLISECOND),
+        ..support::plan(model)
+    };
+    let result = run(&plan);
+    assert!(result.counters.unsent_count > 15, "{:?}", result.counters);
+    let failed: Vec<_> = result
+        .intervals
+        .iter()
+        .map(|one| one.failed_count)
+        .collect();
+    // Each is due at the begin of an interval and fails in the second one after it.
+    assert_eq!(failed[3..21], [1; 18], "{failed:?}");
+}
+
+/// Reads a request and answers late.
+fn answer_late(stream: &mut dyn Stream, _number: usize) {
+    let mut request = [0; 64];
+    if stream.read_exact(&mut request).is_ok() {
+        std::thread::sleep(LATE);
+        let _ = stream.write_all(&request);
+        let _ = stream.read(&mut request);
+    }
+}
+
+/// Reads a request and hangs up late.
+fn hang_up_late(stream: &mut dyn Stream, _number: usize) {
+    let _ = stream.read_exact(&mut [0; 64]);
+    std::thread::sleep(LATE);
+}
+
+/// The intervals of a load of one request, with a second connection that stays idle.
+fn intervals_of_one(server: &Server) -> Vec<Interval> {
+    let plan = LoadPlan {
+        targets: vec![Target::parse(&server.target).unwrap()],
+        targets_text: vec![server.target.clone()],
+        protocol: ProtocolKind::Echo,
+        payload_bytes: 64,
+        connections: 2,
+        measure: Nanos::new(20 * SECOND),
+        request_timeout: Nanos::new(20 * SECOND),
+        requests_max: 1,
+        ..support::plan(fake())
+    };
+    run(&plan).intervals
+}
+
+#[test]
+fn bytes_are_counted_in_the_interval_in_which_they_were_read() {
+    let intervals = intervals_of_one(&Server::tcp(answer_late));
+    let last = intervals.last().unwrap();
+    assert!(intervals.len() >= 4);
+    assert_eq!((last.ok_count, last.received_bytes), (1, 64));
+    assert_eq!((intervals[0].sent_count, intervals[0].sent_bytes), (1, 64));
+}
+
+#[test]
+fn a_lost_connection_fails_its_request_in_the_interval_of_the_loss() {
+    let intervals = intervals_of_one(&Server::tcp(hang_up_late));
+    assert!(intervals.len() >= 4);
+    assert_eq!(intervals.last().unwrap().failed_count, 1);
+}
