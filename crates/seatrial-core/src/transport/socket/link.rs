@@ -27,6 +27,8 @@ pub(super) struct Link<S> {
     /// How often it was made before.
     pub generation: u32,
     pub wants_write: bool,
+    /// Writing has failed.
+    pub is_cut: bool,
     /// Bytes that the kernel has not taken yet, from `outgoing_start` on.
     pub outgoing: Vec<u8>,
     pub outgoing_start: usize,
@@ -44,6 +46,7 @@ impl<S> Default for Link<S> {
             stage: Stage::Up,
             generation: 0,
             wants_write: false,
+            is_cut: false,
             outgoing: Vec::new(),
             outgoing_start: 0,
             state: None,

@@ -144,7 +144,7 @@ impl<P: Protocol, C: Clock> Transport for SocketTransport<P, C> {
 
     fn flush(&mut self, connection: usize, events: &mut Vec<Event>) {
         if self.write_out(connection).is_err() {
-            self.close(connection, CloseCause::Reset, events);
+            self.read_rest(connection, events);
         }
     }
 

@@ -12,6 +12,9 @@ use crate::sys::message::{PacketStamps, receive_stamped};
 use crate::transport::{CloseCause, Decoded, Event, Protocol};
 use crate::units::Nanos;
 
+/// Reads of a connection that can be written to no more; a peer may go on talking for ever.
+const RESTS_MAX: usize = 64;
+
 /// Whether a read may sleep until something comes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Waiting {
@@ -63,8 +66,26 @@ impl<P: Protocol, C: Clock> SocketTransport<P, C> {
             self.close(connection, cause, events);
         } else if !self.links[connection].outgoing.is_empty() && self.write_out(connection).is_err()
         {
-            self.close(connection, CloseCause::Reset, events);
+            self.read_rest(connection, events);
         }
+    }
+
+    /// The peer takes nothing more: gives what it had said before, and ends the connection.
+    #[cold]
+    pub(super) fn read_rest(&mut self, connection: usize, events: &mut Vec<Event>) {
+        self.links[connection].is_cut = true;
+        let mut cause = CloseCause::Reset;
+        for _ in 0..RESTS_MAX {
+            let before = self.traffic.received_bytes;
+            if let Some(found) = self.read_in(connection, Waiting::No, events) {
+                cause = found;
+                break;
+            }
+            if self.traffic.received_bytes == before {
+                break;
+            }
+        }
+        self.close(connection, cause, events);
     }
 
     /// Reads once; why the connection ended, if it did.
@@ -159,6 +180,8 @@ impl<P: Protocol, C: Clock> SocketTransport<P, C> {
         let reply = link
             .state
             .as_mut()
+            // A connection that was cut does not end a reply.
+            .filter(|_| !link.is_cut)
             .and_then(|state| self.protocol.end(state));
         let is_ended = reply.is_some();
         if let Some(reply) = reply {
