@@ -315,8 +315,8 @@ class LoadPlan:
             request_timeout_ns: from the intended instant to a time-out.
             requests_max: bound on the requests of all threads.
             records_max: bound on the records of all threads, 0 or at least one for each. When it is
-                reached, only every second request of a thread is kept, then every fourth, and so
-                on (`records_stride`).
+                reached, only one of each two requests of a thread is kept, then of each four, and
+                so on (`records_stride`).
             seed: decides arrivals and demands, 0 to 2**64 - 1; the schedule does not depend on
                 `threads`.
             wait: how threads wait for an intended instant: `block` (late by some us), `hybrid`
@@ -595,9 +595,9 @@ class LoadResult:
     def records_stride(self) -> int | None:
         """Of how many requests of a thread one record was kept; None when none was asked for.
 
-        1 as long as `records_max` suffices, else a power of two: kept are the requests whose
-        number in the thread's part of the schedule it divides. Histograms and counters are of
-        all requests, whatever the stride.
+        1 as long as `records_max` suffices, else a power of two: of so many requests in a row of
+        the thread's part of the schedule one is kept, picked by fixed random bits. Histograms and
+        counters are of all requests, whatever the stride.
         """
 
     @property

@@ -372,11 +372,14 @@ def test_intervals_and_targets_add_up_to_the_whole(server: EchoServer) -> None:
 
 
 def test_records_are_a_bounded_systematic_sample(server: EchoServer) -> None:
-    """Every stride-th request of each thread is kept, and histograms are of all."""
+    """One of each stride requests of each thread is kept, and histograms are of all."""
     result = run_load(echo_request(server, records_max=50, threads=2, connections=2))
     frame = pl.DataFrame(result)
     assert result.records_stride == 8
-    assert sorted(frame["request_id"]) == sorted([*range(0, 300, 16), *range(1, 300, 16)])
+    rows = sorted((request_id % 2, request_id // 16) for request_id in frame["request_id"])
+    whole = [(thread, row) for thread in range(2) for row in range(300 // 16)]
+    assert set(whole) <= set(rows)
+    assert len(rows) == len(set(rows)) <= len(whole) + 2
     assert result.response_histogram.count == 300
     assert run_load(echo_request(server, records_max=0)).records_stride is None
 

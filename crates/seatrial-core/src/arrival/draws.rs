@@ -31,6 +31,8 @@ pub enum Stream {
     Atom = 9,
     /// What the values of keys are made of.
     Content = 10,
+    /// Which requests are kept as records, where not all are.
+    Record = 11,
 }
 
 /// Something that gives 64 independent, even bits at a time.

@@ -125,17 +125,24 @@ impl<P: Protocol> Conversation<P> {
     fn fill(mut self, count: u64, stop: &StopSignal, deadline: Instant) -> Result<(), String> {
         let greeting = self.protocol.greet(&mut self.state, &mut self.out);
         let mut is_ready = greeting.map_err(|error| error.to_string())?;
-        while !is_ready {
-            self.read(|told| is_ready |= *told == Decoded::Ready)?;
-        }
         let mut next = 0;
-        while next < count && !stop.is_raised() {
+        // Asked before each read, because a server may go on talking without ever answering.
+        let may_go_on = |written: u64| {
             if Instant::now() >= deadline {
+                let limit = TIMEOUT.as_secs();
                 return Err(format!(
-                    "{next} of {count} keys were written in {} s",
-                    TIMEOUT.as_secs()
+                    "{written} of {count} keys were written in {limit} s"
                 ));
             }
+            Ok(!stop.is_raised())
+        };
+        while !is_ready {
+            if !may_go_on(0)? {
+                return Ok(());
+            }
+            self.read(|told| is_ready |= *told == Decoded::Ready)?;
+        }
+        while next < count {
             let first = next;
             while next < count && next - first < BATCH_REQUESTS && self.out.len() < BATCH_BYTES {
                 let request = Request {
@@ -148,6 +155,9 @@ impl<P: Protocol> Conversation<P> {
             }
             let (mut missing, mut failure) = (next - first, None);
             while missing > 0 {
+                if !may_go_on(first)? {
+                    return Ok(());
+                }
                 self.read(|told| {
                     if let Decoded::Reply(reply) = told {
                         missing = missing.saturating_sub(1);
@@ -186,5 +196,56 @@ impl<P: Protocol> Conversation<P> {
             tell(&decoded.map_err(|error| error.to_string())?);
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::transport::options::Options;
+    use crate::transport::resp::{Resp, RespOptions};
+
+    /// Says things that answer nothing until nobody listens.
+    fn chatter(mut server: UnixStream) {
+        while server.write_all(b">1\r\n+news\r\n").is_ok() {
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    }
+
+    fn fill(stop: &StopSignal, deadline: Instant) -> Result<(), String> {
+        let (client, server) = UnixStream::pair().unwrap();
+        let talker = std::thread::spawn(move || chatter(server));
+        let options = Options::from([("keys".to_owned(), "10".to_owned())]);
+        let protocol = Resp::new(RespOptions::read(&options, 1).unwrap());
+        let conversation = Conversation {
+            state: protocol.open(0),
+            protocol,
+            stream: Box::new(client),
+            out: Vec::new(),
+            buffer: vec![0; READ_BYTES],
+        };
+        let filled = conversation.fill(10, stop, deadline);
+        talker.join().unwrap();
+        filled
+    }
+
+    #[test]
+    fn a_server_that_talks_and_never_answers_is_given_up() {
+        let stop = StopSignal::new().unwrap();
+        let told = fill(&stop, Instant::now() + Duration::from_millis(50)).unwrap_err();
+        assert!(told.starts_with("0 of 10 keys were written"), "{told}");
+    }
+
+    #[test]
+    fn an_order_to_stop_ends_it_while_replies_are_missing() {
+        let stop = StopSignal::new().unwrap();
+        let filled = std::thread::scope(|scope| {
+            scope.spawn(|| {
+                std::thread::sleep(Duration::from_millis(20));
+                stop.raise();
+            });
+            fill(&stop, Instant::now() + TIMEOUT)
+        });
+        assert_eq!(filled, Ok(()));
     }
 }

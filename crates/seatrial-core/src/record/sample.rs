@@ -1,11 +1,13 @@
 //! A bounded, systematic sample of the requests of one thread.
 //!
-//! Of the requests of the thread, numbered in the order of the schedule, every `stride`-th is
-//! kept. When there is no room for the next one, the stride doubles, and what no longer fits is
-//! overwritten one by one as new records come, so that the send loop is never held up.
+//! Of each `stride` requests of the thread in a row, in the order of the schedule, one is kept,
+//! picked by a fixed stream of random bits. Always the first would be wrong: with eight
+//! connections in turn and a stride of eight, all records would be of one connection. When there is
+//! no room for the next one, the stride doubles, one of each two neighbours stays, and what no longer fits
+//! is overwritten one by one as new records come, so that the send loop is never held up.
 
 use super::{OptionalColumn, Outcome, Phase, RecordColumns, RequestRecord};
-use crate::arrival::Share;
+use crate::arrival::{Key, Share, Source, Stream};
 use crate::units::Nanos;
 
 /// A record without the flags that say what is known, so that it takes fewer cache lines.
@@ -28,6 +30,9 @@ struct Row {
 /// Stands for an unknown instant; no clock reaches it.
 const UNKNOWN: Nanos = Nanos::MAX;
 
+/// The random bits that pick; the same for every run, whatever its seed.
+const BITS: Key = Key::new(0, Stream::Record);
+
 /// Stands for an unknown connection; a plan allows far fewer.
 const NOWHERE: u32 = u32::MAX;
 
@@ -37,7 +42,7 @@ pub struct RecordSample {
     rows: Vec<Row>,
     capacity: usize,
     share: Share,
-    /// Every request whose number in the thread this divides is kept; a power of two.
+    /// One of so many requests in a row is kept; a power of two.
     stride: u64,
     /// Rows before this one fit the stride.
     cursor: usize,
@@ -65,7 +70,7 @@ impl RecordSample {
     }
 
     fn fits(&self, request_id: u64, stride: u64) -> bool {
-        (request_id / u64::from(self.share.members)) & (stride - 1) == 0
+        is_picked(request_id / u64::from(self.share.members), stride)
     }
 
     /// Keeps a record if it belongs to the sample.
@@ -101,18 +106,33 @@ impl RecordSample {
         }
     }
 
-    /// The records of every `stride`-th request, in the order of their intended instants.
+    /// The records of one of each `stride` requests, in the order of their intended instants.
     ///
     /// `stride` is a multiple of the sample's own, so that threads can be brought to one.
     #[must_use]
     pub fn into_columns(mut self, stride: u64) -> RecordColumns {
         let (share, stride) = (self.share, stride.max(self.stride));
-        let fits = |row: &Row| (row.request_id / u64::from(share.members)) & (stride - 1) == 0;
-        self.rows.retain(fits);
+        let members = u64::from(share.members);
+        self.rows
+            .retain(|row| is_picked(row.request_id / members, stride));
         self.rows
             .sort_unstable_by_key(|row| (row.intended_at, row.request_id));
         columns_of(&self.rows)
     }
+}
+
+/// Whether this is the number that is kept of the `stride` numbers in a row around it.
+///
+/// Of two neighbouring rows, each with one number that is kept, a random bit says whose number
+/// stays when they become one row; so what is kept at a stride was kept at all shorter ones.
+#[inline]
+fn is_picked(number: u64, stride: u64) -> bool {
+    let levels = stride.trailing_zeros();
+    (0..levels).all(|level| {
+        let row = number >> (level + 1);
+        let half = BITS.item(row << 6 | u64::from(level)).next_bits() >> 63;
+        (number >> level) & 1 == half
+    })
 }
 
 fn row_of(record: &RequestRecord) -> Row {
@@ -190,7 +210,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn every_stride_th_request_is_kept_whatever_the_order(
+        fn one_of_each_stride_requests_is_kept_whatever_the_order(
             count in 0..600u64,
             capacity in 1..40usize,
             swaps in prop::collection::vec((0..600usize, 0..8usize), 0..100),
@@ -210,10 +230,30 @@ mod tests {
             let stride = sample.stride();
             prop_assert!(count <= capacity as u64 || stride > 1);
             // Never sparser than needed: half the stride would not have had room.
-            prop_assert!(stride == 1 || count.div_ceil(stride / 2) > capacity as u64);
-            let kept = sample.into_columns(stride);
-            let expected: Vec<u64> = (0..count).step_by(usize::try_from(stride).unwrap()).collect();
-            prop_assert_eq!(numbers(&kept), expected);
+            let picked = |stride| (0..count).filter(move |number| is_picked(*number, stride));
+            prop_assert!(stride == 1 || picked(stride / 2).count() > capacity);
+            let kept = numbers(&sample.into_columns(stride));
+            prop_assert_eq!(&kept, &picked(stride).collect::<Vec<_>>());
+            // One of each whole row, and at most one of the last.
+            let rows: Vec<u64> = kept.iter().map(|number| number / stride).collect();
+            let whole = count / stride;
+            prop_assert!(rows.iter().copied().eq(0..whole) || rows.iter().copied().eq(0..=whole));
+        }
+    }
+
+    #[test]
+    fn no_connection_that_comes_in_turn_is_preferred() {
+        for stride in [2u64, 8, 64] {
+            let mut counts = [0u64; 8];
+            for number in (0..80_000 * stride / 8).filter(|number| is_picked(*number, stride)) {
+                counts[usize::try_from(number % 8).unwrap()] += 1;
+            }
+            assert_eq!(counts.iter().sum::<u64>(), 10_000);
+            // 1250 each, give or take five standard deviations.
+            assert!(
+                counts.iter().all(|count| (1_080..1_420).contains(count)),
+                "{counts:?}"
+            );
         }
     }
 
@@ -241,7 +281,9 @@ mod tests {
             sample.push(&record(number));
             none.push(&record(number));
         }
-        assert_eq!(numbers(&sample.into_columns(8)), [0, 8, 16, 24, 32, 40, 48]);
+        let picked: Vec<u64> = (0..50).filter(|number| is_picked(*number, 8)).collect();
+        assert!((6..=7).contains(&picked.len()));
+        assert_eq!(numbers(&sample.into_columns(8)), picked);
         assert!(none.into_columns(1).is_empty());
     }
 }
