@@ -208,7 +208,18 @@ def test_servers_and_clients_that_disagree_are_an_error() -> None:
     for point in (FLEET, RPC):
         assert codes(tables(servers=servers), point) == ["counter-mismatch"]
     (finding,) = judge_rpc(tables(servers=servers), RPC)
-    assert "counted 201 requests, the clients sent 200" in finding.message
+    assert "counted 201 requests, the clients sent 200 and got 200 replies" in finding.message
+
+
+@pytest.mark.parametrize(("read", "expected"), [(189, 1), (190, 0), (200, 0), (201, 1)])
+def test_requests_that_clients_gave_up_may_or_may_not_have_been_read(
+    read: int, expected: int
+) -> None:
+    """Ten of two hundred had no reply by the end; all others must have been read."""
+    loads = [load_row("client-0", ok_count=88, application_error_count=2), load_row("client-1")]
+    servers: list[Row] = [{"requests_count": read, "cpu_ns": 1}]
+    found = judge_rpc(tables(loads=loads, servers=servers), RPC)
+    assert [finding.code for finding in found].count("counter-mismatch") == expected
 
 
 def test_failures_name_their_most_frequent_reason() -> None:

@@ -199,9 +199,11 @@ def judge_counters(tables: Mapping[str, pl.DataFrame]) -> list[Finding]:
     servers, loads = tables.get("servers"), tables.get("loads")
     if servers is None or loads is None:
         return []
+    answered = loads["ok_count"] + loads["application_error_count"]
     found = check_server_counters(
         server_count=int(servers["requests_count"].sum()),
-        client_count=int(loads["sent_count"].sum()),
+        sent_count=int(loads["sent_count"].sum()),
+        answered_count=int(answered.sum()),
     )
     return [] if found is None else [found]
 
