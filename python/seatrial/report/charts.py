@@ -240,7 +240,8 @@ def _frame(values: Values) -> tuple[float, float]:
 
 def _glance_row(heading: str, cell: Cell) -> str:
     if cell.bench in {"fleet", "rpc"}:
-        return f"{heading}, {point_title(cell.point).replace('constant:', '')}"
+        words = point_title(cell.point).replace("constant:", "").replace("in 1 sandbox", "in 1")
+        return f"{heading}, {words}"
     values = {name: value for name, value in cell.point.values.items() if name != "mode"}
     if not values or cell.statistic is Statistic.SLOPE:
         return heading

@@ -108,7 +108,8 @@ def _latency(summary: RunSummary, where: str, cells: list[Cell], *, name: str) -
     dashes = alt.StrokeDash(
         "what:N",
         scale=alt.Scale(domain=list(LATENCY.values()), range=[[1, 0], [5, 3]]),
-        legend=alt.Legend(title=None, orient="top"),
+        # Below, since the drivers' own legend takes the width above.
+        legend=alt.Legend(title=None, orient="bottom"),
     )
     chart = alt.layer(
         base.mark_line(strokeWidth=2).encode(y=y, strokeDash=dashes),
