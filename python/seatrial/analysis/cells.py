@@ -10,6 +10,7 @@ import numpy as np
 from seatrial.model.metric import Direction, metric
 from seatrial.model.plan import Point
 from seatrial.model.summary import FLOOR, Cell, Statistic, TrendLine, Verdict
+from seatrial.stats.dependent import blocks_quantile_interval
 from seatrial.stats.line import Line, fit_line
 from seatrial.stats.mean import mean_interval
 from seatrial.stats.outlier import count_outliers
@@ -31,6 +32,8 @@ QUANTILES = (
     (Statistic.P99, 0.99),
     (Statistic.P999, 0.999),
 )
+#: Times of requests, in the order in which they were due: each waits for those before it.
+REQUEST_TIMES = frozenset({"response_time_ns", "service_time_ns", "send_lag_ns", "wire_time_ns"})
 #: Metrics whose values are 1 for a success and 0 for a failure end so.
 PROPORTION_SUFFIX = "success_ratio"
 #: Metrics that grow with the number of sandboxes: their slope is the cost of one more.
@@ -80,8 +83,15 @@ def location(
     if statistic is Statistic.MEAN:
         bounds = SHARE_BOUNDS.get(series.metric, (-math.inf, math.inf))
         return mean_interval(list(pooled), confidence=confidence, unit=unit, bounds=bounds)
-    blocks = list(series.blocks.values())
-    return block_quantile_interval(blocks, 0.5, confidence=confidence, unit=unit)
+    return quantile(series, 0.5, confidence=confidence)
+
+
+def quantile(series: Series, q: float, *, confidence: float) -> Estimate | NotAvailable:
+    """Quantile of the series, by what its values are worth (METHODOLOGY 7.2 and 7.7)."""
+    blocks, unit = list(series.blocks.values()), metric(series.metric).unit
+    if series.metric in REQUEST_TIMES:
+        return blocks_quantile_interval(blocks, q, confidence=confidence, unit=unit)
+    return block_quantile_interval(blocks, q, confidence=confidence, unit=unit)
 
 
 def fit_totals(series: Sequence[Series], *, confidence: float) -> Line | NotAvailable:
@@ -139,12 +149,7 @@ def _cells_of(
 
     if chosen is not Statistic.P50:
         return [cell(chosen, location(series, confidence=confidence))]
-    blocks = list(series.blocks.values())
-    unit = metric(series.metric).unit
-    return [
-        cell(name, block_quantile_interval(blocks, q, confidence=confidence, unit=unit))
-        for name, q in QUANTILES
-    ]
+    return [cell(name, quantile(series, q, confidence=confidence)) for name, q in QUANTILES]
 
 
 def _compare(

@@ -9,6 +9,7 @@ from seatrial.analysis.cells import build_cells
 from seatrial.analysis.evidence import TrialEvidence, gather_series, reduce_trial
 from seatrial.analysis.figures import build_distributions, build_trends
 from seatrial.analysis.judge import judge_run
+from seatrial.analysis.marks import mark_cells
 from seatrial.analysis.method import method_notes
 from seatrial.model.columns import TABLES
 from seatrial.model.finding import Finding, Severity
@@ -54,6 +55,7 @@ def summarise(store: RunStore, *, bench_of: BenchOf | None = None) -> RunSummary
         confidence=experiment.confidence,
         seed=experiment.seed,
     )
+    cells = mark_cells(cells, trials)
     findings = judge_run(
         trials,
         cells,

@@ -21,6 +21,7 @@ CLOSED: Final = "closed"
 FIXED: Final = "fixed"
 NS_PER_S: Final = 1_000_000_000
 PHASE_MEASURE: Final = 1
+APPLICATION_ERROR: Final = 5
 #: As many sends are held against the law: more would find what does not matter.
 SENDS_MAX: Final = 100_000
 #: If more of the requests than this had to wait for a free place, the instants at which requests
@@ -56,7 +57,9 @@ def load_row(request: LoadRequest, result: LoadResult) -> Row:
         "pattern": None if request.arrival == CLOSED else request.pattern,
         **_of_arrivals(arrivals_of(request, result)),
         "late_reply_count": result.late_reply_count,
-        "application_error_count": result.measured.application_error_count,
+        "application_error_count": sum(
+            count for outcome, _, count in result.failures if outcome == APPLICATION_ERROR
+        ),
         "timestamps": stamps.used,
         "timestamps_missing_count": stamps.missing_count,
         "timestamps_uncertainty_ns": stamps.clock_uncertainty_ns,

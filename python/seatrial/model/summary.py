@@ -74,6 +74,8 @@ class Cell:
     blocks_count: int
     # Values beyond Tukey's outer fences: counted, never dropped.
     outliers_count: int = 0
+    # Codes of findings about this driver at this point that weigh on this metric, worst first.
+    marks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

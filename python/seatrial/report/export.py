@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from seatrial.errors import StoreError
 from seatrial.model.codec import encode
 from seatrial.model.estimate import Estimate
-from seatrial.report.view import SEVERITY_GLYPHS, bench_views
+from seatrial.report.view import SEVERITY_GLYPHS, bench_views, marks_in
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -41,6 +41,7 @@ CSV_COLUMNS = (
     "ratio_low",
     "ratio_high",
     "verdict",
+    "marks",
     "method",
 )  # fmt: skip - one line a topic
 MARKDOWN_ESCAPES = {letter: f"\\{letter}" for letter in "\\`*_[]#"} | {
@@ -99,7 +100,8 @@ def to_markdown(summary: RunSummary) -> str:
         f"{_plain(finding.driver or '')}: {_plain(finding.message)}"
         for finding in summary.findings
     ] or ["None."]
-    for view in bench_views(summary):
+    views = bench_views(summary)
+    for view in views:
         lines += ["", f"## {view.bench.name}: {_plain(view.bench.question)}"]
         for group in view.groups:
             if group.title:
@@ -110,6 +112,9 @@ def to_markdown(summary: RunSummary) -> str:
                 _line([f"**{_plain(row.driver)}** {_plain(row.version)}", *map(_md, row.entries)])
                 for row in group.rows
             ]
+    marks = marks_in(views)
+    lines += [""] if marks else []
+    lines += [f"- {mark.glyph} **{mark.code}** {_plain(mark.meaning)}" for mark in marks]
     return "\n".join(lines) + "\n"
 
 
@@ -170,6 +175,7 @@ def _csv_row(
         "blocks_count": cell.blocks_count,
         "outliers_count": cell.outliers_count,
         "verdict": cell.verdict.value,
+        "marks": " ".join(cell.marks),
     }
     if isinstance(cell.estimate, Estimate):
         row |= {
@@ -199,7 +205,7 @@ def _md(entry: Entry | None) -> str:
     if not entry.is_available:
         return entry.value.replace(">=", "≥")
     ratio = f" {entry.glyph} {entry.ratio} {entry.verdict_word}" if entry.ratio else ""
-    return f"{entry.value} {entry.interval}{ratio}"
+    return f"{entry.value}{entry.signs} {entry.interval}{ratio}"
 
 
 def _plain(text: str) -> str:

@@ -16,7 +16,7 @@ import jinja2
 from seatrial.model.estimate import Estimate
 from seatrial.report.charts import build_figures
 from seatrial.report.palette import inks_of
-from seatrial.report.view import SEVERITY_GLYPHS, bench_views, severity_counts
+from seatrial.report.view import SEVERITY_GLYPHS, bench_views, marks_in, severity_counts
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -47,6 +47,7 @@ def render_page(summary: RunSummary, *, figures: Sequence[Figure] | None = None)
         inks=inks_of(tuple(driver.name for driver in summary.drivers)),
         severities=severity_counts(summary.findings),
         severity_glyphs=SEVERITY_GLYPHS,
+        marks_in=marks_in,
         is_estimate=lambda value: isinstance(value, Estimate),
         style=_resource("static/page.css"),
         script=_resource("static/page.js"),

@@ -20,6 +20,7 @@ from seatrial.report.view import (
     bench_views,
     format_estimate,
     format_factor,
+    marks_in,
     point_title,
     verdict_word,
 )
@@ -41,7 +42,8 @@ COLUMNS_MAX = 6
 def render_text(summary: RunSummary) -> RenderableType:
     """The run as something that Rich can print."""
     parts: list[RenderableType] = [_head(summary), "", _findings(summary.findings)]
-    for view in bench_views(summary):
+    views = bench_views(summary)
+    for view in views:
         parts += ["", Text(f"{view.bench.name}: {view.bench.question}", style="bold")]
         if view.bench.name == FLEET:
             parts += [Padding(table, (0, 0, 1, 0)) for table in familiar_tables(summary)]
@@ -54,6 +56,10 @@ def render_text(summary: RunSummary) -> RenderableType:
             style="dim",
         )
     )
+    parts += [
+        Text(f"{mark.glyph} {mark.code}: {mark.meaning}", style="yellow")
+        for mark in marks_in(views)
+    ]
     return Stack(*parts)
 
 
@@ -157,7 +163,9 @@ def _cell(entry: Entry | None) -> Text:
         return Text("-", style="dim")
     if not entry.is_available:
         return Text(entry.value, style="dim")
-    text = Text(f"{entry.value} {entry.interval}")
+    text = Text(f"{entry.value}")
+    text.append(entry.signs, style="bold yellow")
+    text.append(f" {entry.interval}")
     if entry.ratio:
         style = VERDICT_STYLES.get(entry.verdict, "dim")
         text.append(f"\n{entry.glyph} {entry.ratio} {entry.verdict_word}", style=style)

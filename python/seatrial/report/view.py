@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from seatrial.model.estimate import Estimate
 from seatrial.model.experiment import Layout
-from seatrial.model.finding import Severity
+from seatrial.model.finding import FINDING_CODES, Severity
 from seatrial.model.metric import Direction
 from seatrial.model.plan import Point
 from seatrial.model.summary import FLOOR, BenchSummary, Cell, Verdict
@@ -33,8 +33,21 @@ GLYPHS = {
     Verdict.NOT_JUDGED: "",
 }
 SEVERITY_GLYPHS = {Severity.ERROR: "✖", Severity.WARNING: "▲", Severity.INFO: "●"}
+#: Signs of the findings that weigh on a number, beside the number; a legend says what they mean.
+MARK_GLYPHS = {"generator-bound": "†", "saturated": "‡", "not-stationary": "§"}
+#: The sign of any other.
+OTHER_MARK = "¶"
 #: The multiplication sign, by name, since it looks like a letter.
 TIMES = "\N{MULTIPLICATION SIGN}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mark:
+    """A finding that weighs on a number, as a sign beside it."""
+
+    glyph: str
+    code: str
+    meaning: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,6 +74,16 @@ class Entry:
     def glyph(self) -> str:
         """The sign of the verdict."""
         return GLYPHS[self.verdict]
+
+    @property
+    def marks(self) -> tuple[Mark, ...]:
+        """What weighs on the number."""
+        return tuple(mark_of(code) for code in self.cell.marks)
+
+    @property
+    def signs(self) -> str:
+        """The signs of those; empty for a number that nothing weighs on."""
+        return "".join(mark.glyph for mark in self.marks)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -182,6 +205,28 @@ def _fleet_words(point: Point) -> Iterable[str]:
         yield _axis_value("rate_rps", values["rate_rps"])
 
 
+def mark_of(code: str) -> Mark:
+    """The sign of a finding beside a number, and what it means."""
+    return Mark(
+        glyph=MARK_GLYPHS.get(code, OTHER_MARK), code=code, meaning=FINDING_CODES.get(code, "")
+    )
+
+
+def marks_in(views: Iterable[BenchView]) -> tuple[Mark, ...]:
+    """The marks that stand in these tables, each once, for their legend."""
+    codes = {
+        code
+        for view in views
+        for group in view.groups
+        for row in group.rows
+        for entry in row.entries
+        if entry is not None
+        for code in entry.cell.marks
+    }
+    ranked = sorted(codes, key=lambda code: ([*MARK_GLYPHS, code].index(code), code))
+    return tuple(mark_of(code) for code in ranked)
+
+
 def severity_counts(findings: Iterable[Finding]) -> dict[Severity, int]:
     """How many findings there are of each severity, the worst first."""
     counts = dict.fromkeys(reversed(Severity), 0)
@@ -265,6 +310,7 @@ def make_entry(cell: Cell, metric: Metric, *, show: Show) -> Entry:
         parts.append(f"{estimate.method}; {cell.n} values in {cell.blocks_count} blocks")
     if cell.outliers_count:
         parts.append(f"{cell.outliers_count} values beyond the outer fences, kept")
+    parts += [f"{mark.glyph} {mark.code}: {mark.meaning}" for mark in map(mark_of, cell.marks)]
     if isinstance(ratio, Estimate):
         parts.append(ratio.method)
     elif ratio is not None:

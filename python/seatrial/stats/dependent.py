@@ -31,6 +31,7 @@ from seatrial.stats.quantile import (
     NOTABLE_DESIGN_EFFECT,
     counts_quantile_interval,
     needed_count,
+    quantile_effective_size,
 )
 
 if TYPE_CHECKING:
@@ -178,6 +179,38 @@ def series_quantile_interval(
     return _interval(counts, q, worth, confidence=confidence, unit=unit)
 
 
+def blocks_quantile_interval(
+    blocks: Sequence[Sequence[float] | Floats],
+    q: float,
+    *,
+    confidence: float = 0.95,
+    unit: str = "",
+) -> Estimate | NotAvailable:
+    """Quantile of several loads together, each a block of values in the order of time.
+
+    What the blocks are worth is the sum of what each is worth as a series, or what their difference
+    leaves (`seatrial.stats.quantile.quantile_effective_size`) if that is less. Series that are
+    worth too little together give no interval; a difference between blocks only widens it.
+    """
+    filled = [np.asarray(block, dtype=np.float64) for block in blocks if len(block)]
+    if len(filled) == 1:
+        return series_quantile_interval(filled[0], q, confidence=confidence, unit=unit)
+    counts = Counts.of_values(np.concatenate(filled) if filled else np.empty(0))
+    needed = needed_count(q, confidence=confidence)
+    if counts.total < needed:
+        return counts_quantile_interval(counts, q, confidence=confidence, unit=unit)
+    threshold = counts.quantile(q)
+    worths = [series_worth(one, threshold=threshold, confidence=confidence) for one in filled]
+    serial = sum(worth.effective for worth in worths)
+    if serial < needed:
+        n_needed = math.ceil(counts.total * needed / serial)
+        return _clustered(n=counts.total, effective=serial, n_needed=n_needed)
+    between = quantile_effective_size(filled, q, confidence=confidence).effective
+    return counts_quantile_interval(
+        counts, q, confidence=confidence, unit=unit, effective=min(serial, between)
+    )
+
+
 def intervals_quantile_interval(
     intervals: Sequence[Counts],
     q: float,
@@ -243,10 +276,14 @@ def _interval(
             worth.n * CLUSTERS_MIN_COUNT / max(worth.clusters, 1.0),
         )
     )
+    return _clustered(n=worth.n, effective=worth.effective, n_needed=n_needed)
+
+
+def _clustered(*, n: int, effective: float, n_needed: int) -> NotAvailable:
     return NotAvailable(
-        reason=f"n/a (need >= {n_needed}: the values come in clusters, {worth.n} of them are "
-        f"worth {math.floor(worth.effective)} independent ones)",
-        n=worth.n,
+        reason=f"n/a (need >= {n_needed}: the values come in clusters, {n} of them are "
+        f"worth {math.floor(effective)} independent ones)",
+        n=n,
         n_needed=n_needed,
     )
 
