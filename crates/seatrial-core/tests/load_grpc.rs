@@ -28,6 +28,8 @@ struct Manners {
     together: usize,
     /// Calls after which a connection is ended in an orderly way.
     calls_max: usize,
+    /// Calls of a connection, the first ones, that are never answered.
+    hanging: usize,
 }
 
 impl Manners {
@@ -36,6 +38,7 @@ impl Manners {
             builder: Builder::new(),
             together: 1,
             calls_max: usize::MAX,
+            hanging: 0,
         }
     }
 }
@@ -91,10 +94,14 @@ async fn serve(socket: TcpStream, manners: Manners) {
     let Ok(mut connection) = manners.builder.handshake(socket).await else {
         return;
     };
-    let (mut calls, mut count) = (Vec::new(), 0);
+    let (mut calls, mut count, mut hanging) = (Vec::new(), 0, Vec::new());
     while let Some(Ok(call)) = connection.accept().await {
-        calls.push(call);
         count += 1;
+        if count <= manners.hanging {
+            hanging.push(call);
+            continue;
+        }
+        calls.push(call);
         if count == manners.calls_max {
             connection.graceful_shutdown();
         }
@@ -226,6 +233,26 @@ fn small_windows_only_slow_down() {
     let mut load = load(&server, ECHO, 100, 4);
     load.payload_bytes = 5_000;
     assert_all_ok(&run(&load), 100);
+}
+
+#[test]
+fn calls_that_are_never_answered_take_no_stream_from_others() {
+    let server = Server::start(Manners {
+        hanging: 5,
+        ..Manners::new()
+    });
+    let plan = LoadPlan {
+        request_timeout: Nanos::new(SECOND / 4),
+        ..load(&server, ECHO, 20, 1)
+    };
+    let result = run(&plan);
+    assert_eq!(
+        outcomes(&result, Outcome::Timeout),
+        5,
+        "{:?}",
+        result.failures
+    );
+    assert_eq!(outcomes(&result, Outcome::Ok), 15);
 }
 
 #[test]

@@ -258,6 +258,8 @@ impl<A: Arrival, T: Transport, C: Clock> Member<'_, A, T, C> {
         while let Some(flight) = self.table.next_expired(now, || self.arrival.think()) {
             let record = self.ended(&flight, Outcome::Timeout);
             self.ledger.keep_failed(&record, reasons::TIMEOUT_LATE);
+            let (connection, id) = (flight.connection as usize, record.request_id);
+            self.transport.abandon(connection, id, &mut self.events);
         }
     }
 

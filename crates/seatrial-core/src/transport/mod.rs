@@ -180,6 +180,11 @@ pub trait Transport {
     /// not take now follows by itself, as soon as it does.
     fn flush(&mut self, connection: usize, events: &mut Vec<Event>);
 
+    /// Nobody waits for the reply to this request any more; a protocol that can tell the peer does.
+    fn abandon(&mut self, connection: usize, request_id: u64, events: &mut Vec<Event>) {
+        let _ = (connection, request_id, events);
+    }
+
     /// Waits until something happens or `until` comes, and appends what happened.
     ///
     /// It may return after the first connection that gave something, so that its replies are
@@ -257,6 +262,12 @@ pub trait Protocol {
         bytes: &mut &[u8],
         out: &mut Vec<u8>,
     ) -> Result<Decoded, DecodeError>;
+
+    /// Nobody waits for the reply to this request any more. Called only where replies carry
+    /// ids; what the peer is told about it is appended.
+    fn abandon(&mut self, state: &mut Self::State, request_id: u64, out: &mut Vec<u8>) {
+        let _ = (state, request_id, out);
+    }
 
     /// Tells when the bytes of the next [`Protocol::decode`] calls were read.
     fn note_read(&mut self, state: &mut Self::State, read_at: Nanos) {

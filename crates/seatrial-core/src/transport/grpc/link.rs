@@ -155,6 +155,22 @@ impl Link {
         is_end
     }
 
+    /// Cancels a call whose deadline has passed. Otherwise one that is never answered would take a
+    /// stream for ever, and requests behind it would never be written.
+    pub(super) fn abandon(&mut self, request_id: u64, out: &mut Vec<u8>) {
+        let is_meant = |request: &Request| request.request_id == request_id;
+        let open = self
+            .streams
+            .iter_mut()
+            .find(|stream| is_meant(&stream.request));
+        let Some(id) = open.map(|stream| stream.id) else {
+            self.held_back.retain(|request| !is_meant(request));
+            return;
+        };
+        append_reset(id, ErrorCode::CANCEL, out);
+        self.streams.close(id);
+    }
+
     /// Writes what had to wait: rests of requests first, then whole ones.
     pub(super) fn go_on(
         &mut self,

@@ -260,6 +260,11 @@ impl Protocol for Grpc {
         Ok(Decoded::More)
     }
 
+    fn abandon(&mut self, state: &mut GrpcState, request_id: u64, out: &mut Vec<u8>) {
+        state.link.abandon(request_id, out);
+        state.link.go_on(&self.heads, &mut self.message, out);
+    }
+
     fn note_read(&mut self, state: &mut GrpcState, read_at: Nanos) {
         state.link.read_at = read_at;
     }

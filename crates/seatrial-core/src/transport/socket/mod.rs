@@ -148,6 +148,17 @@ impl<P: Protocol, C: Clock> Transport for SocketTransport<P, C> {
         }
     }
 
+    fn abandon(&mut self, connection: usize, request_id: u64, events: &mut Vec<Event>) {
+        if self.order() == ReplyOrder::Fifo {
+            return; // its place is taken until the reply comes
+        }
+        let link = &mut self.links[connection];
+        if let Some(state) = link.state.as_mut() {
+            self.protocol.abandon(state, request_id, &mut link.outgoing);
+            self.flush(connection, events);
+        }
+    }
+
     fn wait(&mut self, until: Nanos, events: &mut Vec<Event>) -> Result<(), CoreError> {
         if self.ready.is_empty() {
             let timeout = self.clock.now().until(until);

@@ -222,6 +222,14 @@ impl<P: Protocol> Protocol for Tls<P> {
         }
     }
 
+    fn abandon(&mut self, state: &mut Self::State, request_id: u64, out: &mut Vec<u8>) {
+        self.inner
+            .abandon(&mut state.inner, request_id, &mut self.plain);
+        if let Err(error) = self.encrypt(state, out) {
+            state.session = Err(error.to_string().into());
+        }
+    }
+
     fn note_read(&mut self, state: &mut Self::State, read_at: Nanos) {
         state.read_at = read_at;
         self.inner.note_read(&mut state.inner, read_at);

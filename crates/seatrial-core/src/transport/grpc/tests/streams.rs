@@ -52,6 +52,27 @@ fn streams_beyond_the_servers_limit_are_held_back_and_counted() {
 }
 
 #[test]
+fn an_abandoned_call_is_cancelled_and_gives_its_stream_to_the_next() {
+    let mut talk = Talk::new(client(FOREIGN, Operation::Empty, 1), &[]);
+    talk.out.clear();
+    (1..=4).for_each(|id| talk.say(id));
+    assert_eq!(talk.written().len(), 4, "two streams, two requests wait");
+    let abandon = |talk: &mut Talk, id| {
+        talk.client.abandon(&mut talk.state, id, &mut talk.out);
+        talk.written()
+    };
+    assert_eq!(abandon(&mut talk, 3), [""; 0]);
+    assert_eq!(
+        abandon(&mut talk, 1),
+        ["reset 1 CANCEL", "headers 5", "data 5 10 true"]
+    );
+    let mut bytes = Vec::new();
+    answer(1, b"hello", &mut bytes);
+    answer(5, b"hello", &mut bytes);
+    assert_eq!(talk.replies(&bytes), [(4, None)]);
+}
+
+#[test]
 fn requests_stop_at_the_windows_and_go_on() {
     let window = [(settings::INITIAL_WINDOW_SIZE, 4)];
     let mut talk = Talk::new(client(FOREIGN, Operation::Empty, 8), &window);
