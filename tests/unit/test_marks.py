@@ -14,14 +14,16 @@ from rich.console import Console
 
 from seatrial.analysis.evidence import TrialEvidence
 from seatrial.analysis.marks import mark_cells
-from seatrial.model.estimate import Estimate
+from seatrial.model.estimate import Estimate, NotAvailable
 from seatrial.model.finding import FINDING_CODES, Finding, Severity
 from seatrial.model.plan import Point, TrialSpec
 from seatrial.model.summary import Cell, Statistic, Verdict
 from seatrial.model.trial import TrialStatus
 from seatrial.report.export import to_csv, to_json, to_markdown
+from seatrial.report.layout import Show
 from seatrial.report.page import render_page
 from seatrial.report.text import render_text
+from seatrial.report.view import make_entry, short_reason
 from tests.support.runs import small_run, summary_of
 
 if TYPE_CHECKING:
@@ -143,6 +145,17 @@ def test_page_explains_signs_in_a_tooltip_and_below_the_tables(summary: RunSumma
     why = FINDING_CODES["generator-bound"]
     assert f'<abbr class="mark" title="generator-bound: {why}">†</abbr>' in page
     assert f'<p class="legend"><b>†</b> generator-bound: {why}</p>' in page
+
+
+def test_a_reason_is_short_in_a_table_and_whole_in_its_tooltip(summary: RunSummary) -> None:
+    """What a column has room for; whoever points at it reads the rest."""
+    assert short_reason("n/a (need >= 9: the values come in clusters)") == "n/a (need >= 9)"
+    assert short_reason("n/a (lost)") == "n/a (lost)"
+    long = NotAvailable(reason="n/a (need >= 9: they come in clusters)", n=5, n_needed=9)
+    missing = dataclasses.replace(cell("response_time_ns"), estimate=long)
+    entry = make_entry(missing, summary.metrics["response_time_ns"], show=Show.VALUE)
+    assert entry.value == "n/a (need >= 9)"
+    assert long.reason in entry.explanation
 
 
 def test_exports_carry_the_codes(summary: RunSummary, tmp_path: Path) -> None:

@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from seatrial.analysis.courses import course_of
 from seatrial.benches.base import Group
 from seatrial.model.finding import Finding
 from seatrial.model.plan import Point, TrialSpec
-from seatrial.model.summary import FLOOR
+from seatrial.model.summary import FLOOR, Course
 from seatrial.model.trial import TrialStatus
 
 if TYPE_CHECKING:
@@ -49,6 +50,8 @@ class TrialEvidence:
     round_medians_ns: tuple[float, ...] = ()
     """Median first-byte latency of each round of starts that had a success, the first round first;
     empty when the first round had none, and for benches without rounds."""
+    course: Course | None = None
+    """How its load went over time, if it had one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,6 +114,7 @@ def reduce_trial(
         round_medians_ns=(
             _round_medians(tables.get("starts")) if (FIRST_BYTE, Group.MEASURED) in samples else ()
         ),
+        course=course_of(spec, tables) if status is TrialStatus.OK else None,
     )
 
 

@@ -80,6 +80,7 @@ def summarise(store: RunStore, *, bench_of: BenchOf | None = None) -> RunSummary
         cells=cells,
         distributions=build_distributions(series.values()),
         trends=build_trends(series.values(), confidence=experiment.confidence),
+        courses=tuple(trial.course for trial in trials if trial.course is not None),
         findings=(*findings, *_before_and_between(store)),
         versions=_versions(manifest),
         fingerprint=_facts(manifest),

@@ -124,6 +124,29 @@ class Trend:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CoursePoint:
+    """What happened in one interval of a load."""
+
+    # Its end, from the begin of the measure phase.
+    since_start_ns: int
+    # Correct replies that came in it.
+    replies_rps: float
+    # Of their response times; None where none came.
+    response_ns_p99: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Course:
+    """How the load of one trial went, interval by interval."""
+
+    bench: str
+    point: Point
+    driver: str
+    trial_id: str
+    points: tuple[CoursePoint, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DriverSummary:
     """One driver of the run: what was measured, and how its trials ended."""
 
@@ -188,6 +211,7 @@ class RunSummary:
     # The request as it was written.
     experiment_toml: str
     method: tuple[MethodNote, ...]
+    courses: tuple[Course, ...] = ()
     schema_version: int = SUMMARY_SCHEMA_VERSION
 
     def cell(self, *, point: Point, driver: str, metric: str, statistic: Statistic) -> Cell | None:

@@ -12,6 +12,7 @@ import altair as alt
 from seatrial.model.estimate import Estimate
 from seatrial.model.metric import Direction
 from seatrial.model.summary import Statistic
+from seatrial.report.courses import load_courses
 from seatrial.report.curves import response_distributions, start_distributions
 from seatrial.report.fleet_curves import fleet_curves, rpc_rates
 from seatrial.report.layout import GLANCE
@@ -70,6 +71,7 @@ def build_figures(summary: RunSummary) -> tuple[Figure, ...]:
             "more costs, its start what all share.",
         ),
         *response_distributions(summary),
+        *load_courses(summary),
         trend_figure(
             summary,
             metric="achieved_rps",

@@ -131,6 +131,7 @@ COLUMNS: dict[str, tuple[Column, ...]] = {
         _main("CPU a request", "request_cpu_ns"),
         _also("Send lag, p99", "send_lag_ns", Statistic.P99),
         _also("Failed", "failed_ratio"),
+        _also("Wire", "wire_time_ns"),
     ),
     "fleet": (
         _main("Response", "response_time_ns", names_statistic=True),

@@ -205,6 +205,12 @@ def _fleet_words(point: Point) -> Iterable[str]:
         yield _axis_value("rate_rps", values["rate_rps"])
 
 
+def short_reason(reason: str) -> str:
+    """Why there is no number, without what explains it: ``n/a (need >= 300)``."""
+    head, colon, _ = reason.partition(": ")
+    return f"{head})" if colon and "(" in head else reason
+
+
 def mark_of(code: str) -> Mark:
     """The sign of a finding beside a number, and what it means."""
     return Mark(
@@ -308,6 +314,8 @@ def make_entry(cell: Cell, metric: Metric, *, show: Show) -> Entry:
     parts = [metric.meaning, metric.method]
     if isinstance(estimate, Estimate):
         parts.append(f"{estimate.method}; {cell.n} values in {cell.blocks_count} blocks")
+    else:
+        parts.append(estimate.reason)
     if cell.outliers_count:
         parts.append(f"{cell.outliers_count} values beyond the outer fences, kept")
     parts += [f"{mark.glyph} {mark.code}: {mark.meaning}" for mark in map(mark_of, cell.marks)]
@@ -320,7 +328,7 @@ def make_entry(cell: Cell, metric: Metric, *, show: Show) -> Entry:
         value=(
             format_number(estimate.point, metric.unit)
             if isinstance(estimate, Estimate)
-            else estimate.reason
+            else short_reason(estimate.reason)
         ),
         interval=format_interval(estimate, metric.unit) if isinstance(estimate, Estimate) else "",
         ratio=format_factor(ratio.point) if has_ratio and isinstance(ratio, Estimate) else "",
