@@ -313,7 +313,7 @@ class LoadPlan:
             cool_down_ns: length of the phase after it in which load is offered and not counted.
             drain_ns: how long stragglers are waited for; no load is offered in it.
             request_timeout_ns: from the intended instant to a time-out.
-            requests_max: bound on the requests of all threads.
+            requests_max: bound on the requests of all threads of all agents.
             records_max: bound on the records of all threads, 0 or at least one for each. When it is
                 reached, only one of each two requests of a thread is kept, then of each four, and
                 so on (`records_stride`).

@@ -371,6 +371,12 @@ def test_intervals_and_targets_add_up_to_the_whole(server: EchoServer) -> None:
     assert merged == result.response_histogram
 
 
+def test_the_bound_on_requests_is_of_all_agents_together(server: EchoServer) -> None:
+    """Each agent offers its part of the bounded schedule, so no remainder is lost."""
+    requests = [echo_request(server, agent=agent, agents=3, requests_max=10) for agent in range(3)]
+    assert [run_load(request).intended_count for request in requests] == [4, 3, 3]
+
+
 def test_records_are_a_bounded_systematic_sample(server: EchoServer) -> None:
     """One of each stride requests of each thread is kept, and histograms are of all."""
     result = run_load(echo_request(server, records_max=50, threads=2, connections=2))

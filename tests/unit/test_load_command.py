@@ -10,6 +10,10 @@ import polars as pl
 import pytest
 
 from seatrial.cli.main import main
+from seatrial.loadgen import LoadRequest
+from seatrial.loadtest.perform import agent_requests
+from seatrial.loadtest.settings import LoadTestSettings
+from seatrial.loadtest.target import parse_target
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -53,6 +57,25 @@ def test_saturated_service_is_said(capsys: pytest.CaptureFixture[str]) -> None:
     assert "saturated" in {finding["code"] for finding in result["verdicts"]}
     assert result["achieved_rps"] < 0.7 * result["offered_rps"]
     assert run_json(capsys, *words, "--strict")[0] == 1
+
+
+def test_a_load_shorter_than_an_interval_is_not_credited_with_later_replies(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """All 50 requests are sent at once, and one server answers them in a second."""
+    words = ["fake://?service=constant:20ms", "--count", "50", "-c", "50", "--timeout", "9s"]
+    _, result = run_json(capsys, *words, "--warm-up", "0s")
+    assert result["measured"]["ok_count"] == 50
+    assert result["achieved_rps"] == pytest.approx(50, rel=0.01)
+
+
+def test_agents_are_told_the_bound_of_all_of_them() -> None:
+    """The engine offers an agent's part of the bound; a part of that part would be too little."""
+    settings = LoadTestSettings(target=parse_target([QUEUE]), agents_count=3, requests_max=10)
+    request = LoadRequest(targets=(QUEUE,), measure_ns=1, connections=8, requests_max=10)
+    agents = agent_requests(settings, request).values()
+    assert [agent.requests_max for agent in agents] == [10, 10, 10]
+    assert sum(agent.connections for agent in agents) == 8
 
 
 def test_objectives_decide_the_exit_code(capsys: pytest.CaptureFixture[str]) -> None:

@@ -155,7 +155,8 @@ def offered_rps(outcome: LoadOutcome) -> float:
 def achieved_rps(outcome: LoadOutcome) -> float:
     """Returns correct replies a second, by completion, over the stretches in the measure phase.
 
-    Counting by completion does not credit a server with replies that it gave after the phase.
+    Counting by completion does not credit a server with replies that it gave after the phase. A
+    load that ends before its first interval does is counted up to its last reply.
     """
     inside = [
         interval
@@ -165,6 +166,6 @@ def achieved_rps(outcome: LoadOutcome) -> float:
     ]
     length_ns = sum(interval.end_ns - interval.start_ns for interval in inside)
     if length_ns == 0:
-        whole_ns = max(1, outcome.measure_end_ns - outcome.measure_start_ns)
+        whole_ns = max(1, outcome.ended_at_ns - outcome.measure_start_ns)
         return outcome.measured.ok_count * NS_PER_S / whole_ns
     return sum(interval.ok_count for interval in inside) * NS_PER_S / length_ns

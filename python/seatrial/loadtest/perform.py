@@ -208,7 +208,8 @@ def offer(
 def agent_requests(settings: LoadTestSettings, request: LoadRequest) -> dict[str, LoadRequest]:
     """Returns what each agent is asked for, by its name.
 
-    The load agents share connections and schedule. Each latency agent offers a light load of its
+    The load agents share connections and schedule; `requests_max` bounds the whole schedule, of
+    which the engine offers an agent's part. Each latency agent offers a light load of its
     own, one request at once on each of its connections, under a seed of its own.
     """
     count = settings.agents_count
@@ -228,7 +229,6 @@ def agent_requests(settings: LoadTestSettings, request: LoadRequest) -> dict[str
                 if request.outstanding_max is None
                 else _share(request.outstanding_max, number, count)
             ),
-            requests_max=max(1, _share(request.requests_max, number, count)),
         )
         for number in range(count)
     }
