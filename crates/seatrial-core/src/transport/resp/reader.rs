@@ -126,7 +126,7 @@ impl ValueReader {
                 let outer = self.outer.take();
                 let error = self.error.take();
                 if !is_push {
-                    let error = error.map(|text| Value::Error(readable(&text)));
+                    let error = error.map(|text| Value::Error(told(&text)));
                     return Ok(error.or(outer));
                 }
             }
@@ -271,6 +271,15 @@ fn integer(text: &[u8]) -> Result<Value, DecodeError> {
         return Err(broken(&format!("integer {:?}", readable(text))));
     }
     Ok(Value::Integer)
+}
+
+/// The text of an error, for people.
+fn told(text: &[u8]) -> String {
+    if text.is_empty() {
+        "an error without a text".to_owned()
+    } else {
+        readable(text)
+    }
 }
 
 pub(super) fn broken(text: &str) -> DecodeError {

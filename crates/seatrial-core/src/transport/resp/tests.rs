@@ -195,6 +195,7 @@ fn what_is_no_reply_breaks_the_connection() {
         ("$1\r\na\r\n$", ""),
         (&deep, "32 arrays"),
         ("+OK\r\n+OK\r\n", "nobody asked"),
+        ("+OK\r\n-\r\n", "an error without a text"),
     ];
     for (answer, told) in rows {
         let mut resp = resp(&[("command", "ANY")]);
