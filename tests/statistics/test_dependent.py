@@ -167,3 +167,23 @@ def test_constant_values_are_their_own_interval() -> None:
     found = series_quantile_interval([5.0] * 400, 0.99)
     assert isinstance(found, Estimate)
     assert (found.low, found.point, found.high) == (5.0, 5.0, 5.0)
+
+
+def test_a_quantile_in_the_bucket_of_the_maximum_knows_of_dependence() -> None:
+    """Stalls of one length fill the top bucket: the threshold is the maximum, none lies above.
+
+    Taken as independent they had a p99.99 of no width where p99.9 had no interval at all.
+    """
+    series = np.random.default_rng(5).exponential(size=50_000)
+    series[20_000:20_016] = 100.0
+    found = series_quantile_interval(series, 0.9999)
+    assert isinstance(found, NotAvailable)
+    stretches = [Counts.of_values(part) for part in np.split(series, 20)]
+    assert isinstance(intervals_quantile_interval(stretches, 0.9999), NotAvailable)
+
+
+def test_equal_values_depend_on_nothing() -> None:
+    """With one value there is nothing below and nothing above: the interval is that value."""
+    found = series_quantile_interval(np.full(1000, 7.0), 0.5)
+    assert isinstance(found, Estimate)
+    assert (found.low, found.high) == (7.0, 7.0)

@@ -53,11 +53,14 @@ reading the result:
   response   from the instant a request was due to its last byte: what a user would feel
   service    from sending to the last byte; the difference to response is waiting for a place
   [low, high] 95 % interval; n/a (need N): the sample is too small for that percentile
-verdicts: ok; generator-bound (this program was too slow or disturbed), saturated (the service did
-  not keep up: the latencies grow with the duration), not-stationary, not-independent (intervals
-  are from blocks), not-converged (--ci was not reached)
+  ~value     of this sample, which is too small for an interval: N in (need N) values would do
+verdicts: ok; request-failures (some got no correct reply), generator-bound (this program was too
+  slow or disturbed), saturated (the service did not keep up: the latencies grow with the
+  duration), not-stationary, not-independent (intervals are from blocks), not-converged (--ci was
+  not reached)
 
-exit codes: 0 ok; 1 an objective of --slo does not hold, or with --strict a verdict that is not ok;
+exit codes: 0 ok; 1 no correct reply at all, an objective of --slo that does not hold or is open,
+  or with --strict a verdict that is not ok;
   2 usage; 3 the service or something on this machine is not there; 130 interrupted
 """
 
@@ -341,10 +344,12 @@ def _find_capacity(args: argparse.Namespace, settings: LoadTestSettings) -> int:
 
 
 def exit_code(result: LoadTestResult, *, is_strict: bool) -> int:
-    """Returns what the process ends with: objectives always count, verdicts if it is strict."""
+    """Returns what the process ends with: objectives and errors always count, warnings if it is strict."""
     if result.was_interrupted:
         return ExitCode.INTERRUPTED
     if any(objective.holds is not True for objective in result.objectives):
+        return ExitCode.FINDING
+    if any(finding.severity is Severity.ERROR for finding in result.verdicts):
         return ExitCode.FINDING
     is_doubtful = any(finding.severity is not Severity.INFO for finding in result.verdicts)
     return ExitCode.FINDING if is_strict and is_doubtful else ExitCode.OK

@@ -33,6 +33,8 @@ GAPS_MAX: Final = 100_000
 GAPS_PLANNED: Final = 10_000
 #: As many values as the test for dependence looks at.
 SERIES_MAX: Final = 200_000
+#: If more of the requests had to wait for a free place, the instants of sending are the service's.
+QUEUED_SHARE_MAX: Final = 0.01
 
 
 def evidence_of(
@@ -113,8 +115,14 @@ def _response_series(measured: pl.DataFrame) -> np.ndarray[tuple[int], np.dtype[
 def _arrivals(
     measured: pl.DataFrame, outcome: LoadOutcome, settings: LoadTestSettings
 ) -> ArrivalCheck | None:
-    """Tests the instants at which requests left; a sample of them has no gaps to test."""
+    """Tests the instants at which requests left; a sample of them has no gaps to test.
+
+    Neither have requests that waited for a free place: a slow service bends those gaps.
+    """
     if outcome.records_stride > 1 or not settings.is_open:
+        return None
+    queued_max = QUEUED_SHARE_MAX * outcome.measured.intended_count
+    if outcome.histograms["queue"].count > queued_max:
         return None
     sent = measured.filter(pl.col("sent_at_ns").is_not_null()).sort("intended_at_ns").head(GAPS_MAX)
     if sent.height == 0:

@@ -98,7 +98,7 @@ def perform(settings: LoadTestSettings, *, view: View | None = None) -> Performe
     result = _result(settings, request, found, started=started)
     result = dataclasses.replace(
         result,
-        verdicts=(*_remarks(request), *verdict.findings),
+        verdicts=(*_remarks(request), *_failures(found.whole), *verdict.findings),
         objectives=tuple(judge_objective(found.measuring, one) for one in objectives),
         events=_events(convergence, decision),
     )
@@ -114,6 +114,29 @@ def _remarks(request: LoadRequest) -> tuple[Finding, ...]:
             code="degraded",
             severity=Severity.WARNING,
             message="TLS certificates were not verified: it may have been another server",
+        ),
+    )
+
+
+def _failures(outcome: LoadOutcome) -> tuple[Finding, ...]:
+    """Says that requests failed: an error if all did, as nothing was measured then."""
+    measured = outcome.measured
+    if not measured.failed_count:
+        return ()
+    message = (
+        f"{measured.failed_count} of {measured.intended_count} requests got no correct reply "
+        f"({measured.failed_count / measured.intended_count:.2%})"
+    )
+    rest = "; response times are of the others only" if measured.ok_count else ""
+    return (
+        Finding(
+            code="request-failures",
+            severity=Severity.WARNING if measured.ok_count else Severity.ERROR,
+            message=f"{message}{rest}",
+            evidence={
+                "failed_count": measured.failed_count,
+                "requests_count": measured.intended_count,
+            },
         ),
     )
 

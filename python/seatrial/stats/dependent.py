@@ -132,7 +132,12 @@ def series_worth(values: Floats, *, threshold: float, confidence: float) -> Wort
     """Worth of values in the order of time for the quantile at ``threshold``."""
     size = -(-values.size // BATCHES_MAX_COUNT)
     whole = values.size // size
-    inside = (values[: whole * size] <= threshold).reshape(whole, size).sum(axis=1)
+    kept = values[: whole * size]
+    is_inside = kept <= threshold
+    if is_inside.all():
+        # The threshold is the maximum, which many may share: what lies below it tells.
+        is_inside = kept < threshold
+    inside = is_inside.reshape(whole, size).sum(axis=1)
     sizes = np.full(whole, size, dtype=np.float64)
     return _worth(inside.astype(np.float64), sizes, n=int(values.size), confidence=confidence)
 
@@ -145,6 +150,10 @@ def intervals_worth(intervals: Sequence[Counts], *, threshold: float, confidence
     """
     inside = np.array([one.at_most_count(threshold) for one in intervals], dtype=np.float64)
     sizes = np.array([one.total for one in intervals], dtype=np.float64)
+    if np.array_equal(inside, sizes):
+        # As in `series_worth`.
+        below = float(np.nextafter(threshold, -np.inf))
+        inside = np.array([one.at_most_count(below) for one in intervals], dtype=np.float64)
     return _worth(inside, sizes, n=int(sizes.sum()), confidence=confidence)
 
 

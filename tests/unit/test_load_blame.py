@@ -1,0 +1,88 @@
+"""`seatrial load` blames the right one: failures, slow services and slow generators."""
+
+from __future__ import annotations
+
+import json
+import socket
+import threading
+from typing import TYPE_CHECKING
+
+import pytest
+
+from seatrial.cli.main import main
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+def run_json(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, dict[str, object]]:
+    """Runs the command and returns its exit code and its result."""
+    code = main(["load", *words, "--json"])
+    captured = capsys.readouterr()
+    assert captured.out, captured.err
+    return code, json.loads(captured.out)
+
+
+@pytest.fixture
+def hangs_up() -> Iterator[int]:
+    """A port whose server takes connections and closes each when something comes."""
+    with socket.create_server(("127.0.0.1", 0), backlog=64) as server:
+        ends = threading.Event()
+        server.settimeout(0.1)
+        thread = threading.Thread(target=_hang_up, args=(server, ends))
+        thread.start()
+        try:
+            yield server.getsockname()[1]
+        finally:
+            ends.set()
+            thread.join()
+
+
+def _hang_up(server: socket.socket, ends: threading.Event) -> None:
+    open_ones: list[socket.socket] = []
+    while not ends.is_set():
+        try:
+            client, _ = server.accept()
+        except TimeoutError:
+            continue
+        client.shutdown(socket.SHUT_RDWR)
+        open_ones.append(client)
+    for client in open_ones:
+        client.close()
+
+
+def test_a_load_without_a_correct_reply_is_never_ok(
+    hangs_up: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Every request fails: the verdict is an error, and so is the exit code without --strict."""
+    url = f"http://127.0.0.1:{hangs_up}/"
+    words = ["--rate", "50/s", "--duration", "500ms", "--warm-up", "0s", "-c", "2"]
+    code, result = run_json(capsys, url, *words)
+    assert result["measured"]["ok_count"] == 0
+    found = {finding["code"]: finding for finding in result["verdicts"]}
+    assert found["request-failures"]["severity"] == "error"
+    assert "got no correct reply (100.00%)" in found["request-failures"]["message"]
+    assert code == 1
+
+
+def test_some_failures_are_a_warning(capsys: pytest.CaptureFixture[str]) -> None:
+    """A stall longer than the time-out fails some: said, and an error only with --strict."""
+    url = "fake://?service=constant:10us&stall_at=1s&stall=500ms"
+    words = ["--rate", "200/s", "--duration", "2s", "--warm-up", "0s", "--timeout", "100ms"]
+    code, result = run_json(capsys, url, *words)
+    found = {finding["code"]: finding for finding in result["verdicts"]}
+    assert found["request-failures"]["severity"] == "warning"
+    assert "of the others only" in found["request-failures"]["message"]
+    assert code == 0
+    assert run_json(capsys, url, *words, "--strict")[0] == 1
+
+
+def test_a_frozen_service_does_not_bend_the_arrivals(capsys: pytest.CaptureFixture[str]) -> None:
+    """While the service stands still all places fill up; what leaves late is not our lateness."""
+    url = "fake://?service=constant:10us&stall_at=1s&stall=1s"
+    words = ["--rate", "500/s", "--duration", "4s", "--warm-up", "0s", "-c", "4", "--timeout", "5s"]
+    _, result = run_json(capsys, url, *words)
+    (queue,) = (time for time in result["times"] if time["kind"] == "queue")
+    assert queue["count"] > 0.1 * result["measured"]["intended_count"]
+    told = [finding["message"] for finding in result["verdicts"]]
+    assert not [message for message in told if "as the poisson process has it" in message]
