@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import socket
+import subprocess
+import sys
 import threading
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -15,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
-def run_json(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, dict[str, object]]:
+def run_json(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, dict[str, Any]]:
     """Runs the command and returns its exit code and its result."""
     code = main(["load", *words, "--json"])
     captured = capsys.readouterr()
@@ -86,3 +89,23 @@ def test_a_frozen_service_does_not_bend_the_arrivals(capsys: pytest.CaptureFixtu
     assert queue["count"] > 0.1 * result["measured"]["intended_count"]
     told = [finding["message"] for finding in result["verdicts"]]
     assert not [message for message in told if "as the poisson process has it" in message]
+
+
+def test_a_service_that_is_not_there_is_no_finding(capsys: pytest.CaptureFixture[str]) -> None:
+    """Exit code 3, as --help says; 1 would tell a pipeline that an objective failed."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    assert main(["load", f"http://127.0.0.1:{port}/", "--rate", "10/s"]) == 3
+    assert "refused" in capsys.readouterr().err
+
+
+def test_a_full_disk_is_no_bug() -> None:
+    """What cannot be written ends with exit code 3 and the reason."""
+    command = [sys.executable, "-m", "seatrial.cli.main", "list"]
+    with Path("/dev/full").open("wb") as full:
+        ended = subprocess.run(
+            command, stdout=full, stderr=subprocess.PIPE, text=True, check=False, timeout=60
+        )
+    assert ended.returncode == 3
+    assert "cannot write the output: No space left on device" in ended.stderr
+    assert "internal error" not in ended.stderr

@@ -128,10 +128,17 @@ def test_course_and_dependence() -> None:
     assert "p = " in verdict.findings[0].message
     remark = verdict.findings[1]
     assert remark.severity is Severity.INFO
-    assert "the intervals allow for it" in remark.message
+    assert "the intervals allow for it; they are independent 5 apart" in remark.message
     assert remark.evidence["thinning"] == 5
     bare = dataclasses.replace(evidence, stationarity=None, is_dependence_corrected=False)
     assert judge_load_run(bare).codes == ("not-independent",)
+
+
+def test_a_large_change_is_told_as_a_factor() -> None:
+    """Nobody reads 99900 %."""
+    slide = np.random.default_rng(4).exponential(size=20_000) * np.geomspace(1, 1000, 20_000)
+    found = judge_load_run(dataclasses.replace(FINE, stationarity=check_stationarity(slide)))
+    assert "windows range over a factor of" in found.findings[0].message
 
 
 def test_all_at_once_are_in_order_of_weight() -> None:

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from seatrial.errors import ConfigError, ExitCode
+from seatrial.errors import ConfigError, EnvironmentTrouble, ExitCode, TrialFailed
 from seatrial.model.finding import Severity
 
 if TYPE_CHECKING:
@@ -15,6 +15,11 @@ if TYPE_CHECKING:
     from seatrial.loadtest.perform import Performed
     from seatrial.loadtest.result import LoadTestResult
     from seatrial.loadtest.settings import LoadTestSettings
+
+#: Codes of a service that cannot be loaded at all.
+UNREACHABLE: Final = frozenset({"connect-failed", "preload-failed"})
+#: {what the engine's texts call it: the option that sets it}
+FLAGS: Final = {"tls_insecure=true": "--insecure", "in tls_ca": "with --cacert"}
 
 DESCRIPTION: Final = """\
 Offers load to a service and says what it answered: response times with intervals, offered beside
@@ -295,9 +300,23 @@ def execute(args: argparse.Namespace) -> int:
     """Offers the load, prints what came of it, and returns the exit code."""
     settings = settings_of(args)
     _check_files(args)
-    if settings.finds_capacity:
-        return _find_capacity(args, settings)
-    return _run(args, settings)
+    act = _find_capacity if settings.finds_capacity else _run
+    try:
+        return act(args, settings)
+    except TrialFailed as error:
+        if error.code not in UNREACHABLE:
+            raise
+        raise _unreachable(error) from error
+
+
+def _unreachable(error: TrialFailed) -> EnvironmentTrouble:
+    """The same in words of this command line: an experiment names its options otherwise."""
+    message, hint = error.message, error.hint
+    for name, flag in FLAGS.items():
+        message = message.replace(name, flag)
+    if "certificate" in message:
+        hint = "the server is there, but what it showed is not trusted"
+    return EnvironmentTrouble(message, hint=hint, code=error.code)
 
 
 def _run(args: argparse.Namespace, settings: LoadTestSettings) -> int:
@@ -344,7 +363,7 @@ def _find_capacity(args: argparse.Namespace, settings: LoadTestSettings) -> int:
 
 
 def exit_code(result: LoadTestResult, *, is_strict: bool) -> int:
-    """Returns what the process ends with: objectives and errors always count, warnings if it is strict."""
+    """Returns what the process ends with; objectives and errors count always, warnings if strict."""
     if result.was_interrupted:
         return ExitCode.INTERRUPTED
     if any(objective.holds is not True for objective in result.objectives):

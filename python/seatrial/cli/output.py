@@ -12,6 +12,8 @@ import sys
 import unicodedata
 from typing import TYPE_CHECKING, Final, TextIO
 
+from seatrial.errors import StoreError
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -49,10 +51,24 @@ def data_line(value: object) -> None:
 def render(renderable: RenderableType) -> None:
     """Print something that Rich lays out, such as a table, on standard output."""
     try:
-        stdout_console().print(renderable)
+        _print_trimmed(renderable)
         sys.stdout.flush()
     except BrokenPipeError as error:
         raise OutputClosed from error
+    except OSError as error:
+        raise _unwritable(error) from error
+
+
+def _print_trimmed(renderable: RenderableType) -> None:
+    """Without the blanks at the ends of lines that Rich fills a file or pipe with."""
+    console = stdout_console()
+    if console.is_terminal:
+        console.print(renderable)
+        return
+    with console.capture() as capture:
+        console.print(renderable)
+    for line in capture.get().splitlines():
+        sys.stdout.write(f"{line.rstrip()}\n")
 
 
 def talk(text: str) -> None:
@@ -120,6 +136,15 @@ def _write(stream: TextIO, text: str) -> None:
         stream.flush()
     except BrokenPipeError as gone:
         raise OutputClosed from gone
+    except OSError as error:
+        raise _unwritable(error) from error
+
+
+def _unwritable(error: OSError) -> StoreError:
+    """A full disk, mostly; nothing that was buffered is tried again at exit."""
+    abandon_stdout()
+    message = f"cannot write the output: {error.strerror}"
+    return StoreError(message, hint="send it to a place that has room for it")
 
 
 def _styled(text: str, style: str) -> str:

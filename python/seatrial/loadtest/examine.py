@@ -59,6 +59,13 @@ def response_quantile(
     )
 
 
+def sample_quantile(histogram: Histogram, share: float) -> int | None:
+    """Returns what a sample has at a percentile, if at least one of its values lies beyond."""
+    # A share such as 0.9999 is not exact in binary; the last digits must not decide.
+    beyond = round(histogram.count * (1 - share), 6)
+    return histogram.quantile(share) if beyond >= 1 else None
+
+
 def summarise_times(outcome: LoadOutcome, *, is_open: bool) -> tuple[TimeSummary, ...]:
     """Returns the kinds of time that were measured, the headline first.
 
@@ -80,6 +87,7 @@ def summarise_response(outcome: LoadOutcome, *, kind: str) -> TimeSummary:
             name=name,
             share=share,
             value=intervals_quantile_interval(stretches, share, unit="ns", pooled=pooled),
+            sample_ns=sample_quantile(histogram, share),
         )
         for name, share in QUANTILES.items()
     )
@@ -95,7 +103,8 @@ def _summary(kind: str, outcome: LoadOutcome) -> TimeSummary:
             value = counts_quantile_interval(counts_of(histogram), share, unit="ns")
         else:
             value = series_quantile_interval(series, share, unit="ns")
-        quantiles.append(Quantile(name=name, share=share, value=value))
+        sample_ns = sample_quantile(histogram, share)
+        quantiles.append(Quantile(name=name, share=share, value=value, sample_ns=sample_ns))
     return _time(kind, histogram, tuple(quantiles))
 
 
@@ -134,7 +143,12 @@ def summarise_targets(outcome: LoadOutcome) -> tuple[TargetSummary, ...]:
 def _target(target: TargetOutcome, length_ns: int) -> TargetSummary:
     pooled = counts_of(target.response)
     quantiles = tuple(
-        Quantile(name=name, share=share, value=counts_quantile_interval(pooled, share, unit="ns"))
+        Quantile(
+            name=name,
+            share=share,
+            value=counts_quantile_interval(pooled, share, unit="ns"),
+            sample_ns=sample_quantile(target.response, share),
+        )
         for name, share in QUANTILES.items()
     )
     return TargetSummary(

@@ -28,6 +28,8 @@ class Quantile:
     name: str
     share: float
     value: Estimate | NotAvailable
+    # Of the sample, whatever it is worth; None if it has not even one value beyond.
+    sample_ns: int | None
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from rich.console import Group as Stack
+from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
@@ -16,10 +17,9 @@ from seatrial.units import format_bytes, format_count, format_duration, format_r
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from rich.console import RenderableType
+    from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 
     from seatrial.loadtest.result import LoadTestResult, Quantile, TimeSummary
-    from seatrial.model.estimate import NotAvailable
 
 #: Kinds of time in the order of their columns, and what each heading says.
 HEADINGS: Final = {
@@ -33,6 +33,8 @@ HEADINGS: Final = {
 }
 #: More columns than these would not be read; the rest is in --json.
 COLUMNS_MAX: Final = 4
+#: Wider than any table: Rich's measures are cut to the width that it is told.
+WIDTH_ENDLESS: Final = 10_000
 NS_PER_US: Final = 1_000
 BARS: Final = " ▁▂▃▄▅▆▇█"
 #: A column of fewer values tells nothing.
@@ -44,7 +46,7 @@ TARGETS_MAX: Final = 12
 def render_result(result: LoadTestResult) -> RenderableType:
     """The result as something that Rich can print."""
     parts: list[RenderableType] = [_head(result), "", _verdicts(result), "", _rates(result), ""]
-    parts.append(_times(result))
+    parts.append(_Times(result))
     if result.targets:
         parts += ["", _targets(result)]
     if result.failures:
@@ -104,6 +106,8 @@ def _head(result: LoadTestResult) -> Text:
     else:
         kind = "closed loop: tells capacity, not what users feel"
     length = format_duration(result.measure_length_ns)
+    if result.was_interrupted:
+        length = f"{length}, then interrupted"
     agents = f", {len(result.agents)} agents" if len(result.agents) > 1 else ""
     return Text.assemble(
         (result.url, "bold"),
@@ -145,45 +149,83 @@ def _rates(result: LoadTestResult) -> Table:
     return table
 
 
-def _times(result: LoadTestResult) -> Table:
-    told = (result.time(kind) for kind in HEADINGS)
-    shown = [time for time in told if time is not None and time.count >= COUNT_MIN]
-    shown = [result.headline, *(time for time in shown if time is not result.headline)]
-    shown = shown[:COLUMNS_MAX]
-    table = _plain_table("", *(HEADINGS[time.kind] for time in shown))
-    table.add_row("mean", *(_moment(time.mean_ns) for time in shown))
-    for number, quantile in enumerate(result.headline.quantiles):
-        cells = [_cell(time.quantiles[number].value) for time in shown]
-        table.add_row(Text(quantile.name, style="bold"), *cells)
-    table.add_row("max", *(_moment(time.max_ns) for time in shown))
-    return table
+class _Times:
+    """Percentiles of the kinds of time side by side, as many kinds as fit into the width."""
+
+    def __init__(self, result: LoadTestResult) -> None:
+        told = (result.time(kind) for kind in HEADINGS)
+        shown = [time for time in told if time is not None and time.count >= COUNT_MIN]
+        shown = [result.headline, *(time for time in shown if time is not result.headline)]
+        self._shown = shown[:COLUMNS_MAX]
+        self._headline = result.headline
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """Leaves out columns from the right rather than break a number; the JSON has them all."""
+        count = len(self._shown)
+        table = self._table(count)
+        endless = options.update(max_width=WIDTH_ENDLESS)
+        while count > 1 and Measurement.get(console, endless, table).maximum > options.max_width:
+            count -= 1
+            table = self._table(count)
+        yield table
+        if count < len(self._shown):
+            left_out = ", ".join(_heading(time, self._headline) for time in self._shown[count:])
+            yield Text(f"not shown for want of width: {left_out}", style="dim")
+
+    def _table(self, count: int) -> Table:
+        shown = self._shown[:count]
+        table = _plain_table("", *(_heading(time, self._headline) for time in shown))
+        for column in table.columns:
+            column.no_wrap = True
+        table.add_row("mean", *(_moment(time.mean_ns) for time in shown))
+        for number, quantile in enumerate(self._headline.quantiles):
+            cells = [_cell(time.quantiles[number]) for time in shown]
+            table.add_row(Text(quantile.name, style="bold"), *cells)
+        table.add_row("max", *(_moment(time.max_ns) for time in shown))
+        return table
+
+
+def _heading(time: TimeSummary, headline: TimeSummary) -> str:
+    """The kind, and of how many where it is not every request: those that waited, say."""
+    heading = HEADINGS[time.kind]
+    if time.kind != "queue" or time.count >= headline.count:
+        return heading
+    return f"{heading} ({format_count(time.count)})"
 
 
 def _moment(value_ns: float | None) -> str:
     return "-" if value_ns is None else format_duration(value_ns)
 
 
-def _cell(value: Estimate | NotAvailable) -> Text:
+def _cell(quantile: Quantile) -> Text:
+    value = quantile.value
     if not isinstance(value, Estimate):
         # Why so many are needed is in the JSON; here it would push the columns apart.
-        needed = "" if value.n_needed is None else f" (need >= {value.n_needed})"
-        return Text(f"n/a{needed}", style="dim")
+        needed = "" if value.n_needed is None else f" (need {value.n_needed})"
+        return Text(f"{_sample(quantile)}{needed}", style="dim")
     text = Text(format_duration(value.point))
     text.append(f" [{format_duration(value.low)}, {format_duration(value.high)}]", style="dim")
     return text
 
 
+def _sample(quantile: Quantile) -> str:
+    """What the sample has, marked as worth no interval."""
+    return "n/a" if quantile.sample_ns is None else f"~{format_duration(quantile.sample_ns)}"
+
+
 def _targets(result: LoadTestResult) -> Table:
     table = _plain_table("server", "achieved", "failed", "p50", "p99")
-    by_tail = sorted(result.targets, key=lambda target: _point(target.response, "p99"))
+    by_tail = sorted(
+        result.targets, key=lambda target: _named(target.response, "p99").sample_ns or 0
+    )
     shown = by_tail if len(by_tail) <= TARGETS_MAX else [by_tail[0], by_tail[-1]]
     for target in shown:
         table.add_row(
             target.target,
             format_rate(target.achieved_rps),
             str(target.failed_count),
-            _moment(_point(target.response, "p50")),
-            _moment(_point(target.response, "p99")),
+            _point(_named(target.response, "p50")),
+            _point(_named(target.response, "p99")),
         )
     if len(shown) < len(by_tail):
         table.caption = f"the best and the worst of {len(by_tail)} by p99"
@@ -191,17 +233,23 @@ def _targets(result: LoadTestResult) -> Table:
     return table
 
 
-def _point(time: TimeSummary, name: str) -> float:
-    """A percentile without its interval, for sorting; 0 where there is none."""
-    value = next(one.value for one in time.quantiles if one.name == name)
-    return value.point if isinstance(value, Estimate) else 0.0
+def _named(time: TimeSummary, name: str) -> Quantile:
+    return next(one for one in time.quantiles if one.name == name)
+
+
+def _point(quantile: Quantile) -> str:
+    """A percentile without its interval."""
+    value = quantile.value
+    return format_duration(value.point) if isinstance(value, Estimate) else _sample(quantile)
 
 
 def _failures(result: LoadTestResult) -> Table:
-    table = _plain_table("failed with", "count", "what was said")
+    """What was said, over the whole run: what fails in the warm-up is worth knowing too."""
+    table = _plain_table("in the whole run", "count", "what was said")
     table.columns[2].justify = "left"
     for outcome, text, count in result.failures:
-        table.add_row(Text(outcome, style="red"), str(count), text)
+        is_remark = outcome == "ok"
+        table.add_row(Text(outcome, style="" if is_remark else "red"), str(count), text)
     return table
 
 
@@ -228,6 +276,7 @@ def _footnote(result: LoadTestResult) -> str:
     )
     clock = first.timestamps.get("used", "user")
     return (
-        f"\n[low, high]: 95 % intervals; wait {first.wait}, engine on CPU {cpus or '?'}, "
+        f"\n[low, high]: 95 % intervals; ~: of this sample, which is worth no interval "
+        f"(need so many values); wait {first.wait}, engine on CPU {cpus or '?'}, "
         f"{clock} time stamps; METHODOLOGY.md defines each number"
     )

@@ -28,6 +28,8 @@ ANSWERED_SHARE_MIN = 0.99
 GAP_LAG_SHARE_MAX = 0.10
 #: ... which the response times show if the lag is also more than this share of their p99.
 GAP_LAG_RESPONSE_SHARE_MIN = 0.05
+#: From here on a change is told as a factor.
+FACTOR_FROM_RATIO = 10.0
 #: Most serious first.
 ORDER: Final = (
     "generator-bound",
@@ -229,14 +231,14 @@ def _not_stationary(course: Stationarity | None) -> list[Finding]:
     advice = (
         "no steady state was reached; measure longer"
         if cut is None
-        else f"the first {cut:.0%} may be warm-up"
+        else f"the first {cut:.1%} may be warm-up"
     )
     return [
         _warning(
             "not-stationary",
             f"response times changed while they were measured: windows range over "
-            f"{course.change_ratio:.0%} (limit {CHANGE_MIN_RATIO:.0%}), p = {course.p_value:.1g} "
-            f"(limit {STATIONARITY_ALPHA}); {advice}",
+            f"{_range(course.change_ratio)} (limit {CHANGE_MIN_RATIO:.0%}), "
+            f"p = {course.p_value:.1g} (limit {STATIONARITY_ALPHA}); {advice}",
             change_ratio=course.change_ratio,
             p_value=course.p_value,
             p_trend=course.p_level,
@@ -247,6 +249,11 @@ def _not_stationary(course: Stationarity | None) -> list[Finding]:
     ]
 
 
+def _range(ratio: float) -> str:
+    """In percent, or as a factor where nobody thinks in percent."""
+    return f"{ratio:.0%}" if ratio < FACTOR_FROM_RATIO else f"a factor of {ratio + 1:.3g}"
+
+
 def _not_independent(evidence: LoadEvidence) -> list[Finding]:
     found = evidence.independence
     if found is None or found.is_independent:
@@ -254,7 +261,11 @@ def _not_independent(evidence: LoadEvidence) -> list[Finding]:
     is_corrected = evidence.is_dependence_corrected
     worst = found.worst
     how = "the intervals allow for it" if is_corrected else "the intervals are too narrow"
-    far = "none of the distances" if found.thinning is None else f"every {found.thinning}th value"
+    far = (
+        "at no distance looked at are they independent"
+        if found.thinning is None
+        else f"they are independent {found.thinning} apart"
+    )
     return [
         Finding(
             code="not-independent",
@@ -262,7 +273,7 @@ def _not_independent(evidence: LoadEvidence) -> list[Finding]:
             message=f"response times depend on each other (rank correlation "
             f"{worst.correlation:.2f} at lag {worst.lag}, limit {CORRELATION_MIN} at p < "
             f"{INDEPENDENCE_ALPHA}): {found.n} are worth about {found.effective:.0f}, {how}; "
-            f"independent is {far}",
+            f"{far}",
             evidence={
                 "correlation": worst.correlation,
                 "lag": worst.lag,

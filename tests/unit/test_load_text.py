@@ -1,0 +1,94 @@
+"""The result of a load in words: nothing broken, nothing hidden, nothing claimed too much."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+from typing import TYPE_CHECKING
+
+import pytest
+from rich.console import Console
+
+from seatrial.loadtest.perform import perform
+from seatrial.loadtest.settings import LoadTestSettings
+from seatrial.loadtest.target import parse_target
+from seatrial.report.load_text import render_result
+
+if TYPE_CHECKING:
+    from seatrial.loadtest.result import LoadTestResult
+
+NS_PER_MS = 1_000_000
+STALLED = "fake://?service=constant:10us&stall_at=1s&stall=1s"
+
+
+@pytest.fixture(scope="module")
+def stalled() -> LoadTestResult:
+    """A load on a service that stood still for a second of three."""
+    settings = LoadTestSettings(
+        target=parse_target([STALLED]),
+        rate_rps=500.0,
+        duration_ns=3000 * NS_PER_MS,
+        warm_up_ns=0,
+        drain_ns=5000 * NS_PER_MS,
+        request_timeout_ns=5000 * NS_PER_MS,
+        connections=4,
+    )
+    return perform(settings).result
+
+
+def text_of(result: LoadTestResult, width: int) -> list[str]:
+    """The lines that a terminal of a width would show."""
+    console = Console(file=io.StringIO(), width=width, highlight=False)
+    with console.capture() as capture:
+        console.print(render_result(result))
+    return [line.rstrip() for line in capture.get().splitlines()]
+
+
+def test_percentiles_without_an_interval_are_told_as_such(stalled: LoadTestResult) -> None:
+    """A stall makes the sample worth few values; its p99 is shown all the same, marked."""
+    (line,) = (line for line in text_of(stalled, 160) if line.startswith("p99 "))
+    told = line.split()[1]
+    assert told.startswith("~")
+    (p99,) = (one for one in stalled.headline.quantiles if one.name == "p99")
+    # Those due in the stalled second waited for its end: a third of all, evenly from 0 to 1 s.
+    assert p99.sample_ns == pytest.approx(970 * NS_PER_MS, rel=0.05)
+    assert any("~: of this sample" in text for text in text_of(stalled, 160))
+
+
+def test_a_percentile_beyond_the_sample_is_not_shown(stalled: LoadTestResult) -> None:
+    """Of 1500 values none lies beyond p99.99."""
+    (line,) = (line for line in text_of(stalled, 160) if line.startswith("p99.99"))
+    assert line.split()[1] == "n/a"
+    assert stalled.headline.quantiles[-1].sample_ns is None
+
+
+@pytest.mark.parametrize("width", [60, 80, 100, 160])
+def test_no_number_is_broken_at_any_width(stalled: LoadTestResult, width: int) -> None:
+    """Columns are left out rather than wrapped, and what was left out is named."""
+    lines = text_of(stalled, width)
+    begin = next(number for number, line in enumerate(lines) if line.startswith("mean"))
+    names = [line.split()[0] for line in lines[begin : begin + 8]]
+    assert names == ["mean", "p50", "p90", "p95", "p99", "p99.9", "p99.99", "max"]
+    is_short = any("not shown for want of width" in line for line in lines)
+    assert is_short == (width < 110)
+
+
+def test_those_who_waited_are_counted(stalled: LoadTestResult) -> None:
+    """A mean over those who waited is larger than that over all; the heading says of how many."""
+    (queue,) = (time for time in stalled.times if time.kind == "queue")
+    assert any(f"waited for a place ({queue.count})" in line for line in text_of(stalled, 160))
+
+
+def test_an_interrupted_load_says_so(stalled: LoadTestResult) -> None:
+    """A shorter window is not taken for the one that was asked for."""
+    cut = dataclasses.replace(stalled, was_interrupted=True)
+    assert "then interrupted" in text_of(cut, 160)[0]
+
+
+def test_remarks_are_no_failures(stalled: LoadTestResult) -> None:
+    """A miss in a cache is a correct reply; counts are of the whole run, which the heading says."""
+    remarked = dataclasses.replace(stalled, failures=(("ok", "miss", 7),))
+    lines = text_of(remarked, 160)
+    assert not any("failed with" in line for line in lines)
+    assert any(line.split() == ["ok", "7", "miss"] for line in lines)
+    assert any("in the whole run" in line for line in lines)
