@@ -17,6 +17,10 @@ use crate::units::Nanos;
 /// Longest explanation of a GOAWAY that is kept.
 const TEXT_BYTES_MAX: usize = 200;
 
+/// Pings and settings that are answered between two replies to calls. A server that sends more of
+/// them is no server, and if it read nothing, our answers would pile up without end.
+const ANSWERS_MAX: u32 = 100_000;
+
 /// Everything that one connection remembers.
 #[derive(Debug)]
 pub struct GrpcState {
@@ -49,6 +53,8 @@ pub struct Link {
     blocked: VecDeque<u32>,
     send_window: SendWindow,
     receive_window: ReceiveWindow,
+    /// Pings and settings that were answered since the last reply to a call.
+    answers_count: u32,
     /// The server takes no further streams.
     is_going_away: bool,
     /// When what is decoded now was read.
@@ -74,6 +80,7 @@ impl Link {
             blocked: VecDeque::new(),
             send_window: SendWindow::new(WINDOW_DEFAULT),
             receive_window: ReceiveWindow::new(WINDOW_MAX),
+            answers_count: 0,
             is_going_away: false,
             read_at: Nanos::ZERO,
             reply_first_byte_at: Nanos::ZERO,
@@ -222,11 +229,13 @@ impl Link {
             } => self.take_headers(stream, block, is_end, out),
             Event::Reset { stream, code } => Ok(self.take_reset(stream, code)),
             Event::Settings(payload) => {
+                self.note_answer()?;
                 self.take_settings(payload, out)?;
                 let is_first = !std::mem::replace(&mut self.is_ready, true);
                 Ok(is_first.then_some(Decoded::Ready))
             }
             Event::Ping(opaque) => {
+                self.note_answer()?;
                 append_ping_ack(opaque, out);
                 Ok(None)
             }
@@ -247,6 +256,15 @@ impl Link {
             }
             Event::SettingsAck | Event::PingAck | Event::Nothing => Ok(None),
         }
+    }
+
+    fn note_answer(&mut self) -> Result<(), DecodeError> {
+        self.answers_count += 1;
+        if self.answers_count > ANSWERS_MAX {
+            let told = format!("more than {ANSWERS_MAX} pings and settings without a reply");
+            return Err(broken(told));
+        }
+        Ok(())
     }
 
     fn take_settings(&mut self, payload: &[u8], out: &mut Vec<u8>) -> Result<(), DecodeError> {
@@ -392,6 +410,7 @@ impl Link {
         };
         self.reply_first_byte_at = stream.first_byte_at.unwrap_or(read_at);
         self.streams.close(id);
+        self.answers_count = 0;
         Some(Decoded::Reply(reply))
     }
 }

@@ -73,6 +73,24 @@ fn an_abandoned_call_is_cancelled_and_gives_its_stream_to_the_next() {
 }
 
 #[test]
+fn a_flood_of_pings_is_not_answered_for_ever() {
+    let mut talk = Talk::new(client(FOREIGN, Operation::Empty, 1), &[]);
+    talk.say(1);
+    let mut pings = Vec::new();
+    for _ in 0..60_000 {
+        append_header(8, Kind::Ping, Flags(0), 0, &mut pings);
+        pings.extend_from_slice(b"abcdefgh");
+    }
+    assert_eq!(talk.hear(&pings), []);
+    let mut bytes = Vec::new();
+    answer(1, b"hello", &mut bytes);
+    assert_eq!(talk.replies(&bytes), [(1, None)]);
+    assert_eq!(talk.hear(&pings), [], "a reply came between them");
+    let told = talk.error(&pings);
+    assert!(told.contains("more than 100000 pings"), "{told}");
+}
+
+#[test]
 fn requests_stop_at_the_windows_and_go_on() {
     let window = [(settings::INITIAL_WINDOW_SIZE, 4)];
     let mut talk = Talk::new(client(FOREIGN, Operation::Empty, 8), &window);
