@@ -52,9 +52,9 @@ def load_courses(summary: RunSummary) -> list[Figure]:
                     name=f"load-course-p99-{number}",
                     bench=group[0].bench,
                     title=f"p99 over time, {where}",
-                    caption="99th percentile of the response times of the replies that came in "
-                    "each interval; of fewer than a hundred it is the largest. A line that climbs "
-                    "or jumps has no one percentile.",
+                    caption="99th percentile of the times of the replies that came in each "
+                    "interval, from due to done; of fewer than a hundred it is the largest. A line "
+                    "that climbs or jumps has no one percentile.",
                     spec=_lines(summary, known, field="p99", title="ms (logarithmic)", is_log=True),
                 )
             )
