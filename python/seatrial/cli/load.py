@@ -363,7 +363,7 @@ def _find_capacity(args: argparse.Namespace, settings: LoadTestSettings) -> int:
 
 
 def exit_code(result: LoadTestResult, *, is_strict: bool) -> int:
-    """Returns what the process ends with; objectives and errors count always, warnings if strict."""
+    """Returns what the process ends with; objectives and errors count, warnings if strict."""
     if result.was_interrupted:
         return ExitCode.INTERRUPTED
     if any(objective.holds is not True for objective in result.objectives):
