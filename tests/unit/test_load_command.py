@@ -69,6 +69,14 @@ def test_a_load_shorter_than_an_interval_is_not_credited_with_later_replies(
     assert result["achieved_rps"] == pytest.approx(50, rel=0.01)
 
 
+def test_a_load_that_ends_in_its_warm_up_is_not_ok(capsys: pytest.CaptureFixture[str]) -> None:
+    """Nothing was measured, and nobody may take that for a good result."""
+    code, result = run_json(capsys, QUEUE, "--rate", "500/s", "--count", "5", "--strict")
+    assert code == 1
+    assert result["measured"]["intended_count"] == 0
+    assert "nothing-measured" in {finding["code"] for finding in result["verdicts"]}
+
+
 def test_agents_are_told_the_bound_of_all_of_them() -> None:
     """The engine offers an agent's part of the bound; a part of that part would be too little."""
     settings = LoadTestSettings(target=parse_target([QUEUE]), agents_count=3, requests_max=10)

@@ -119,8 +119,11 @@ def _remarks(request: LoadRequest) -> tuple[Finding, ...]:
 
 
 def _failures(outcome: LoadOutcome) -> tuple[Finding, ...]:
-    """Says that requests failed: an error if all did, as nothing was measured then."""
+    """Says that requests failed: an error if all did or none was due: nothing was measured."""
     measured = outcome.measured
+    if not measured.intended_count:
+        message = "no request was due in the measured time; shorten the warm-up or offer more"
+        return (Finding(code="nothing-measured", severity=Severity.ERROR, message=message),)
     if not measured.failed_count:
         return ()
     message = (

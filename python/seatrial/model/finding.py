@@ -33,6 +33,7 @@ _CODES: dict[str, str] = {
     "not-settled": "A reading was taken before it had come to rest.",
     "records-dropped": "More was measured than there was room to keep.",
     "request-failures": "Some requests got no correct reply.",
+    "nothing-measured": "No request was due in the measured time.",
     "another-run": "Another run of Seatrial was at work on the machine.",
     "incomplete-reading": "A reading missed a part of what it was to read.",
     "stop-failures": "Some sandboxes did not end when they were asked to.",
