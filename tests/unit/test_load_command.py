@@ -86,6 +86,16 @@ def test_agents_are_told_the_bound_of_all_of_them() -> None:
     assert sum(agent.connections for agent in agents) == 8
 
 
+def test_a_short_load_on_a_slow_service_is_not_saturated(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """What is under way when the phase ends is no backlog as long as it does not grow."""
+    words = ["fake://?service=constant:5ms&workers=50", "--rate", "1k/s", "--duration", "300ms"]
+    _, result = run_json(capsys, *words, "-c", "50", "--warm-up", "100ms")
+    assert result["measured"]["ok_count"] == result["measured"]["intended_count"] > 200
+    assert "saturated" not in {finding["code"] for finding in result["verdicts"]}
+
+
 def test_objectives_decide_the_exit_code(capsys: pytest.CaptureFixture[str]) -> None:
     """An objective that holds passes, one that does not fails, and one that is open fails too."""
     rows = [

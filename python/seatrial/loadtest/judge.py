@@ -21,7 +21,7 @@ from seatrial.stats.stationarity import check_stationarity_of_intervals
 from seatrial.stats.verdict import LoadEvidence
 
 if TYPE_CHECKING:
-    from seatrial.agents.outcome import LoadOutcome
+    from seatrial.agents.outcome import LoadOutcome, Tally
     from seatrial.loadtest.settings import LoadTestSettings
     from seatrial.stats.converge import Decision
 
@@ -52,7 +52,7 @@ def evidence_of(
     return LoadEvidence(
         planned_count=outcome.measured.intended_count,
         sent_count=outcome.measured.sent_count,
-        answered_count=_answered_in_time(outcome),
+        answered_count=_answered(outcome.measured),
         blocked_count=outcome.measured.unsent_count,
         backlog_before_count=before if is_open else None,
         backlog_after_count=after if is_open else None,
@@ -74,17 +74,13 @@ def evidence_of(
     )
 
 
-def _answered_in_time(outcome: LoadOutcome) -> int:
-    """Requests that came to an end, other than by a time-out, before the measure phase did.
+def _answered(measured: Tally) -> int:
+    """Requests that came to an end by themselves.
 
-    Of a sample, as many as it stands for.
+    A time-out is no answer. What is under way when the phase ends is no sign of anything, unless it
+    becomes more and more, which the backlogs tell.
     """
-    records = outcome.records.filter(
-        (pl.col("phase") == PHASE_MEASURE)
-        & pl.col("outcome").is_in([0, 3, 4, 5])
-        & (pl.col("done_at_ns").fill_null(outcome.measure_end_ns - 1) < outcome.measure_end_ns)
-    )
-    return min(records.height * outcome.records_stride, outcome.measured.sent_count)
+    return measured.sent_count - measured.timeout_count
 
 
 def _backlogs(outcome: LoadOutcome) -> tuple[int, int, int]:
