@@ -109,3 +109,66 @@ def test_a_full_disk_is_no_bug() -> None:
     assert ended.returncode == 3
     assert "cannot write the output: No space left on device" in ended.stderr
     assert "internal error" not in ended.stderr
+
+
+def test_a_count_is_not_eaten_by_the_warm_up(capsys: pytest.CaptureFixture[str]) -> None:
+    """As many requests as asked for are measured."""
+    code, result = run_json(capsys, "fake://?service=constant:10us", "--count", "500", "-c", "4")
+    assert (code, result["measured"]["intended_count"]) == (0, 500)
+
+
+def test_nothing_measured_is_an_error(capsys: pytest.CaptureFixture[str]) -> None:
+    """A warm-up that takes all requests leaves no numbers, and the verdict is not ok."""
+    words = ["--count", "50", "-c", "4", "--warm-up", "1s"]
+    code, result = run_json(capsys, "fake://?service=constant:10us", *words)
+    assert result["measured"]["intended_count"] == 0
+    assert result["verdicts"][0]["code"] == "nothing-measured"
+    assert code == 1
+
+
+@pytest.mark.parametrize(
+    ("pattern", "rate"),
+    [
+        ("step:from=1k/s,to=3k/s,by=1k/s,every=100ms", []),
+        ("ramp:from=60k/min,to=2k/s,over=200ms", []),
+        ("square:low=100/s,high=500,period=200ms", []),
+        ("spike:at=100ms,for=50ms,factor=5", ["--rate", "500/s"]),
+    ],
+)
+def test_patterns_take_rates_with_units(
+    pattern: str, rate: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As --help writes them; and a pattern with its own rates is an open loop."""
+    words = ["--pattern", pattern, *rate, "--duration", "400ms", "--warm-up", "0s"]
+    assert main(["load", "fake://?service=constant:10us", *words]) == 0
+    assert "open loop" in capsys.readouterr().out.splitlines()[0]
+
+
+def test_a_trace_is_held_against_its_own_instants(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its gaps follow no law: a regular trace on time is not the generator's fault."""
+    trace = tmp_path / "trace"
+    trace.write_text("".join(f"{at}\n" for at in range(0, 10**9, 5 * 10**6)))
+    words = ["--arrival", f"trace:{trace}", "--duration", "900ms", "--warm-up", "0s"]
+    _, result = run_json(capsys, "fake://?service=constant:10us", *words)
+    told = [finding["message"] for finding in result["verdicts"]]
+    assert not [message for message in told if "process has it" in message]
+
+
+def test_a_table_without_all_intervals_is_read_back(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A small sample has n/a in its --lancet table; `seatrial import lancet` takes the others."""
+    words = ["--rate", "200/s", "--duration", "500ms", "--warm-up", "0s", "--lancet"]
+    assert main(["load", "fake://?service=constant:1ms", *words]) == 0
+    table = capsys.readouterr().out
+    assert "n/a (need >= 368)" in table
+    log = tmp_path / "log"
+    log.write_text(table)
+    main(["import", "lancet", str(log), "--json"])
+    captured = capsys.readouterr()
+    assert "error" not in captured.err
+    (block,) = json.loads(captured.out)["blocks"]
+    assert 50 in [one["percentile"] for one in block["quantiles"]]
+    assert 99 not in [one["percentile"] for one in block["quantiles"]]

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from seatrial.loadtest.result import LoadTestResult
     from seatrial.loadtest.settings import LoadTestSettings
 
+#: Unless the command line says otherwise.
+WARM_UP_NS: Final = 1_000_000_000
 #: Codes of a service that cannot be loaded at all.
 UNREACHABLE: Final = frozenset({"connect-failed", "preload-failed"})
 #: {what the engine's texts call it: the option that sets it}
@@ -41,10 +43,12 @@ URLs (several: connections go to them in turn):
 
 arrivals (--arrival), each with the mean that --rate gives:
   fixed, poisson, uniform, lognormal:cv=2, gamma:cv=2, weibull:shape=0.7, pareto:shape=0.4,
-  gev:shape=0.1, bimodal:ratio=10,share=0.1, mmpp:..., fb_ia, trace:FILE (ns, one a line)
+  gev:shape=0.1, bimodal:ratio=10,share=0.1, mmpp:factor=5,burst=10ms,calm=100ms, fb_ia,
+  trace:FILE (ns from the start, one a line; needs no --rate)
 patterns (--pattern), the rate over time:
   fixed, step:from=1k/s,to=5k/s,by=1k/s,every=10s, ramp:from=..,to=..,over=..,
   spike:at=..,for=..,factor=.., square:low=..,high=..,period=..
+  (step, ramp and square say the rates themselves, spike multiplies --rate)
 
 examples:
   seatrial load http://127.0.0.1:8080/ --rate 2k/s --duration 30s
@@ -88,7 +92,11 @@ def _add_load(group: argparse._ArgumentGroup) -> None:
         "--arrival", default="poisson", metavar="LAW", help="law of the gaps (default: poisson)"
     )
     group.add_argument(
-        "--pattern", default="fixed", metavar="PATTERN", help="the rate over time (default: fixed)"
+        "--pattern",
+        type=_pattern,
+        default="fixed",
+        metavar="PATTERN",
+        help="the rate over time (default: fixed)",
     )
     group.add_argument(
         "--think", default="none", metavar="LAW", help="closed loop: pause before the next request"
@@ -98,7 +106,10 @@ def _add_load(group: argparse._ArgumentGroup) -> None:
     )
     group.add_argument("--count", type=_count, metavar="N", help="end after this many requests")
     group.add_argument(
-        "--warm-up", type=_duration, default="1s", metavar="TIME", help="not counted (default: 1s)"
+        "--warm-up",
+        type=_duration,
+        metavar="TIME",
+        help="not counted (default: 1s; with --count: 0s, as its requests are part of N)",
     )
     group.add_argument(
         "--cool-down",
@@ -244,7 +255,7 @@ def settings_of(args: argparse.Namespace) -> LoadTestSettings:
         think=args.think,
         duration_ns=args.duration,
         requests_max=args.count,
-        warm_up_ns=args.warm_up,
+        warm_up_ns=_warm_up_ns(args),
         cool_down_ns=args.cool_down,
         drain_ns=args.timeout,
         request_timeout_ns=args.timeout,
@@ -271,6 +282,13 @@ def settings_of(args: argparse.Namespace) -> LoadTestSettings:
     )
     settings.check()
     return settings
+
+
+def _warm_up_ns(args: argparse.Namespace) -> int:
+    """As asked for; by default none that could eat up a stated number of requests."""
+    if args.warm_up is None:
+        return WARM_UP_NS if args.count is None else 0
+    return int(args.warm_up)
 
 
 def _protocol_options(args: argparse.Namespace, protocol: str) -> dict[str, str]:
@@ -422,6 +440,19 @@ def _rate(text: str) -> object:
     from seatrial.units import parse_rate_rps
 
     return _by(parse_rate_rps)(text)
+
+
+def _pattern(text: str) -> str:
+    """The engine's form of a pattern: it wants rates as plain numbers per second."""
+    from seatrial.units import parse_rate_rps
+
+    name, colon, rest = text.partition(":")
+    fields = []
+    for field in rest.split(","):
+        key, equals, value = field.partition("=")
+        told = f"{_by(parse_rate_rps)(value)}" if "/" in value else value
+        fields.append(f"{key}{equals}{told}")
+    return f"{name}{colon}{','.join(fields)}"
 
 
 def _size(text: str) -> object:

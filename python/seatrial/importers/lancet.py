@@ -148,6 +148,11 @@ def _take_latency(reading: _Reading, header: tuple[str, ...], line: Line, path: 
     if not reading.blocks:
         raise _broken(path, where, line.text, "a throughput table before the latencies")
     mean = _number((line.text.split() or [""])[0])
+    # Our own tables have n/a where the sample was too small; Lancet's never have.
+    cells = line.text.strip().split("\t")[1:]
+    if len(cells) == len(header):
+        told = [name for name, cell in zip(header, cells, strict=True) if cell[:3] != "n/a"]
+        header = tuple(told)
     matches = list(_QUANTILE.finditer(line.text))
     if mean is None or len(matches) != len(header):
         expected = f"the mean and {len(header)} times value(low, high)"

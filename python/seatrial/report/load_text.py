@@ -25,10 +25,11 @@ if TYPE_CHECKING:
 HEADINGS: Final = {
     "response": "response time",
     "service": "service time",
+    # Only there if it was asked for, by --timestamps.
+    "wire": "wire and server",
     "queue": "waited for a place",
     "send_lag": "sent after due",
     "pacing_lag": "of that, our own",
-    "wire": "wire and server",
     "wake": "wake-up",
 }
 #: More columns than these would not be read; the rest is in --json.
@@ -99,8 +100,9 @@ def _lancet_cell(quantile: Quantile) -> str:
 def _head(result: LoadTestResult) -> Text:
     settings = result.settings
     rate = settings.get("rate_rps")
-    if isinstance(rate, int | float):
-        kind = f"open loop, {settings.get('arrival')} arrivals at {format_rate(rate)}"
+    if result.offered_rps is not None:
+        at = f" at {format_rate(rate)}" if isinstance(rate, int | float) else ""
+        kind = f"open loop, {settings.get('arrival')} arrivals{at}"
         if settings.get("pattern") != "fixed":
             kind = f"{kind}, {settings.get('pattern')}"
     else:

@@ -337,6 +337,8 @@ def judge_trial(
     """
     if outcome.is_saturated or outcome.achieved_ratio < ACHIEVED_SHARE_MIN:
         why = f"beyond capacity: {outcome.achieved_ratio:.1%} of the offered requests ended"
+        if outcome.achieved_ratio >= ACHIEVED_SHARE_MIN:
+            why = "beyond capacity: the number of unanswered requests grew"
         return Side.BREAKS, None, why
     judged = [
         _judge_one(one, _estimate_for(one, outcome), outcome.points.get(one.name))
