@@ -65,6 +65,8 @@ def test_a_load_without_a_correct_reply_is_never_ok(
     found = {finding["code"]: finding for finding in result["verdicts"]}
     assert found["request-failures"]["severity"] == "error"
     assert "got no correct reply (100.00%)" in found["request-failures"]["message"]
+    # It is not slow but broken: what was cut off at once does not pile up.
+    assert "saturated" not in found
     assert code == 1
 
 

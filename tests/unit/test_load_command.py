@@ -71,7 +71,8 @@ def test_a_load_shorter_than_an_interval_is_not_credited_with_later_replies(
 
 def test_a_load_that_ends_in_its_warm_up_is_not_ok(capsys: pytest.CaptureFixture[str]) -> None:
     """Nothing was measured, and nobody may take that for a good result."""
-    code, result = run_json(capsys, QUEUE, "--rate", "500/s", "--count", "5", "--strict")
+    words = ["--rate", "500/s", "--count", "5", "--warm-up", "1s", "--strict"]
+    code, result = run_json(capsys, QUEUE, *words)
     assert code == 1
     assert result["measured"]["intended_count"] == 0
     assert "nothing-measured" in {finding["code"] for finding in result["verdicts"]}

@@ -86,10 +86,13 @@ def _answered(measured: Tally) -> int:
 def _backlogs(outcome: LoadOutcome) -> tuple[int, int, int]:
     """Due and unanswered in the middle and at the end of the measure phase, and due in between."""
     middle_ns = (outcome.measure_start_ns + outcome.measure_end_ns) // 2
+    # A service that is gone refuses at once: such requests wait for nothing.
+    is_lost = pl.col("outcome").is_in([2, 3, 4]) & pl.col("done_at_ns").is_null()
+    records = outcome.records.filter(~is_lost)
     due, done = [], []
     for instant_ns in (middle_ns, outcome.measure_end_ns):
-        due.append(outcome.records.filter(pl.col("intended_at_ns") < instant_ns).height)
-        done.append(outcome.records.filter(pl.col("done_at_ns") < instant_ns).height)
+        due.append(records.filter(pl.col("intended_at_ns") < instant_ns).height)
+        done.append(records.filter(pl.col("done_at_ns") < instant_ns).height)
     stride = outcome.records_stride
     before, after = (stride * (due[k] - done[k]) for k in (0, 1))
     return before, after, stride * (due[1] - due[0])
