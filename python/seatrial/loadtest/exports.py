@@ -91,6 +91,9 @@ def write_requests(path: Path, performed: Performed) -> None:
 def write_hdr(path: Path, performed: Performed) -> None:
     """Writes response times in ns as an HDR histogram log 1.3, a line a stretch of time.
 
+    The warm-up is left out: whoever adds the lines up expects what the result says. Stretches are
+    by completion, so a reply to the warm-up that came late is in the first of them.
+
     Raises:
         StoreError: the file exists, or cannot be written.
     """
@@ -98,7 +101,7 @@ def write_hdr(path: Path, performed: Performed) -> None:
     stretches = [
         (interval.start_ns, interval.end_ns, interval.response)
         for interval in outcome.intervals
-        if interval.response.count
+        if interval.response.count and interval.end_ns > outcome.measure_start_ns
     ]
     text = hdr_log(
         stretches,
