@@ -277,14 +277,10 @@ fn requests_without_a_reply_time_out() {
         ..plan(&server)
     };
     let result = run(&plan);
-    // The places stay taken, because the server may still answer.
-    assert_eq!(
-        (
-            result.counters.timeout_count,
-            result.counters.intended_count
-        ),
-        (3, 3)
-    );
+    // Each connection is given up and made anew after twice the time-out: a few tries in 200 ms.
+    let tries = result.counters.intended_count;
+    assert!((6..=15).contains(&tries), "{tries}");
+    assert_eq!(result.counters.timeout_count, tries);
     assert_eq!(result.measure_start.until(result.measure_end), plan.measure);
 }
 

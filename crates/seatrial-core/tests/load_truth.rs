@@ -211,3 +211,49 @@ fn an_order_to_finish_ends_the_offer_and_not_the_waiting() {
     assert_eq!(told.measured, result.measured, "the last look sees all");
     assert_eq!(told.response, result.response);
 }
+
+/// A server that takes requests and never answers must not hold the places for ever.
+#[test]
+fn a_silent_connection_is_made_anew_after_twice_the_time_out() {
+    let mut model = fake();
+    model.stalls.push(Stall {
+        at: Nanos::ZERO,
+        duration: Nanos::new(60 * SECOND),
+    });
+    let silent = LoadPlan {
+        arrival: open("fixed", 100.0),
+        connections: 1,
+        measure: Nanos::new(2 * SECOND),
+        drain: Nanos::ZERO,
+        request_timeout: Nanos::new(100 * MILLISECOND),
+        ..plan(model)
+    };
+    let counts = run(&silent).counters;
+    // The first is answered before the stall. A try then takes two time-outs from when it was due,
+    // of which it may have waited for nearly one, and a pause that grows with the failures.
+    assert!((9..=18).contains(&counts.sent_count), "{counts:?}");
+    assert_eq!(counts.timeout_count, counts.sent_count - 1);
+    assert_eq!(counts.intended_count, 200);
+    assert_eq!(counts.unsent_count, 200 - counts.sent_count);
+}
+
+/// A reply that comes after its deadline, but not that late, keeps its connection.
+#[test]
+fn a_late_reply_keeps_its_connection() {
+    let late = LoadPlan {
+        arrival: open("fixed", 2.0),
+        demand: seatrial_core::arrival::DemandLaw::Constant(Nanos::new(150 * MILLISECOND)),
+        connections: 1,
+        measure: Nanos::new(4 * SECOND),
+        request_timeout: Nanos::new(100 * MILLISECOND),
+        ..plan(fake())
+    };
+    let result = run(&late);
+    assert_eq!(result.counters.timeout_count, 8);
+    assert_eq!(result.late_reply_count, 7, "nobody waits for the last one");
+    assert_eq!(
+        result.connect.count(),
+        1,
+        "the connection was never made again"
+    );
+}

@@ -19,7 +19,23 @@ pub(super) mod reasons {
     pub const UNSENT_AT_END: &str = "no free place by the end of the drain phase";
     pub const RESET_BY_PEER: &str = "closed or reset by the peer";
     pub const RESET_ANNOUNCED: &str = "closed by the peer, as it had announced";
+    pub const RESET_SILENT: &str = "behind a request that had no reply for twice the time-out";
     pub const RESET_BEHIND: &str = "behind a request whose reply broke the protocol";
+
+    use crate::record::Outcome;
+    use crate::transport::CloseCause;
+
+    /// How a request ends whose connection is lost, and why. Bytes that are no reply belong to
+    /// the oldest request; the others just lost their connection.
+    pub fn of_loss(cause: &CloseCause, is_oldest: bool) -> (Outcome, &str) {
+        match cause {
+            CloseCause::Protocol(text) if is_oldest => (Outcome::ProtocolError, text),
+            CloseCause::Protocol(_) => (Outcome::Reset, RESET_BEHIND),
+            CloseCause::Announced => (Outcome::Reset, RESET_ANNOUNCED),
+            CloseCause::Silent => (Outcome::Reset, RESET_SILENT),
+            CloseCause::Reset | CloseCause::Refused(_) => (Outcome::Reset, RESET_BY_PEER),
+        }
+    }
 }
 
 /// Requests that failed alike.

@@ -261,6 +261,10 @@ impl<A: Arrival, T: Transport, C: Clock> Member<'_, A, T, C> {
             let (connection, id) = (flight.connection as usize, record.request_id);
             self.transport.abandon(connection, id, &mut self.events);
         }
+        while let Some(connection) = self.table.next_silent(now) {
+            self.transport.disconnect(connection);
+            self.lose(connection, CloseCause::Silent, None);
+        }
     }
 
     fn reconnect(&mut self, now: Nanos) {
@@ -411,18 +415,10 @@ impl<A: Arrival, T: Transport, C: Clock> Member<'_, A, T, C> {
         self.roll(now);
         let is_announced = cause == CloseCause::Announced;
         self.table.take_down(connection, now, is_announced);
-        // Bytes that are no reply belong to the oldest request; the others just lost their connection.
         let mut first_byte_at = first_byte_at;
         let mut is_oldest = true;
         while let Some(flight) = self.table.next_stranded(connection, now) {
-            let (outcome, text) = match &cause {
-                CloseCause::Protocol(text) if is_oldest => (Outcome::ProtocolError, &**text),
-                CloseCause::Protocol(_) => (Outcome::Reset, reasons::RESET_BEHIND),
-                CloseCause::Announced => (Outcome::Reset, reasons::RESET_ANNOUNCED),
-                CloseCause::Reset | CloseCause::Refused(_) => {
-                    (Outcome::Reset, reasons::RESET_BY_PEER)
-                }
-            };
+            let (outcome, text) = reasons::of_loss(&cause, is_oldest);
             let ended = self.ended(&flight, outcome);
             let is_of_reply = |at: &Nanos| ended.sent_at.is_some_and(|sent_at| sent_at <= *at);
             let record = RequestRecord {

@@ -230,6 +230,7 @@ fn reason(cause: CloseCause) -> std::io::Error {
     match cause {
         CloseCause::Refused(code) => std::io::Error::from_raw_os_error(code),
         CloseCause::Reset | CloseCause::Announced => std::io::ErrorKind::ConnectionReset.into(),
+        CloseCause::Silent => std::io::ErrorKind::TimedOut.into(),
         CloseCause::Protocol(text) => {
             std::io::Error::new(std::io::ErrorKind::InvalidData, String::from(text))
         }

@@ -2,7 +2,7 @@
 //! places are free. It does no input or output, and looks at no more connections than an event is about.
 
 use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use std::collections::{BinaryHeap, VecDeque};
 
 use crate::arrival::{Scheduled, Share};
 use crate::engine::flights::{Ends, Flight, Flights};
@@ -68,6 +68,9 @@ pub(super) struct ConnectionTable {
     places: Places,
     /// Connections with requests that were assigned and not yet stamped as sent.
     unflushed: Vec<usize>,
+    /// Requests that timed out where replies come in order: when patience with each ends, its
+    /// connection and its id, in the order of time.
+    silences: VecDeque<(Nanos, usize, u64)>,
     /// Connections that will be made again, the next one in front; each is there once.
     retries: BinaryHeap<Reverse<(Nanos, usize)>>,
     live_count: usize,
@@ -92,6 +95,7 @@ impl ConnectionTable {
             flights: Flights::new(layout.order, bound.unwrap_or(places_count)),
             places: Places::new(layout.connections, bound),
             unflushed: Vec::with_capacity(layout.connections),
+            silences: VecDeque::new(),
             retries: BinaryHeap::new(),
             live_count: 0,
             up_count: 0,
@@ -241,13 +245,19 @@ impl ConnectionTable {
 
     /// The next request that is past its deadline, if there is one.
     ///
-    /// When replies come in order, its place stays taken until its late reply comes;
-    /// otherwise the place is free from now on.
+    /// When replies come in order, its place stays taken until its late reply comes, or until
+    /// patience ends ([`Self::next_silent`]); otherwise the place is free from now on.
     pub fn next_expired(&mut self, now: Nanos, think: impl FnOnce() -> Nanos) -> Option<Flight> {
         let (at, _) = self.flights.first_due().filter(|(_, due)| *due <= now)?;
         self.live_count -= 1;
         match self.layout.order {
-            ReplyOrder::Fifo => Some(self.flights.expire(at)),
+            ReplyOrder::Fifo => {
+                let flight = self.flights.expire(at);
+                let patience_ends_at = now.later_by(self.layout.request_timeout);
+                let (connection, id) = (flight.connection as usize, flight.scheduled.request_id);
+                self.silences.push_back((patience_ends_at, connection, id));
+                Some(flight)
+            }
             ReplyOrder::ById => {
                 let connection = self.flights.get(at).connection;
                 let ends = &mut self.connections[connection as usize].flights;
@@ -259,9 +269,27 @@ impl ConnectionTable {
         }
     }
 
-    /// The earliest deadline of a request that waits.
+    /// A connection that has been silent for as long again as a request may take: it will not
+    /// answer any more, and its places are of no use.
+    pub fn next_silent(&mut self, now: Nanos) -> Option<usize> {
+        while let Some((at, connection, id)) = self.silences.front().copied() {
+            if at > now {
+                return None;
+            }
+            let _ = self.silences.pop_front();
+            let oldest = self.flights.front(self.connections[connection].flights);
+            if oldest.is_some_and(|oldest| oldest.scheduled.request_id == id) {
+                return Some(connection);
+            }
+        }
+        None
+    }
+
+    /// The earliest instant at which a request times out, or patience with one ends.
     pub fn expiry_at(&self) -> Option<Nanos> {
-        self.flights.first_due().map(|(_, due)| due)
+        let deadline = self.flights.first_due().map(|(_, due)| due);
+        let patience = self.silences.front().map(|(at, ..)| *at);
+        [deadline, patience].into_iter().flatten().min()
     }
 
     /// Takes a connection out of use. An announced end of a connection that has served is

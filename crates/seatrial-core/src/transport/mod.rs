@@ -72,6 +72,8 @@ pub enum CloseCause {
     Reset,
     /// The peer sent bytes that the protocol does not allow; what was wrong.
     Protocol(Box<str>),
+    /// We closed it: a request that had timed out got no reply for as long again.
+    Silent,
     /// The peer had announced it; nobody is at fault, and it is made again at once.
     Announced,
 }
