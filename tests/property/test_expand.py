@@ -146,7 +146,9 @@ def changed() -> list[Experiment]:
 
 def other_than(value: object) -> object:
     """A value of the same kind that is another."""
-    return value + 1 if isinstance(value, int) else "none"
+    if isinstance(value, int):
+        return value + 1
+    return "other" if value == "none" else "none"
 
 
 def test_the_hash_changes_with_every_setting() -> None:

@@ -27,6 +27,8 @@ def course_of(spec: TrialSpec, tables: Mapping[str, pl.DataFrame]) -> Course | N
     intervals, loads = tables.get("intervals"), tables.get("loads")
     if intervals is None or loads is None or loads.height != 1:
         return None
+    if "agent" in intervals.columns and intervals["agent"].is_not_null().any():
+        return None
     load = loads.row(0, named=True)
     inside = intervals.filter(
         (intervals["started_at_ns"] >= load["measure_start_ns"])
