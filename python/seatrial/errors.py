@@ -73,6 +73,13 @@ class TrialFailed(SeatrialError):
     default_code = "trial-failed"
 
 
+class NoRoom(SeatrialError):
+    """The host cannot take what a trial asks for; it is refused before anything is started."""
+
+    exit_code = ExitCode.ENVIRONMENT
+    default_code = "no-room"
+
+
 class StoreError(SeatrialError):
     """A run directory cannot be written, read or understood."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 from collections import Counter
 from typing import TYPE_CHECKING
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 from seatrial.config.expand import expand, points_of
 from seatrial.errors import ConfigError
 from seatrial.model import codec
-from seatrial.model.experiment import AVAILABLE, StartSettings
+from seatrial.model.experiment import AVAILABLE, CacheState, DensityBound, StartSettings
 from seatrial.model.plan import Plan, Point
 from tests.support.requests import FULL, MS
 
@@ -138,7 +139,7 @@ def changed() -> list[Experiment]:
         settings = getattr(FULL, bench)
         for field in dataclasses.fields(settings):
             value = getattr(settings, field.name)
-            other = value[:1] if isinstance(value, tuple) else other_than(value)
+            other = other_than(value)
             new = dataclasses.replace(settings, **{field.name: other})
             variants.append(dataclasses.replace(FULL, **{bench: new}))
     return variants
@@ -146,6 +147,10 @@ def changed() -> list[Experiment]:
 
 def other_than(value: object) -> object:
     """A value of the same kind that is another."""
+    if isinstance(value, tuple):
+        return value[:1] if len(value) > 1 else value * 2
+    if value is None:
+        return DensityBound(count=9, memory_reserve_bytes=1, ready_ns=MS)
     if isinstance(value, int):
         return value + 1
     return "other" if value == "none" else "none"
@@ -156,6 +161,43 @@ def test_the_hash_changes_with_every_setting() -> None:
     hashes = [expand(experiment).plan_hash for experiment in (FULL, *changed())]
     assert len(hashes) > 30
     assert len(set(hashes)) == len(hashes)
+
+
+def test_company_is_grouped_and_turns_round() -> None:
+    """Equal backgrounds stand side by side, so that they are kept; they grow, then shrink."""
+    start = dataclasses.replace(FULL.start, background_counts=(0, 20, 5), background="runsc")
+    experiment = dataclasses.replace(FULL, start=start, density=None, load=None, inside=None)
+    for trials in ([t for t in expand(experiment).trials if t.block == block] for block in (0, 1)):
+        counts = [trial.point.values["background"] for trial in trials]
+        runs = [count for count, _ in itertools.groupby(counts)]
+        assert runs == ([0, 5, 20] if trials[0].block == 0 else [20, 5, 0])
+    own = dataclasses.replace(experiment, start=dataclasses.replace(start, background="own"))
+    pairs = [(t.driver, t.point.values["background"]) for t in expand(own).trials if t.block == 0]
+    kept = [pair for pair, _ in itertools.groupby(pairs[4:])]
+    assert [count for _, count in pairs[:4]] == [0] * 4
+    assert kept == [(kept[0][0], 5), (kept[0][0], 20), (kept[2][0], 5), (kept[2][0], 20)]
+
+
+def test_points_of_caches_limits_and_bounds() -> None:
+    """An axis is named where it has more than its usual value."""
+    start = dataclasses.replace(
+        FULL.start, concurrency=(1,), caches=(CacheState.WARM, CacheState.COLD)
+    )
+    density = dataclasses.replace(
+        FULL.density,
+        count=(4,),
+        memory_bytes=(None, 1 << 27),
+        bound=DensityBound(count=9, memory_reserve_bytes=1, ready_ns=MS),
+    )
+    full = dataclasses.replace(FULL, start=start, density=density, load=None, inside=None)
+    assert [point.key for point in points_of(full)] == [
+        "start cache=warm concurrency=1",
+        "start cache=cold concurrency=1",
+        "density count=4",
+        "density fill=bound",
+        "density count=4 memory_bytes=134217728",
+        "density fill=bound memory_bytes=134217728",
+    ]
 
 
 def test_points() -> None:

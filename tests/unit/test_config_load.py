@@ -10,7 +10,7 @@ from seatrial.benches.load_request import check_load, request_of
 from seatrial.config.expand import points_of, points_of_load
 from seatrial.config.load import PRESETS, Source, load_experiment, parse_experiment, read_source
 from seatrial.errors import ConfigError
-from seatrial.model.experiment import AVAILABLE, NetworkMode, Operation
+from seatrial.model.experiment import AVAILABLE, CacheState, DensityBound, NetworkMode, Operation
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -83,6 +83,36 @@ def test_a_good_file() -> None:
     assert experiment.load.operation is Operation.SPIN
     assert experiment.load.payload_bytes == 65536
     assert experiment.driver_options == {"runsc": {"platform": "systrap"}}
+
+
+def test_storms_and_limits() -> None:
+    """Caches, company, limits and the bound arrive in the program's own units."""
+    experiment = parse(
+        """name = "x"
+[start]
+cache = ["warm", "cold"]
+background_count = [0, 100]
+background = "runsc"
+background_load = 0.05
+control_window = "0s"
+[density]
+memory = ["none", "128MiB"]
+largest = true
+memory_reserve = "1GiB"
+ready_limit = "2s"
+largest_count = 50
+"""
+    )
+    assert experiment.start is not None
+    assert experiment.start.caches == (CacheState.WARM, CacheState.COLD)
+    assert experiment.start.background_counts == (0, 100)
+    assert (experiment.start.background, experiment.start.background_load_ratio) == ("runsc", 0.05)
+    assert experiment.start.control_window_ns == 0
+    assert experiment.density is not None
+    assert experiment.density.memory_bytes == (None, 128 << 20)
+    assert experiment.density.bound == DensityBound(
+        count=50, memory_reserve_bytes=1 << 30, ready_ns=2_000_000_000
+    )
 
 
 def test_defaults() -> None:
@@ -166,6 +196,24 @@ def test_presets_are_good(name: str) -> None:
 )
 def test_one_mistake(rest: str, expected: str) -> None:
     """Each mistake gives one line: file, line, key, value, expectation."""
+    check(rest, expected)
+
+
+@pytest.mark.parametrize(
+    ("rest", "expected"),
+    [
+        ('[start]\ncache = ["cool"]', 'x.toml:3: start.cache[0]: got "cool"'),
+        ("[start]\nbackground_count = [-1]", "x.toml:3: start.background_count[0]: got -1"),
+        ('[start]\nbackground = "runk"', 'x.toml:3: start.background: unknown driver "runk" (did'),
+        ("[start]\nbackground_load = 1.5", "x.toml:3: start.background_load: got 1.5; expected at"),
+        ('[density]\nmemory = ["1KiB"]', 'x.toml:3: density.memory[0]: got "1KiB"; expected 4.00'),
+        ("[density]\nmemory = [64]", "x.toml:3: density.memory[0]: got 64; expected a size with"),
+        ('[density]\nmemory_reserve = "none"', "x.toml:3: density.memory_reserve: "),
+        ("[density]\nreadings = 0", "x.toml:3: density.readings: got 0; expected at least 1"),
+    ],
+)
+def test_one_mistake_about_storms_and_limits(rest: str, expected: str) -> None:
+    """As above, for what sandboxes are started beside and how much they may take."""
     check(rest, expected)
 
 

@@ -72,6 +72,7 @@ def _unfinished(trials: Sequence[TrialEvidence]) -> list[Finding]:
     codes = {
         TrialStatus.FAILED: ("trial-failed", Severity.ERROR),
         TrialStatus.UNSUPPORTED: ("unsupported", Severity.INFO),
+        TrialStatus.SKIPPED: ("no-room", Severity.INFO),
         TrialStatus.INTERRUPTED: ("interrupted", Severity.WARNING),
     }
     reasons: dict[tuple[TrialStatus, str, str], set[str]] = {}

@@ -90,7 +90,7 @@ def _why(own: Sequence[TrialEvidence], name: str, skipped: str | None) -> str:
     empty = [
         trial
         for trial in own
-        if trial.status in {TrialStatus.FAILED, TrialStatus.UNSUPPORTED}
+        if trial.status in {TrialStatus.FAILED, TrialStatus.UNSUPPORTED, TrialStatus.SKIPPED}
         or (trial.status is TrialStatus.OK and (name, Group.MEASURED) not in trial.samples)
     ]
     if not empty:

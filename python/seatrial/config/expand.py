@@ -17,11 +17,15 @@ from seatrial.errors import ConfigError
 from seatrial.model.codec import encode
 from seatrial.model.columns import SCHEMA_VERSION
 from seatrial.model.experiment import (
+    OWN_BACKGROUND,
+    CacheState,
+    DensitySettings,
     Experiment,
     FleetSettings,
     Layout,
     LoadSettings,
     RpcSettings,
+    StartSettings,
 )
 from seatrial.model.plan import Plan, Point, TrialSpec
 from seatrial.model.scalar import Scalar
@@ -32,6 +36,10 @@ EstimateNs: TypeAlias = Callable[[Point, str], int]
 
 CLOSED: Final = "closed"
 OPEN: Final = "open"
+# The axis of the bench `start` that counts the sandboxes beside the measured ones.
+BACKGROUND_AXIS: Final = "background"
+# The value of the axis `fill` of the bench `density`: as many sandboxes as fit.
+FILL: Final = "bound"
 
 # A plan larger than this is a slip in the file: it would run for weeks.
 TRIALS_MAX: Final = 100_000
@@ -58,9 +66,9 @@ def points_of(experiment: Experiment) -> tuple[Point, ...]:
     """Give every point of every bench that was asked for, in the order of the file's lists."""
     points: list[Point] = []
     if experiment.start is not None:
-        points += [_point("start", concurrency=count) for count in experiment.start.concurrency]
+        points += _start_points(experiment.start)
     if experiment.density is not None:
-        points += [_point("density", count=count) for count in experiment.density.count]
+        points += _density_points(experiment.density)
     if experiment.load is not None:
         points += points_of_load(experiment.load)
     if experiment.fleet is not None:
@@ -125,8 +133,10 @@ def _bench_ns(experiment: Experiment, point: Point, life_ns: int) -> int:
         # Beside each batch runs the same batch of null sandboxes; both sit behind a quiet gate.
         per_round_ns = int(point.values["concurrency"]) * life_ns + 100 * NS_PER_MS
         return experiment.start.rounds * per_round_ns
-    if point.bench == "density":
-        return int(point.values["count"]) * life_ns + DENSITY_SETTLE_NS
+    if point.bench == "density" and experiment.density is not None:
+        bound = experiment.density.bound
+        count = bound.count if bound is not None and "fill" in point.values else 0
+        return int(point.values.get("count", count)) * life_ns + DENSITY_SETTLE_NS
     if point.bench == "load" and experiment.load is not None:
         settings = experiment.load
         return life_ns + settings.warm_up_ns + settings.duration_ns + settings.cool_down_ns
@@ -187,6 +197,32 @@ def points_of_load(settings: LoadSettings) -> tuple[Point, ...]:
     return (*closed, *opened)
 
 
+def _start_points(settings: StartSettings) -> list[Point]:
+    # An axis with its usual value alone is not named: most runs have warm caches and no company.
+    has_caches = settings.caches != (CacheState.WARM,)
+    has_background = settings.background_counts != (0,)
+    axes = itertools.product(settings.background_counts, settings.caches, settings.concurrency)
+    return [
+        _point(
+            "start",
+            concurrency=concurrency,
+            **({"cache": cache.value} if has_caches else {}),
+            **({BACKGROUND_AXIS: background} if has_background else {}),
+        )
+        for background, cache, concurrency in axes
+    ]
+
+
+def _density_points(settings: DensitySettings) -> list[Point]:
+    points: list[Point] = []
+    for memory_bytes in settings.memory_bytes:
+        limit = {} if memory_bytes is None else {"memory_bytes": memory_bytes}
+        points += [_point("density", count=count, **limit) for count in settings.count]
+        if settings.bound is not None:
+            points.append(_point("density", fill=FILL, **limit))
+    return points
+
+
 def _fleet_points(settings: FleetSettings) -> list[Point]:
     axes = itertools.product(
         settings.layouts, settings.counts, settings.demands, settings.rates_rps
@@ -237,9 +273,26 @@ def _shuffled(
 ) -> list[tuple[str, Point]]:
     pairs = [(driver, point) for driver in experiment.drivers for point in points]
     # Sorting by independent uniform keys is a uniform shuffle.
-    return sorted(
+    mixed = sorted(
         pairs, key=lambda pair: _digest(f"{experiment.seed}|{block}|{pair[0]}|{pair[1].key}")
     )
+    return sorted(mixed, key=lambda pair: _background_rank(experiment, *pair, block=block))
+
+
+def _background_rank(
+    experiment: Experiment, driver: str, point: Point, *, block: int
+) -> tuple[int, str, int]:
+    """Give the place of a trial among those with other company; equal ones stay shuffled.
+
+    A background is kept and topped up from trial to trial, so equal ones stand side by side. It
+    grows in one block and shrinks in the next, so that time is not mistaken for density.
+    """
+    count = int(point.values.get(BACKGROUND_AXIS, 0))
+    if experiment.start is None or count == 0:
+        return (0, "", 0)
+    sign = 1 if block % 2 == 0 else -1
+    is_own = experiment.start.background == OWN_BACKGROUND
+    return (sign, _digest(f"{experiment.seed}|{block}|{driver}") if is_own else "", sign * count)
 
 
 def _trial_seed(seed: int, block: int, point: Point) -> int:

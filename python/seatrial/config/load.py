@@ -34,7 +34,13 @@ from seatrial.config.written import (
     WrittenStart,
 )
 from seatrial.errors import ConfigError
-from seatrial.model.experiment import AVAILABLE, BENCHES, Experiment, LoadSettings
+from seatrial.model.experiment import (
+    AVAILABLE,
+    BENCHES,
+    OWN_BACKGROUND,
+    Experiment,
+    LoadSettings,
+)
 from seatrial.units import MIB, format_bytes
 
 # The presets, in the order in which they are listed; each is a file in `presets/`.
@@ -225,6 +231,13 @@ def _driver_problems(raw: Mapping[str, object], known: Sequence[str]) -> Iterato
     for index, name in enumerate(named):
         if isinstance(name, str) and name not in known:
             yield Problem(key=f"drivers[{index}]", message=unknown("driver", name, known))
+    start = raw.get("start")
+    background = start.get("background", OWN_BACKGROUND) if isinstance(start, Mapping) else None
+    if isinstance(background, str) and background not in (*known, OWN_BACKGROUND):
+        yield Problem(
+            key="start.background",
+            message=unknown("driver", background, (*known, OWN_BACKGROUND)),
+        )
     baseline = raw.get("baseline", "process")
     if isinstance(baseline, str) and baseline not in known:
         yield Problem(key="baseline", message=unknown("driver", baseline, known))

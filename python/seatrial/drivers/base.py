@@ -215,6 +215,19 @@ class NoCgroups:
         """Say that there is none."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shared:
+    """What serves all sandboxes of a session together, such as a container daemon.
+
+    Its CPU time and its memory are no single sandbox's, so they are shown apart.
+    """
+
+    processes: Mapping[int, str]
+    """Live processes and their names."""
+    cgroups: SandboxCgroups
+    """Books of the group that holds them and nothing else; ``NoCgroups``: they have none."""
+
+
 class DriverSession(Protocol):
     """One driver at work for one run; closing it removes everything it made."""
 
@@ -269,6 +282,14 @@ class DriverSession(Protocol):
 
     def processes(self, plan_id: str) -> Mapping[int, str]:
         """Map the live host processes of a sandbox to their roles."""
+        ...
+
+    def shared(self) -> Shared | None:
+        """Give what serves all sandboxes together; None: nothing does."""
+        ...
+
+    def image_files(self) -> Sequence[Path]:
+        """Give the files that a start reads: programs of the runtime, the guest, its root."""
         ...
 
     def wait_gone(self, plan_id: str, deadline_ns: int) -> int | None:

@@ -23,6 +23,7 @@ from seatrial.guest.rootfs import GUEST_PATH, build_rootfs
 from seatrial.model.experiment import NetworkMode
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from seatrial.drivers.base import DriverContext, SandboxSpec
@@ -75,6 +76,10 @@ class BwrapSession(LocalSession):
         """Find the program, and make the root that all sandboxes share."""
         self._binary = find_program(PROGRAM, package="apt-get install bubblewrap")
         self._root = build_rootfs(self.directory / "rootfs", guest=self.guest)
+
+    def programs(self) -> Sequence[Path]:
+        """Give bwrap itself."""
+        return (self._binary,)
 
     def command(self, instance: Instance) -> Command:
         """Give bwrap's command line."""

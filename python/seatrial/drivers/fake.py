@@ -36,7 +36,10 @@ from seatrial.probes.leaks import Leak, LeakKind
 if TYPE_CHECKING:
     import socket
     from collections.abc import Mapping, Sequence
+    from pathlib import Path
     from types import TracebackType
+
+    from seatrial.drivers.base import Shared
 
 #: The pids of fake processes; above what the kernel gives (PID_MAX_LIMIT is 2**22).
 FAKE_PID_MIN: Final = 1 << 23
@@ -371,6 +374,14 @@ class FakeSession:
         if not sandbox.is_running:
             return {}
         return {FAKE_PID_MIN + sandbox.script.number: "payload"}
+
+    def shared(self) -> Shared | None:
+        """Say that a model has no daemon."""
+        return None
+
+    def image_files(self) -> Sequence[Path]:
+        """Say that a model reads no files."""
+        return ()
 
     def wait_gone(self, plan_id: str, deadline_ns: int) -> int | None:
         """Give the scripted instant; None: it leaks, or would still be there at the deadline."""

@@ -32,7 +32,7 @@ from seatrial.model.experiment import NetworkMode
 from seatrial.probes.cgroup import CgroupHost, CgroupMode
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from seatrial.drivers.base import Capabilities, DriverContext
 
@@ -214,6 +214,10 @@ class OciSession(LocalSession):
             raise EnvironmentTrouble(message, hint=hint)
         self._state_dir.mkdir(mode=0o700)
         self._rootfs = build_rootfs(self.directory / "rootfs", guest=self.guest)
+
+    def programs(self) -> Sequence[Path]:
+        """Give the runtime itself; runsc runs itself again for its helpers."""
+        return (Path(self._binary),)
 
     def limits_itself(self) -> bool:
         """Limits stand in the bundle and hold for the runtime's own group, not for its command."""

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from types import TracebackType
 
-    from seatrial.drivers.base import DriverContext, SandboxCgroups
+    from seatrial.drivers.base import DriverContext, SandboxCgroups, Shared
     from seatrial.guest.stats import ServerStats
     from seatrial.probes.leaks import Leak
 
@@ -215,6 +215,20 @@ class LocalSession(ABC):
                 )
                 roles[pid] = self.role_of(seen)
         return roles
+
+    def shared(self) -> Shared | None:
+        """Say that nothing serves all sandboxes together, unless a driver says otherwise."""
+        return None
+
+    def image_files(self) -> Sequence[Path]:
+        """Give the guest and what stands in the root that all sandboxes share."""
+        root = self.directory / "rootfs"
+        copies = sorted(path for path in root.rglob("*") if path.is_file() and path.stat().st_size)
+        return (*self.programs(), *(copies or [self.guest]))
+
+    def programs(self) -> Sequence[Path]:
+        """Give the programs of the runtime that a start runs; a driver names its own."""
+        return ()
 
     def wait_gone(self, plan_id: str, deadline_ns: int) -> int | None:
         """Wait until nothing of a sandbox is left, at most ``GONE_QUANTUM_NS`` late."""

@@ -67,6 +67,17 @@ class LoadProtocol(StrEnum):
 PATTERNS_WITH_RATES: Final = frozenset({"step", "ramp", "square"})
 
 
+class CacheState(StrEnum):
+    """What the page cache holds of a runtime's files when its starts are released."""
+
+    WARM = "warm"
+    COLD = "cold"
+
+
+# Stands in ``StartSettings.background`` for "the driver that is measured".
+OWN_BACKGROUND: Final = "own"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StartSettings:
     """Start sandboxes: ``rounds`` batches a trial, each of ``concurrency`` starts at once."""
@@ -74,6 +85,25 @@ class StartSettings:
     concurrency: tuple[int, ...]
     rounds: int
     deadline_ns: int
+    caches: tuple[CacheState, ...] = (CacheState.WARM,)
+    # An empty window before the first round: what goes on without any start; 0 leaves it out.
+    control_window_ns: int = 0
+    # Sandboxes that live beside the measured ones: how many, of which driver, and what share of
+    # one processor each of them keeps busy.
+    background_counts: tuple[int, ...] = (0,)
+    background: str = OWN_BACKGROUND
+    background_load_ratio: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DensityBound:
+    """When "as many sandboxes as fit" is reached: whichever comes first."""
+
+    count: int
+    # MemAvailable of the host must stay above it.
+    memory_reserve_bytes: int
+    # A sandbox that takes longer to get ready does not count as fitting.
+    ready_ns: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,6 +112,13 @@ class DensitySettings:
 
     count: tuple[int, ...]
     settle_timeout_ns: int
+    # Limits of each sandbox, a microVM's guest memory; None: no limit.
+    memory_bytes: tuple[int | None, ...] = (None,)
+    # Readings once settled; the median counts.
+    readings: int = 1
+    idle_window_ns: int = 500_000_000
+    # None: the largest count is not looked for.
+    bound: DensityBound | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -39,6 +39,7 @@ _CODES: dict[str, str] = {
     "stop-failures": "Some sandboxes did not end when they were asked to.",
     "start-failures": "Some sandboxes did not start.",
     "unsupported": "The driver cannot do what the trial needs.",
+    "no-room": "The host cannot take what the trial asks for, so it was not tried.",
     "degraded": "It works, but not as asked; the numbers are not comparable without care.",
     "trial-failed": "The trial ended with an error; what it had measured is kept.",
     "interrupted": "The run was stopped before the trial was complete.",

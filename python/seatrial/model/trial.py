@@ -26,6 +26,8 @@ class TrialStatus(StrEnum):
     FAILED = "failed"
     # The driver lacks a power that the trial needs: a result, never a silent skip.
     UNSUPPORTED = "unsupported"
+    # The host has no room for it, which was found out before it was tried: a result as well.
+    SKIPPED = "skipped"
     INTERRUPTED = "interrupted"
 
     @property

@@ -39,10 +39,12 @@ class PhaseDone:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PhaseFailed:
-    """The phase could not be completed; with UNSUPPORTED, because the driver never can."""
+    """The phase could not be completed: UNSUPPORTED if the driver, SKIPPED if the host cannot."""
 
     error: str
-    status: Literal[TrialStatus.FAILED, TrialStatus.UNSUPPORTED] = TrialStatus.FAILED
+    status: Literal[TrialStatus.FAILED, TrialStatus.UNSUPPORTED, TrialStatus.SKIPPED] = (
+        TrialStatus.FAILED
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,7 +8,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from seatrial.errors import DriverUnavailable, SeatrialError
+from seatrial.errors import DriverUnavailable, NoRoom, SeatrialError
 from seatrial.model.finding import Finding, Severity
 from seatrial.model.trial import Phase, TrialOutcome, TrialStatus
 from seatrial.run.lifecycle import (
@@ -128,6 +128,8 @@ class TrialPerformer:
     def _failed(self, error: SeatrialError, phase: Phase) -> PhaseFailed:
         if isinstance(error, DriverUnavailable) or error.code == UNSUPPORTED:
             return PhaseFailed(error=str(error), status=TrialStatus.UNSUPPORTED)
+        if isinstance(error, NoRoom):
+            return PhaseFailed(error=str(error), status=TrialStatus.SKIPPED)
         self._note(error, phase)
         return PhaseFailed(error=str(error))
 
