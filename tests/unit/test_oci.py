@@ -78,7 +78,11 @@ class TestBundle:
     def test_limits_and_data(self, tmp_path: Path) -> None:
         """Limits become resources, the data directory a writable bind."""
         spec = SandboxSpec(
-            role=("idle",), memory_limit_bytes=1 << 20, cpu_limit=0.5, data_dir=tmp_path
+            role=("idle",),
+            memory_limit_bytes=1 << 20,
+            cpu_limit=0.5,
+            data_dir=tmp_path,
+            tools_dir=tmp_path / "box",
         )
         built = config(spec)
         assert built["linux"]["resources"] == {
@@ -88,6 +92,8 @@ class TestBundle:
         mounts = {one["destination"]: one for one in built["mounts"]}
         assert mounts["/data"]["source"] == str(tmp_path)
         assert "rw" in mounts["/data"]["options"]
+        assert mounts["/tools"]["source"] == str(tmp_path / "box")
+        assert mounts["/tools"]["options"] == ["bind", "ro"]
         assert mounts["/tmp"]["type"] == "tmpfs"
 
     def test_rootless(self) -> None:

@@ -1,6 +1,6 @@
 //! The system calls that `rustix` does not offer, or not in the form needed
 //! here; the only module with `unsafe` besides the entry point.
-#![allow(unsafe_code)] // raw system calls: clocks, wait4, mmap, signal handlers, _exit
+#![allow(unsafe_code)] // raw system calls: clocks, fork, wait4, mmap, signal handlers, _exit
 
 use std::ffi::{CString, c_char, c_int};
 use std::num::NonZeroUsize;
@@ -132,6 +132,29 @@ pub fn reap(pid: i32) -> Result<ChildEnd, Errno> {
         system_ns: timeval_ns(usage.ru_stime),
         max_rss_bytes: u64::try_from(usage.ru_maxrss).unwrap_or(0) * 1024,
     })
+}
+
+/// Makes a child that ends at once, or becomes another program if there are words for one.
+///
+/// The words stand ready before the fork: between fork and exec a child of a
+/// program with threads may only make async-signal-safe calls.
+pub fn fork_child(words: &[CString]) -> Result<i32, Errno> {
+    let mut pointers: Vec<*const c_char> = words.iter().map(|word| word.as_ptr()).collect();
+    pointers.push(std::ptr::null());
+    // SAFETY: the child below makes async-signal-safe calls only.
+    let pid = unsafe { libc::fork() };
+    if pid == 0 {
+        if !words.is_empty() {
+            // SAFETY: the words are C strings, and the list ends with a null pointer.
+            unsafe { libc::execv(pointers[0], pointers.as_ptr()) };
+        }
+        // SAFETY: _exit takes an integer and does not return.
+        unsafe { libc::_exit(if words.is_empty() { 0 } else { 127 }) }
+    }
+    if pid < 0 {
+        return Err(last_errno());
+    }
+    Ok(pid)
 }
 
 fn timeval_ns(time: libc::timeval) -> u64 {

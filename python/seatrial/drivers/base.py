@@ -35,6 +35,8 @@ CHANNEL_FD: Final = 3
 START_DEADLINE_NS: Final = 60_000_000_000
 #: Where a sandbox with a root of its own sees the data directory.
 DATA_PATH: Final = "/data"
+#: ... and the directory of tools.
+TOOLS_PATH: Final = "/tools"
 
 
 class ProbeStatus(StrEnum):
@@ -62,6 +64,8 @@ class Capabilities:
     """Memory and CPU limits can be set."""
     has_own_root: bool = False
     """The sandbox sees its own file system, with the data directory at ``/data``."""
+    can_bind_tools: bool = False
+    """A directory of programs can be bound at ``/tools``, read-only (or is seen in place)."""
     shares_host_clock: bool = False
     """The guest's monotonic clock is the host's, so its instants may be compared with ours."""
     is_rootless: bool = False
@@ -90,6 +94,8 @@ class SandboxSpec:
     network: NetworkMode = NetworkMode.NONE
     data_dir: Path | None = None
     """Bound at ``/data``, writable; a driver without a root of its own uses it in place."""
+    tools_dir: Path | None = None
+    """Bound at ``/tools``, read-only; a driver without a root of its own uses it in place."""
     ready: Literal["hello", "ready"] = "ready"
     deadline_ns: int = START_DEADLINE_NS
 
@@ -184,6 +190,11 @@ def read_server_stats(launcher: LauncherLike, plan_id: str) -> ServerStats:
     """Ask over a lent channel; the launcher keeps its own end, so the guest goes on."""
     with GuestChannel(launcher.channel(plan_id), name=plan_id) as channel:
         return channel.stats()
+
+
+def tools_path(capabilities: Capabilities, directory: Path) -> str:
+    """Give the path at which a sandbox sees the directory of tools it was given."""
+    return TOOLS_PATH if capabilities.has_own_root else str(directory)
 
 
 class SandboxCgroups(Protocol):

@@ -11,7 +11,7 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, TypeAlias
 
-from seatrial.drivers.base import CHANNEL_FD, DATA_PATH
+from seatrial.drivers.base import CHANNEL_FD, DATA_PATH, TOOLS_PATH
 from seatrial.guest.rootfs import GUEST_PATH
 from seatrial.model.experiment import NetworkMode
 from seatrial.probes.cgroup import CPU_PERIOD_US
@@ -120,6 +120,15 @@ def _mounts(spec: SandboxSpec) -> list[Json]:
                 "type": "bind",
                 "source": str(spec.data_dir),
                 "options": ["bind", "rw"],
+            }
+        )
+    if spec.tools_dir is not None:
+        mounts.append(
+            {
+                "destination": TOOLS_PATH,
+                "type": "bind",
+                "source": str(spec.tools_dir),
+                "options": ["bind", "ro"],
             }
         )
     return mounts

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Final
 
-from seatrial.drivers.base import CHANNEL_FD, DATA_PATH
+from seatrial.drivers.base import CHANNEL_FD, DATA_PATH, TOOLS_PATH
 from seatrial.drivers.instance import Command, Instance, SeenProcess
 from seatrial.drivers.local import (
     Found,
@@ -96,6 +96,7 @@ class BwrapSession(LocalSession):
 def build_argv(binary: Path, *, root: Path, spec: SandboxSpec, is_root: bool) -> tuple[str, ...]:
     """Give the command line of one sandbox; pure."""
     data = () if spec.data_dir is None else ("--bind", str(spec.data_dir), DATA_PATH)
+    tools = () if spec.tools_dir is None else ("--ro-bind", str(spec.tools_dir), TOOLS_PATH)
     return (
         str(binary),
         *("--ro-bind", str(root), "/"),
@@ -103,6 +104,7 @@ def build_argv(binary: Path, *, root: Path, spec: SandboxSpec, is_root: bool) ->
         *("--dev", "/dev"),
         *("--tmpfs", "/tmp"),  # noqa: S108 - a mount point inside the sandbox
         *data,
+        *tools,
         *("--unshare-pid", "--unshare-ipc", "--unshare-uts"),
         *(("--unshare-net",) if spec.network is NetworkMode.NONE else ()),
         *(() if is_root else ("--unshare-user",)),

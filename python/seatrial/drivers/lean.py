@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from seatrial import __version__
-from seatrial.drivers.base import CHANNEL_FD, DATA_PATH
+from seatrial.drivers.base import CHANNEL_FD, DATA_PATH, TOOLS_PATH
 from seatrial.drivers.instance import Command, Instance
 from seatrial.drivers.local import Found, LocalDriver, host_capabilities, host_gaps
 from seatrial.drivers.session import LocalSession
@@ -78,9 +78,12 @@ class LeanSession(LocalSession):
 
     def command(self, instance: Instance) -> Command:
         """Describe what the child does to itself before it becomes the guest."""
-        data = instance.spec.data_dir
+        data, tools = instance.spec.data_dir, instance.spec.tools_dir
         is_root = os.geteuid() == 0
-        binds = () if data is None else (Bind(source=str(data), target=DATA_PATH, read_only=False),)
+        binds = (
+            *((Bind(source=str(data), target=DATA_PATH, read_only=False),) if data else ()),
+            *((Bind(source=str(tools), target=TOOLS_PATH),) if tools else ()),
+        )
         isolation = Isolation(
             namespaces=_namespaces(instance.spec.network),
             root=str(self._root),

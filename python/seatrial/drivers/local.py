@@ -208,6 +208,7 @@ def host_capabilities(*, has_own_root: bool, shares_host_clock: bool) -> Capabil
         has_own_cgroup=host.is_writable,
         can_limit=host.is_writable and not host.problems(),
         has_own_root=has_own_root,
+        can_bind_tools=True,
         shares_host_clock=shares_host_clock,
         is_rootless=not is_root,
     )

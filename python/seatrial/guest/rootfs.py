@@ -26,6 +26,7 @@ DIRECTORIES: Final = {
     "sys": 0o755,
     "tmp": 0o1777,
     "data": 0o777,
+    "tools": 0o755,
     "etc": 0o755,
 }
 

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import os
+import shutil
 import socket
 import time
 from typing import TYPE_CHECKING
 
 import pytest
 
-from seatrial.drivers.base import SandboxSpec
+from seatrial.drivers.base import SandboxSpec, tools_path
+from seatrial.guest.binary import guest_binary
 from seatrial.launch import Outcome
 from seatrial.model.experiment import NetworkMode
-from tests.support.channel import STOP, Channel
+from tests.support.channel import ERROR, RUN, STOP, Channel
 from tests.support.needs import probe
 
 if TYPE_CHECKING:
@@ -217,6 +220,30 @@ def test_data_directory(session: DriverSession, tmp_path: Path) -> None:
         assert channel.run(request)["bytes_per_batch"] == 65536
     assert changed_at_ns(tmp_path) > before
     end(session, plan.id)
+
+
+def test_tools_can_be_run_and_not_changed(session: DriverSession, tmp_path: Path) -> None:
+    """A sandbox that says so runs what lies in the directory of tools, and cannot write there."""
+    if not session.capabilities.can_bind_tools:
+        pytest.skip(f"{session.name} cannot bind a directory of tools")
+    tool = tmp_path / "tool"
+    shutil.copyfile(guest_binary(), tool)
+    tool.chmod(0o755)
+    spec = SandboxSpec(role=("idle",), tools_dir=tmp_path, deadline_ns=DEADLINE_NS)
+    plan = hold(session, spec)
+    at = tools_path(session.capabilities, tmp_path)
+    with Channel(session.launcher.channel(plan.id)) as channel:
+        argv = [f"{at}/tool", "--channel-fd", "none", "version"]
+        said = channel.run({"probe": "exec", "argv": argv, "env": {"WORD": "x"}})
+        assert (said["exit_code"], str(said["stdout"])[:14]) == (0, "seatrial-guest")
+        if session.capabilities.has_own_root:
+            wish = {"probe": "file-write", "path": at, "bytes": 1, "block_bytes": 1}
+            channel.send(RUN, json.dumps(wish).encode())
+            kind, refusal = channel.receive()
+            assert kind == ERROR
+            assert b"create /tools/" in refusal
+    end(session, plan.id)
+    assert [path.name for path in tmp_path.iterdir()] == ["tool"]
 
 
 def test_limits_and_books(session: DriverSession) -> None:

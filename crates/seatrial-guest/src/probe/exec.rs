@@ -1,5 +1,6 @@
 //! Running a command: bounded output, a deadline, and what it used.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{ErrorKind, Read};
 use std::os::fd::{AsFd, OwnedFd};
@@ -21,6 +22,8 @@ use crate::sys;
 const OUTPUT_BYTES_MAX: usize = 64 << 10;
 /// Most arguments.
 const ARGUMENTS_MAX: usize = 1024;
+/// Most variables that are added to the environment.
+const VARIABLES_MAX: usize = 64;
 /// Longest deadline: an hour.
 const TIMEOUT_NS_MAX: u64 = 3_600_000_000_000;
 
@@ -29,6 +32,12 @@ const TIMEOUT_NS_MAX: u64 = 3_600_000_000_000;
 #[serde(deny_unknown_fields)]
 pub struct ExecRequest {
     argv: Vec<String>,
+    /// Added to the guest's own environment.
+    #[serde(default)]
+    env: BTreeMap<String, String>,
+    /// Where the command begins; the guest's own directory unless given.
+    #[serde(default)]
+    cwd: Option<String>,
     #[serde(default = "output_bytes_default")]
     output_bytes_max: usize,
     #[serde(default = "timeout_default")]
@@ -48,6 +57,8 @@ impl ExecRequest {
     pub const fn new(argv: Vec<String>) -> Self {
         Self {
             argv,
+            env: BTreeMap::new(),
+            cwd: None,
             output_bytes_max: output_bytes_default(),
             timeout_ns: timeout_default(),
         }
@@ -93,8 +104,13 @@ pub fn run(request: &ExecRequest) -> Result<Executed, GuestError> {
         0..=OUTPUT_BYTES_MAX,
     )?;
     within("timeout_ns", request.timeout_ns, 1..=TIMEOUT_NS_MAX)?;
+    within(
+        "number of variables in env",
+        request.env.len(),
+        0..=VARIABLES_MAX,
+    )?;
     let start_ns = sys::monotonic_ns();
-    let mut child = spawn(&request.argv)?;
+    let mut child = spawn(request)?;
     let Some(pid) = i32::try_from(child.id()).ok().and_then(Pid::from_raw) else {
         return Err(GuestError::BadRequest(
             "the child has no process id".to_owned(),
@@ -139,12 +155,17 @@ pub fn run(request: &ExecRequest) -> Result<Executed, GuestError> {
 
 /// Starts the command in a process group of its own, with pipes for all streams:
 /// `/dev/null` need not exist in a sandbox.
-fn spawn(argv: &[String]) -> Result<Child, GuestError> {
-    let Some((program, arguments)) = argv.split_first() else {
+fn spawn(request: &ExecRequest) -> Result<Child, GuestError> {
+    let Some((program, arguments)) = request.argv.split_first() else {
         return Err(GuestError::BadRequest("argv is empty".to_owned()));
     };
-    let mut child = Command::new(program)
+    let mut command = Command::new(program);
+    if let Some(directory) = &request.cwd {
+        command.current_dir(directory);
+    }
+    let mut child = command
         .args(arguments)
+        .envs(&request.env)
         .process_group(0)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
@@ -322,6 +343,20 @@ mod tests {
         let done = run_shell("sleep 1000 & echo bye", |_| {});
         assert_eq!((done.exit_code, done.timed_out), (Some(0), false));
         assert_eq!(done.stdout, "bye\n");
+    }
+
+    #[test]
+    fn environment_and_directory_are_the_commands() {
+        let done = run_shell("echo $WORD; pwd", |request| {
+            request.env.insert("WORD".to_owned(), "said".to_owned());
+            request.cwd = Some("/".to_owned());
+        });
+        assert_eq!(done.stdout, "said\n/\n");
+        let mut request = ExecRequest::new(vec!["/bin/true".to_owned()]);
+        request.env = (0..=VARIABLES_MAX)
+            .map(|number| (format!("V{number}"), String::new()))
+            .collect();
+        assert_eq!(run(&request).unwrap_err().code(), "bad-request");
     }
 
     #[test]

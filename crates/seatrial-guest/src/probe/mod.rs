@@ -6,6 +6,8 @@
 
 mod exec;
 mod file;
+mod processes;
+mod work;
 
 use std::num::NonZeroUsize;
 use std::sync::Arc;
@@ -50,6 +52,11 @@ enum Request {
         batches: usize,
     },
     Exec(ExecRequest),
+    Fork(processes::ForkRequest),
+    ForkExec(processes::ForkExecRequest),
+    MemoryCopy(work::CopyRequest),
+    Function(work::FunctionRequest),
+    MemoryView {},
 }
 
 const fn one() -> usize {
@@ -103,6 +110,11 @@ pub fn run(request: &str) -> Result<String, GuestError> {
         Request::FileRead(request) => to_json(&file::read(&request)?),
         Request::Spin { cpu_ns, batches } => to_json(&spin(cpu_ns, batches)?),
         Request::Exec(request) => to_json(&exec::run(&request)?),
+        Request::Fork(request) => to_json(&processes::fork(&request)?),
+        Request::ForkExec(request) => to_json(&processes::fork_exec(&request)?),
+        Request::MemoryCopy(request) => to_json(&work::copy(&request)?),
+        Request::Function(request) => to_json(&work::function(&request)?),
+        Request::MemoryView {} => to_json(&work::memory_view()?),
     }
 }
 
@@ -257,6 +269,23 @@ mod tests {
         let answer = answer(&json!({"probe": "page-fault", "pages": 16, "batches": 2}));
         assert_eq!(answer["operations_per_batch"], 16);
         assert_eq!(answer["bytes_per_batch"], 16 * sys::page_bytes().get());
+    }
+
+    #[test]
+    fn every_probe_answers_by_its_name() {
+        for request in [
+            json!({"probe": "fork", "iterations": 1}),
+            json!({"probe": "fork-exec", "iterations": 1, "program": "/bin/true"}),
+            json!({"probe": "memory-copy", "bytes": 4096}),
+            json!({"probe": "function", "limit": 10}),
+            json!({"probe": "memory-view"}),
+        ] {
+            assert_eq!(answer(&request)["probe"], request["probe"]);
+        }
+        assert_eq!(
+            answer(&json!({"probe": "function", "limit": 10}))["result"],
+            4
+        );
     }
 
     #[test]
