@@ -10,6 +10,7 @@ import pytest
 from rich.console import Console
 
 from seatrial.loadtest.perform import perform
+from seatrial.loadtest.result import FailureCount
 from seatrial.loadtest.settings import LoadTestSettings
 from seatrial.loadtest.target import parse_target
 from seatrial.report.load_text import render_result
@@ -87,7 +88,7 @@ def test_an_interrupted_load_says_so(stalled: LoadTestResult) -> None:
 
 def test_remarks_are_no_failures(stalled: LoadTestResult) -> None:
     """A miss in a cache is a correct reply; counts are of the whole run, which the heading says."""
-    remarked = dataclasses.replace(stalled, failures=(("ok", "miss", 7),))
+    remarked = dataclasses.replace(stalled, failures=(FailureCount(outcome="ok", text="miss", count=7),))
     lines = text_of(remarked, 160)
     assert not any("failed with" in line for line in lines)
     assert any(line.split() == ["ok", "7", "miss"] for line in lines)

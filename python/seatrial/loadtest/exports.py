@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from seatrial.errors import StoreError
 from seatrial.loadgen import hdr_log
-from seatrial.model.codec import encode
+from seatrial.loadtest.result import result_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from seatrial.agents.outcome import LoadOutcome
     from seatrial.loadtest.perform import Performed
 
+#: The file of a directory of `--out` that says everything.
+RESULT: Final = "result.json"
 PHASE_MEASURE: Final = 1
 OUTCOME_OK: Final = 0
 NS_PER_MS: Final = 1_000_000
@@ -124,8 +126,8 @@ def write_directory(path: Path, performed: Performed) -> None:
     except OSError as error:
         raise _cannot(path, error) from error
     try:
-        text = json.dumps(encode(performed.result), indent=2, ensure_ascii=False, allow_nan=False)
-        (part / "result.json").write_text(f"{text}\n", encoding="utf-8")
+        text = result_text(performed.result)
+        (part / RESULT).write_text(f"{text}\n", encoding="utf-8")
         write_requests(part / "requests.parquet", performed)
         write_hdr(part / "response.hlog", performed)
         if path.exists():

@@ -25,6 +25,7 @@ from seatrial.loadtest.result import (
     Event,
     LoadTestResult,
     ObjectiveResult,
+    failure_counts,
     histogram_texts,
     series_of,
 )
@@ -329,6 +330,7 @@ def _result(
         settings=_told(request),
         started_at=started.isoformat(timespec="milliseconds"),
         fingerprint=read_fingerprint(),
+        measure_start_ns=outcome.measure_start_ns,
         measure_length_ns=length_ns,
         offered_rps=offered_rps(outcome) if settings.is_open else None,
         achieved_rps=achieved_rps(outcome),
@@ -336,7 +338,7 @@ def _result(
         received_bytes_per_s=outcome.received_bytes * NS_PER_S / run_ns,
         counts=outcome.counts,
         measured=outcome.measured,
-        failures=outcome.failures,
+        failures=failure_counts(outcome),
         queued_count=outcome.queued_count,
         late_reply_count=outcome.late_reply_count,
         times=summarise_times(measuring, is_open=settings.is_open),
@@ -351,13 +353,12 @@ def _result(
     )
 
 
-def _told(request: LoadRequest) -> dict[str, object]:
+def _told(request: LoadRequest) -> LoadRequest:
     """The request as it may be shown and kept: without passwords."""
-    fields = dataclasses.asdict(request)
     options = dict(request.options)
     for name in SECRET_OPTIONS & options.keys():
         options[name] = "(not kept)"
-    return {**fields, "options": options}
+    return dataclasses.replace(request, options=options)
 
 
 def _without_password(text: str) -> str:

@@ -7,10 +7,14 @@ from __future__ import annotations
 
 import base64
 import dataclasses
+import json
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from seatrial.agents.outcome import AgentFacts, Tally
+from seatrial.errors import StoreError
+from seatrial.loadgen import LoadRequest
+from seatrial.model.codec import decode, encode
 from seatrial.model.estimate import Estimate, NotAvailable
 from seatrial.model.finding import Finding
 from seatrial.model.fingerprint import Fingerprint
@@ -18,7 +22,8 @@ from seatrial.model.fingerprint import Fingerprint
 if TYPE_CHECKING:
     from seatrial.agents.outcome import LoadOutcome
 
-SCHEMA_VERSION: Final = 1
+#: 1: failures were lists of three, and the instant at which measuring began was not told.
+SCHEMA_VERSION: Final = 2
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,6 +71,15 @@ class ObjectiveResult:
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class FailureCount:
+    """How often something was said; an outcome of ok is a remark, such as a miss in a cache."""
+
+    outcome: str
+    text: str
+    count: int
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Event:
     """Something that the test decided while it ran, and why."""
 
@@ -98,9 +112,11 @@ class LoadTestResult:
     seatrial_version: str
     url: str
     # As the engine was asked; passwords left out.
-    settings: Mapping[str, object]
+    settings: LoadRequest
     started_at: str
     fingerprint: Fingerprint
+    # Instants like those of the series.
+    measure_start_ns: int
     measure_length_ns: int
     # None: a closed loop offers what it gets answered.
     offered_rps: float | None
@@ -109,8 +125,8 @@ class LoadTestResult:
     received_bytes_per_s: float
     counts: Tally
     measured: Tally
-    # (outcome, text, count); an outcome of ok is a remark, such as a miss in a cache.
-    failures: tuple[tuple[str, str, int], ...]
+    # Over the whole run, warm-up included.
+    failures: tuple[FailureCount, ...]
     queued_count: int
     late_reply_count: int
     times: tuple[TimeSummary, ...]
@@ -132,6 +148,58 @@ class LoadTestResult:
     def headline(self) -> TimeSummary:
         """What a reader looks at first: response time of an open loop, service time of a closed."""
         return self.times[0]
+
+
+def result_text(result: LoadTestResult) -> str:
+    """Returns the result as JSON; `read_result` reads it back."""
+    return json.dumps(encode(result), indent=2, ensure_ascii=False, allow_nan=False)
+
+
+def read_result(text: str, *, where: str = "the result of a load") -> LoadTestResult:
+    """Returns what `result_text` wrote, of this or an earlier schema.
+
+    Raises:
+        StoreError: it is no such JSON, or of a newer version; the message says what is wrong.
+    """
+    try:
+        found = json.loads(text)
+    except ValueError as error:
+        raise StoreError(
+            f"{where} is no JSON: {error}", hint="the file was cut or changed"
+        ) from error
+    if not isinstance(found, dict) or "schema_version" not in found:
+        raise StoreError(
+            f"{where} has no schema_version; expected what `seatrial load --json` prints"
+        )
+    version = found["schema_version"]
+    if not isinstance(version, int) or not 1 <= version <= SCHEMA_VERSION:
+        raise StoreError(
+            f"{where} is of schema {version!r}; expected 1 to {SCHEMA_VERSION}",
+            hint="read it with the version of Seatrial that wrote it, or a newer one",
+        )
+    return decode(LoadTestResult, _upgraded(found) if version == 1 else found, where=where)
+
+
+def _upgraded(found: dict[str, Any]) -> dict[str, Any]:
+    """The same in the present schema; what has another shape than expected, `decode` names."""
+    upgraded = {**found, "schema_version": SCHEMA_VERSION}
+    names = [field.name for field in dataclasses.fields(FailureCount)]
+    upgraded["failures"] = [
+        dict(zip(names, one, strict=False)) for one in found.get("failures", ())
+    ]
+    try:
+        starts = [agent["started_at_ns"] for agent in found["agents"]]
+        upgraded["measure_start_ns"] = min(starts) + found["settings"]["warm_up_ns"]
+    except (KeyError, TypeError, ValueError):
+        return upgraded
+    return upgraded
+
+
+def failure_counts(outcome: LoadOutcome) -> tuple[FailureCount, ...]:
+    """Returns what was said and how often, the most frequent first."""
+    return tuple(
+        FailureCount(outcome=kind, text=text, count=count) for kind, text, count in outcome.failures
+    )
 
 
 def histogram_texts(outcome: LoadOutcome) -> dict[str, str]:

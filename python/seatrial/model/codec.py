@@ -81,6 +81,13 @@ def _decode_union(kinds: tuple[object, ...], value: Json, where: str) -> object:
     for kind in candidates:
         if type(value) is kind:
             return value
+    if isinstance(value, Mapping):
+        # Of several dataclasses it is the one that has all these fields.
+        for kind in candidates:
+            if isinstance(kind, type) and dataclasses.is_dataclass(kind):
+                fields = {field.name for field in dataclasses.fields(kind)}
+                if value.keys() <= fields:
+                    return _decode(kind, value, where)
     return _decode(candidates[0], value, where)
 
 

@@ -99,12 +99,11 @@ def _lancet_cell(quantile: Quantile) -> str:
 
 def _head(result: LoadTestResult) -> Text:
     settings = result.settings
-    rate = settings.get("rate_rps")
     if result.offered_rps is not None:
-        at = f" at {format_rate(rate)}" if isinstance(rate, int | float) else ""
-        kind = f"open loop, {settings.get('arrival')} arrivals{at}"
-        if settings.get("pattern") != "fixed":
-            kind = f"{kind}, {settings.get('pattern')}"
+        at = "" if settings.rate_rps is None else f" at {format_rate(settings.rate_rps)}"
+        kind = f"open loop, {settings.arrival} arrivals{at}"
+        if settings.pattern != "fixed":
+            kind = f"{kind}, {settings.pattern}"
     else:
         kind = "closed loop: tells capacity, not what users feel"
     length = format_duration(result.measure_length_ns)
@@ -113,7 +112,7 @@ def _head(result: LoadTestResult) -> Text:
     agents = f", {len(result.agents)} agents" if len(result.agents) > 1 else ""
     return Text.assemble(
         (result.url, "bold"),
-        f"  {kind}, {settings.get('connections')} connections{agents}, measured for {length}",
+        f"  {kind}, {settings.connections} connections{agents}, measured for {length}",
     )
 
 
@@ -249,9 +248,9 @@ def _failures(result: LoadTestResult) -> Table:
     """What was said, over the whole run: what fails in the warm-up is worth knowing too."""
     table = _plain_table("in the whole run", "count", "what was said")
     table.columns[2].justify = "left"
-    for outcome, text, count in result.failures:
-        is_remark = outcome == "ok"
-        table.add_row(Text(outcome, style="" if is_remark else "red"), str(count), text)
+    for failure in result.failures:
+        style = "" if failure.outcome == "ok" else "red"
+        table.add_row(Text(failure.outcome, style=style), str(failure.count), Text(failure.text))
     return table
 
 
