@@ -15,12 +15,14 @@ import jinja2
 
 from seatrial.model.estimate import Estimate
 from seatrial.report.charts import build_figures
+from seatrial.report.folding import fold
 from seatrial.report.palette import inks_of
 from seatrial.report.view import SEVERITY_GLYPHS, bench_views, marks_in, severity_counts
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from seatrial.model.finding import Finding
     from seatrial.model.summary import RunSummary
     from seatrial.report.parts import Figure
 
@@ -32,27 +34,40 @@ RESOURCES = files("seatrial.report")
 def render_page(summary: RunSummary, *, figures: Sequence[Figure] | None = None) -> str:
     """The whole page as text."""
     drawn = build_figures(summary) if figures is None else figures
+    return render_template(
+        "page.html.j2",
+        figures=drawn,
+        findings=summary.findings,
+        summary=summary,
+        views=bench_views(summary),
+        inks=inks_of(tuple(driver.name for driver in summary.drivers)),
+        marks_in=marks_in,
+        is_estimate=lambda value: isinstance(value, Estimate),
+    )
+
+
+def render_template(
+    name: str, *, figures: Sequence[Figure], findings: Sequence[Finding], **values: object
+) -> str:
+    """A page of a template, with the figures and findings that every page has."""
     environment = jinja2.Environment(
+        loader=jinja2.FunctionLoader(lambda name: _resource(f"templates/{name}")),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
     environment.filters["number"] = _number
-    template = environment.from_string(_resource("templates/page.html.j2"))
-    return template.render(
-        summary=summary,
-        views=bench_views(summary),
-        figures=drawn,
-        inks=inks_of(tuple(driver.name for driver in summary.drivers)),
-        severities=severity_counts(summary.findings),
+    return environment.get_template(name).render(
+        figures=figures,
+        folds=fold(findings),
+        severities=severity_counts(findings),
         severity_glyphs=SEVERITY_GLYPHS,
-        marks_in=marks_in,
-        is_estimate=lambda value: isinstance(value, Estimate),
         style=_resource("static/page.css"),
         script=_resource("static/page.js"),
         vega=_vega_bundle(),
-        specs=_json({figure.name: figure.spec for figure in drawn}),
+        specs=_json({figure.name: figure.spec for figure in figures}),
+        **values,
     )
 
 

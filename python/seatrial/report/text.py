@@ -14,6 +14,7 @@ from seatrial.model.estimate import Estimate
 from seatrial.model.finding import Severity
 from seatrial.model.summary import Verdict
 from seatrial.report.familiar import FLEET, familiar_tables
+from seatrial.report.folding import fold
 from seatrial.report.view import (
     GLYPHS,
     SEVERITY_GLYPHS,
@@ -118,16 +119,19 @@ def _findings(findings: tuple[Finding, ...]) -> RenderableType:
     if not findings:
         return Text("✓ no findings")
     grid = Table.grid(padding=(0, 2, 0, 0))
-    for finding in findings:
-        grid.add_row(
-            Text(
-                f"{SEVERITY_GLYPHS[finding.severity]} {finding.severity}",
-                style=SEVERITY_STYLES[finding.severity],
-            ),
-            Text(finding.code, style="bold"),
-            Text(finding.driver or "the run"),
-            Text(finding.message),
+    for one in fold(findings):
+        mark = Text(
+            f"{SEVERITY_GLYPHS[one.severity]} {one.severity}", style=SEVERITY_STYLES[one.severity]
         )
+        code = Text(one.code, style="bold")
+        if one.is_single or one.severity is Severity.ERROR:
+            # Each error makes other numbers unusable, for a reason of its own.
+            for finding in one.members:
+                grid.add_row(mark, code, Text(finding.driver or "the run"), Text(finding.message))
+        else:
+            message = Text(f"{one.meaning} At {one.places}." if one.places else one.meaning)
+            message.append(" The page and --json have each of them.", style="dim")
+            grid.add_row(mark, code, Text(f"{len(one.members)} times"), message)
     return grid
 
 
