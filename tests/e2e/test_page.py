@@ -242,3 +242,35 @@ def test_compare_tells_a_regression_by_its_exit_code(report: Report, tmp_path: P
     assert missing.returncode == 3
     assert "no run directory" in missing.stderr
     assert "Traceback" not in missing.stderr
+
+
+@pytest.fixture(scope="module")
+def load_page(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The page of one load with failures, made by the command line."""
+    directory = tmp_path_factory.mktemp("load") / "kept"
+    words = ["--rate", "800/s", "--duration", "3s", "-c", "2", "--timeout", "4ms", "--quiet"]
+    done = _seatrial("load", "fake://?service=exponential:1ms", *words, "--out", str(directory))
+    assert done.returncode == 0, done.stderr
+    return directory / "report.html"
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1280, 390])
+def test_the_page_of_a_load_is_drawn_silently(
+    scheme: str, width: int, browser: Browser, load_page: Path
+) -> None:
+    """Both themes, wide and narrow: figures with lines in them, no message, nothing sticks out."""
+    context = browser.new_context(color_scheme=scheme, viewport={"width": width, "height": 900})
+    page = context.new_page()
+    troubles: list[str] = []
+    page.on("console", lambda message: troubles.append(message.text))
+    page.on("pageerror", lambda error: troubles.append(str(error)))
+    page.goto(load_page.as_uri())
+    page.wait_for_selector(f"html[data-drawn={scheme}]", timeout=DRAWN_TIMEOUT_MS)
+    assert troubles == []
+    assert page.locator("svg.marks").count() == 3
+    for chart in page.locator("svg.marks").all():
+        assert chart.locator("path[aria-roledescription='line mark']").count() >= 1
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    assert "timeout" in page.locator("#failures").inner_text()
+    context.close()

@@ -52,9 +52,7 @@ def values_of(kind: object) -> st.SearchStrategy[object]:
     if dataclasses.is_dataclass(kind):
         hints = typing.get_type_hints(kind)
         names = [field.name for field in dataclasses.fields(kind)]
-        drawn = {
-            name: FIELDS[name] if name in FIELDS else values_of(hints[name]) for name in names
-        }
+        drawn = {name: FIELDS[name] if name in FIELDS else values_of(hints[name]) for name in names}
         return st.builds(kind, **drawn)
     return st.sampled_from(list(kind))  # type: ignore[call-overload]  # an enumeration
 

@@ -88,7 +88,9 @@ def test_an_interrupted_load_says_so(stalled: LoadTestResult) -> None:
 
 def test_remarks_are_no_failures(stalled: LoadTestResult) -> None:
     """A miss in a cache is a correct reply; counts are of the whole run, which the heading says."""
-    remarked = dataclasses.replace(stalled, failures=(FailureCount(outcome="ok", text="miss", count=7),))
+    remarked = dataclasses.replace(
+        stalled, failures=(FailureCount(outcome="ok", text="miss", count=7),)
+    )
     lines = text_of(remarked, 160)
     assert not any("failed with" in line for line in lines)
     assert any(line.split() == ["ok", "7", "miss"] for line in lines)

@@ -230,7 +230,12 @@ def _add_output(group: argparse._ArgumentGroup) -> None:
         "--lancet", action="store_true", help="print Lancet's columns (#ReqCount QPS RxBw TxBw)"
     )
     group.add_argument("--quiet", action="store_true", help="no live table while it runs")
-    group.add_argument("--out", type=Path, metavar="DIR", help="keep everything in a new directory")
+    group.add_argument(
+        "--out",
+        type=Path,
+        metavar="DIR",
+        help="keep everything in a new directory, with a page (seatrial report DIR reads it)",
+    )
     group.add_argument("--hdr", type=Path, metavar="FILE", help="write an HDR histogram log 1.3")
     group.add_argument("--k6", type=Path, metavar="FILE", help="write points as k6 does (NDJSON)")
     group.add_argument("--parquet", type=Path, metavar="FILE", help="write the kept requests")
@@ -409,7 +414,10 @@ def _write_files(
     from seatrial.loadtest import exports
 
     if args.out is not None:
-        exports.write_directory(args.out, performed)
+        from seatrial.report.load_page import PAGE, render_load_page
+
+        page = render_load_page(performed.result)
+        exports.write_directory(args.out, performed, pages={PAGE: page})
     if args.hdr is not None:
         exports.write_hdr(args.hdr, performed)
     if args.k6 is not None:

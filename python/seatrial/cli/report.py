@@ -1,4 +1,4 @@
-"""``seatrial report``: tables, page, figures and exports of runs that are stored."""
+"""``seatrial report``: tables, page, figures and exports of runs and loads that are stored."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from seatrial.store.run_store import RunStore
 
 FORMATS = ("table", "json", "csv", "markdown", "lancet")
+#: Those that a single load has.
+LOAD_FORMATS = ("table", "json", "lancet")
 PAGE = "report.html"
 FIGURES = Path("figures")
 
@@ -21,7 +23,11 @@ FIGURES = Path("figures")
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares the command's options."""
     parser.add_argument(
-        "runs", nargs="+", type=Path, metavar="RUN", help="directory of a run, such as runs/2026..."
+        "runs",
+        nargs="+",
+        type=Path,
+        metavar="DIR",
+        help="directory of a run, such as runs/2026..., or of `seatrial load --out`",
     )
     parser.add_argument(
         "--html",
@@ -54,8 +60,13 @@ def execute(args: argparse.Namespace) -> int:
             f"{len(args.runs)} runs and one place for their pages or figures",
             hint="give one run with --html PATH or --figures DIR; else each keeps its own",
         )
+    from seatrial.loadtest.exports import is_load_directory
+
     for path in args.runs:
-        _report(path, args)
+        if is_load_directory(path):
+            _report_load(path, args)
+        else:
+            _report(path, args)
     return ExitCode.OK
 
 
@@ -67,9 +78,13 @@ def write_page(summary: RunSummary, path: Path) -> Path:
     """
     from seatrial.report.page import render_page
 
+    return _write(render_page(summary), path)
+
+
+def _write(page: str, path: Path) -> Path:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(render_page(summary), "utf-8")
+        path.write_text(page, "utf-8")
     except OSError as error:
         raise StoreError(
             f"cannot write the page {path}: {error.strerror}",
@@ -139,4 +154,35 @@ def _report(path: Path, args: argparse.Namespace) -> None:
     if args.figures:
         directory = path / FIGURES if args.figures == FIGURES else args.figures
         written = write_figures(summary, directory)
+        output.talk(f"figures: {len(written)} files in {directory}")
+
+
+def _report_load(path: Path, args: argparse.Namespace) -> None:
+    from seatrial.cli import output
+    from seatrial.loadtest.exports import read_directory
+    from seatrial.report.export import write_drawn
+    from seatrial.report.load_charts import load_figures
+    from seatrial.report.load_page import render_load_page
+    from seatrial.report.load_text import lancet_lines, render_result
+
+    if args.format not in LOAD_FORMATS:
+        raise ConfigError(
+            f"{path} is a single load, which has no --format {args.format}",
+            hint=f"use one of {', '.join(LOAD_FORMATS)}",
+        )
+    result = read_directory(path)
+    if args.format == "json":
+        output.data_json(result)
+    elif args.format == "lancet":
+        for line in lancet_lines(result):
+            output.data(line)
+    else:
+        output.render(render_result(result))
+    figures = () if args.no_html and not args.figures else load_figures(result)
+    if not args.no_html:
+        page = _write(render_load_page(result, figures=figures), args.html or path / PAGE)
+        output.talk(f"page: {page}")
+    if args.figures:
+        directory = path / FIGURES if args.figures == FIGURES else args.figures
+        written = write_drawn(figures, directory)
         output.talk(f"figures: {len(written)} files in {directory}")

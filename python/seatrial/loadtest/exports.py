@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from seatrial.errors import StoreError
 from seatrial.loadgen import hdr_log
-from seatrial.loadtest.result import result_text
+from seatrial.loadtest.result import read_result, result_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from seatrial.agents.outcome import LoadOutcome
     from seatrial.loadtest.perform import Performed
+    from seatrial.loadtest.result import LoadTestResult
 
 #: The file of a directory of `--out` that says everything.
 RESULT: Final = "result.json"
@@ -114,8 +115,13 @@ def write_hdr(path: Path, performed: Performed) -> None:
         part.write_text(text, encoding="utf-8")
 
 
-def write_directory(path: Path, performed: Performed) -> None:
+def write_directory(path: Path, performed: Performed, *, pages: Mapping[str, str]) -> None:
     """Writes everything into a new directory: result.json, requests.parquet, response.hlog.
+
+    Args:
+        path: The directory, which must not be there yet.
+        performed: What is kept.
+        pages: Texts to write beside it, by the name of their file.
 
     Raises:
         StoreError: the directory exists, or cannot be written.
@@ -130,6 +136,8 @@ def write_directory(path: Path, performed: Performed) -> None:
         (part / RESULT).write_text(f"{text}\n", encoding="utf-8")
         write_requests(part / "requests.parquet", performed)
         write_hdr(part / "response.hlog", performed)
+        for name, page in pages.items():
+            (part / name).write_text(page, encoding="utf-8")
         if path.exists():
             raise StoreError(f"{path} exists", hint="choose another name", code="store-exists")
         part.rename(path)
@@ -137,6 +145,28 @@ def write_directory(path: Path, performed: Performed) -> None:
         raise _cannot(path, error) from error
     finally:
         shutil.rmtree(part, ignore_errors=True)
+
+
+def is_load_directory(path: Path) -> bool:
+    """Whether `write_directory` made it, as far as its name for the result tells."""
+    return (path / RESULT).is_file()
+
+
+def read_directory(path: Path) -> LoadTestResult:
+    """Returns the result that `write_directory` wrote.
+
+    Raises:
+        StoreError: it cannot be read, is damaged, or of a newer version.
+    """
+    file = path / RESULT
+    try:
+        text = file.read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise StoreError(
+            f"cannot read {file}: {reason}", hint="the file was cut, damaged or is not yours"
+        ) from error
+    return read_result(text, where=str(file))
 
 
 @contextlib.contextmanager

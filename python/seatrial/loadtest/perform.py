@@ -25,6 +25,7 @@ from seatrial.loadtest.result import (
     Event,
     LoadTestResult,
     ObjectiveResult,
+    PartSummary,
     failure_counts,
     histogram_texts,
     series_of,
@@ -323,7 +324,6 @@ def _result(
 ) -> LoadTestResult:
     outcome, measuring = found.whole, found.measuring
     length_ns = outcome.measure_end_ns - outcome.measure_start_ns
-    run_ns = max(1, outcome.ended_at_ns - outcome.started_at_ns)
     return LoadTestResult(
         seatrial_version=build_info().version,
         url=_without_password(settings.target.text),
@@ -334,8 +334,8 @@ def _result(
         measure_length_ns=length_ns,
         offered_rps=offered_rps(outcome) if settings.is_open else None,
         achieved_rps=achieved_rps(outcome),
-        sent_bytes_per_s=outcome.sent_bytes * NS_PER_S / run_ns,
-        received_bytes_per_s=outcome.received_bytes * NS_PER_S / run_ns,
+        sent_bytes_per_s=_per_s(outcome.sent_bytes, outcome),
+        received_bytes_per_s=_per_s(outcome.received_bytes, outcome),
         counts=outcome.counts,
         measured=outcome.measured,
         failures=failure_counts(outcome),
@@ -350,7 +350,36 @@ def _result(
         series=series_of(outcome),
         histograms=histogram_texts(measuring),
         was_interrupted=outcome.was_interrupted,
+        parts=_parts(settings, found),
     )
+
+
+def _parts(settings: LoadTestSettings, found: Found) -> tuple[PartSummary, ...]:
+    """What the two kinds of agents offered; nothing where there is one kind."""
+    if found.loading is found.measuring:
+        return ()
+    asked = (
+        ("load", settings.rate_rps, found.loading),
+        ("latency", settings.latency_rate_rps, found.measuring),
+    )
+    return tuple(
+        PartSummary(
+            role=role,
+            agents_count=len(outcome.agents),
+            asked_rps=asked_rps,
+            offered_rps=offered_rps(outcome),
+            achieved_rps=achieved_rps(outcome),
+            sent_bytes_per_s=_per_s(outcome.sent_bytes, outcome),
+            received_bytes_per_s=_per_s(outcome.received_bytes, outcome),
+            measured=outcome.measured,
+        )
+        for role, asked_rps, outcome in asked
+    )
+
+
+def _per_s(count: int, outcome: LoadOutcome) -> float:
+    """Over the whole run, since bytes are counted in all of it."""
+    return count * NS_PER_S / max(1, outcome.ended_at_ns - outcome.started_at_ns)
 
 
 def _told(request: LoadRequest) -> LoadRequest:

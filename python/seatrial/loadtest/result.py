@@ -71,6 +71,22 @@ class ObjectiveResult:
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class PartSummary:
+    """What agents of one role offered, where some load and others measure beside them."""
+
+    # load or latency.
+    role: str
+    agents_count: int
+    # None: the pattern says the rates itself.
+    asked_rps: float | None
+    offered_rps: float
+    achieved_rps: float
+    sent_bytes_per_s: float
+    received_bytes_per_s: float
+    measured: Tally
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class FailureCount:
     """How often something was said; an outcome of ok is a remark, such as a miss in a cache."""
 
@@ -139,6 +155,8 @@ class LoadTestResult:
     # Seatrial's own stored form, base64; `seatrial.loadgen.read_histogram` reads it.
     histograms: Mapping[str, str]
     was_interrupted: bool
+    # Empty if all agents do the same. Rates above are of all of them, times of those that measure.
+    parts: tuple[PartSummary, ...] = ()
 
     def time(self, kind: str) -> TimeSummary | None:
         """The summary of one kind of time, if there is one."""

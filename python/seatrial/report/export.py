@@ -126,14 +126,23 @@ def write_figures(
     Raises:
         StoreError: The directory cannot be written.
     """
-    import vl_convert
-
     from seatrial.report.charts import build_figures  # Altair takes a second to import
+
+    return write_drawn(build_figures(summary) if figures is None else figures, directory)
+
+
+def write_drawn(figures: Sequence[Figure], directory: Path) -> tuple[Path, ...]:
+    """Writes the figures as SVG and PNG and gives their paths.
+
+    Raises:
+        StoreError: The directory cannot be written.
+    """
+    import vl_convert
 
     written: list[Path] = []
     try:
         directory.mkdir(parents=True, exist_ok=True)
-        for figure in build_figures(summary) if figures is None else figures:
+        for figure in figures:
             spec = standalone(figure)
             svg, png = directory / f"{figure.name}.svg", directory / f"{figure.name}.png"
             svg.write_text(vl_convert.vegalite_to_svg(spec), "utf-8")

@@ -1,4 +1,4 @@
-"""Findings of one code as one line: twenty remarks of a kind must not push the numbers off a screen."""
+"""Findings of one code as one line: twenty of a kind must not push the numbers off a screen."""
 
 from __future__ import annotations
 
@@ -6,12 +6,10 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from seatrial.model.finding import FINDING_CODES, Severity
+from seatrial.model.finding import FINDING_CODES, Finding, Severity
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-    from seatrial.model.finding import Finding
 
 #: As many places are named where there is one line for all of them.
 PLACES_MAX: Final = 3

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import TYPE_CHECKING, Final
 
 from rich.console import Group as Stack
@@ -9,6 +10,7 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
+from seatrial.agents.outcome import Tally
 from seatrial.model.estimate import Estimate
 from seatrial.report.text import SEVERITY_STYLES
 from seatrial.report.view import SEVERITY_GLYPHS
@@ -19,7 +21,7 @@ if TYPE_CHECKING:
 
     from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 
-    from seatrial.loadtest.result import LoadTestResult, Quantile, TimeSummary
+    from seatrial.loadtest.result import LoadTestResult, PartSummary, Quantile, TimeSummary
 
 #: Kinds of time in the order of their columns, and what each heading says.
 HEADINGS: Final = {
@@ -37,6 +39,8 @@ COLUMNS_MAX: Final = 4
 #: Wider than any table: Rich's measures are cut to the width that it is told.
 WIDTH_ENDLESS: Final = 10_000
 NS_PER_US: Final = 1_000
+OBJECTIVE_MARKS: Final = {True: "✓ holds", False: "✖ fails", None: "? open"}
+OBJECTIVE_STYLES: Final = {True: "green", False: "bold red", None: "yellow"}
 BARS: Final = " ▁▂▃▄▅▆▇█"
 #: A column of fewer values tells nothing.
 COUNT_MIN: Final = 100
@@ -97,7 +101,8 @@ def _lancet_cell(quantile: Quantile) -> str:
     return f"{point:.3f}({low:.3f}, {high:.3f})"
 
 
-def _head(result: LoadTestResult) -> Text:
+def kind_of(result: LoadTestResult) -> str:
+    """What was offered, in words: open or closed, the law, the rates, by whom, for how long."""
     settings = result.settings
     if result.offered_rps is not None:
         at = "" if settings.rate_rps is None else f" at {format_rate(settings.rate_rps)}"
@@ -109,11 +114,27 @@ def _head(result: LoadTestResult) -> Text:
     length = format_duration(result.measure_length_ns)
     if result.was_interrupted:
         length = f"{length}, then interrupted"
-    agents = f", {len(result.agents)} agents" if len(result.agents) > 1 else ""
-    return Text.assemble(
-        (result.url, "bold"),
-        f"  {kind}, {settings.connections} connections{agents}, measured for {length}",
-    )
+    return f"{kind}, {settings.connections} connections{_agents(result)}, measured for {length}"
+
+
+def _agents(result: LoadTestResult) -> str:
+    told = [
+        f", {_who(part)} beside them at {format_rate(part.asked_rps)}"
+        if part.role == "latency" and part.asked_rps is not None
+        else f" of {_who(part)}"
+        for part in result.parts
+    ]
+    if told:
+        return "".join(told)
+    return f" of {len(result.agents)} agents" if len(result.agents) > 1 else ""
+
+
+def _who(part: PartSummary) -> str:
+    return f"{part.agents_count} {part.role} agent{'s' if part.agents_count > 1 else ''}"
+
+
+def _head(result: LoadTestResult) -> Text:
+    return Text.assemble((result.url, "bold"), f"  {kind_of(result)}")
 
 
 def _verdicts(result: LoadTestResult) -> RenderableType:
@@ -133,31 +154,72 @@ def _plain_table(*headings: str) -> Table:
     return table
 
 
-def _rates(result: LoadTestResult) -> Table:
-    measured = result.measured
-    table = _plain_table("offered", "achieved", "due", "correct", "failed", "received", "sent")
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class RateRow:
+    """Rates and counts of all agents together, or of those of one role."""
+
+    who: str
+    offered: str
+    achieved: str
+    measured: Tally
+    failed: str
+    received: str
+    sent: str
+
+
+def rate_rows(result: LoadTestResult) -> tuple[RateRow, ...]:
+    """One row; where some agents only measure, one for each role and one for all."""
+    rows = [_rate_row(_who(part), part, part.offered_rps) for part in result.parts]
+    return (*rows, _rate_row("together" if rows else "", result, result.offered_rps))
+
+
+def _rate_row(who: str, of: LoadTestResult | PartSummary, offered_rps: float | None) -> RateRow:
+    measured = of.measured
     share = measured.failed_count / measured.intended_count if measured.intended_count else 0.0
-    failed = f"{format_count(measured.failed_count)} ({share:.2%})"
-    table.add_row(
-        "-" if result.offered_rps is None else format_rate(result.offered_rps),
-        format_rate(result.achieved_rps),
-        str(measured.intended_count),
-        str(measured.ok_count),
-        Text(failed, style="bold red" if measured.failed_count else ""),
-        f"{format_bytes(result.received_bytes_per_s)}/s",
-        f"{format_bytes(result.sent_bytes_per_s)}/s",
+    return RateRow(
+        who=who,
+        offered="-" if offered_rps is None else format_rate(offered_rps),
+        achieved=format_rate(of.achieved_rps),
+        measured=measured,
+        failed=f"{format_count(measured.failed_count)} ({share:.2%})",
+        received=f"{format_bytes(of.received_bytes_per_s)}/s",
+        sent=f"{format_bytes(of.sent_bytes_per_s)}/s",
     )
+
+
+def _rates(result: LoadTestResult) -> Table:
+    rows = rate_rows(result)
+    who = [""] if result.parts else []
+    table = _plain_table(
+        *who, "offered", "achieved", "due", "correct", "failed", "received", "sent"
+    )
+    for row in rows:
+        style = "bold red" if row.measured.failed_count else ""
+        table.add_row(
+            *([row.who] if result.parts else []),
+            row.offered,
+            row.achieved,
+            str(row.measured.intended_count),
+            str(row.measured.ok_count),
+            Text(row.failed, style=style),
+            row.received,
+            row.sent,
+        )
     return table
+
+
+def shown_times(result: LoadTestResult) -> list[TimeSummary]:
+    """The kinds of time in the order of their columns, the headline first; few values are none."""
+    told = (result.time(kind) for kind in HEADINGS)
+    shown = [time for time in told if time is not None and time.count >= COUNT_MIN]
+    return [result.headline, *(time for time in shown if time is not result.headline)]
 
 
 class _Times:
     """Percentiles of the kinds of time side by side, as many kinds as fit into the width."""
 
     def __init__(self, result: LoadTestResult) -> None:
-        told = (result.time(kind) for kind in HEADINGS)
-        shown = [time for time in told if time is not None and time.count >= COUNT_MIN]
-        shown = [result.headline, *(time for time in shown if time is not result.headline)]
-        self._shown = shown[:COLUMNS_MAX]
+        self._shown = shown_times(result)[:COLUMNS_MAX]
         self._headline = result.headline
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
@@ -203,14 +265,14 @@ def _cell(quantile: Quantile) -> Text:
     if not isinstance(value, Estimate):
         # Why so many are needed is in the JSON; here it would push the columns apart.
         needed = "" if value.n_needed is None else f" (need {value.n_needed})"
-        return Text(f"{_sample(quantile)}{needed}", style="dim")
+        return Text(f"{sample_text(quantile)}{needed}", style="dim")
     text = Text(format_duration(value.point))
     text.append(f" [{format_duration(value.low)}, {format_duration(value.high)}]", style="dim")
     return text
 
 
-def _sample(quantile: Quantile) -> str:
-    """What the sample has, marked as worth no interval."""
+def sample_text(quantile: Quantile) -> str:
+    """What the sample has at a percentile, marked as worth no interval."""
     return "n/a" if quantile.sample_ns is None else f"~{format_duration(quantile.sample_ns)}"
 
 
@@ -241,7 +303,7 @@ def _named(time: TimeSummary, name: str) -> Quantile:
 def _point(quantile: Quantile) -> str:
     """A percentile without its interval."""
     value = quantile.value
-    return format_duration(value.point) if isinstance(value, Estimate) else _sample(quantile)
+    return format_duration(value.point) if isinstance(value, Estimate) else sample_text(quantile)
 
 
 def _failures(result: LoadTestResult) -> Table:
@@ -255,10 +317,10 @@ def _failures(result: LoadTestResult) -> Table:
 
 
 def _objectives(result: LoadTestResult) -> Table:
-    marks = {True: ("✓ holds", "green"), False: ("✖ fails", "bold red"), None: ("? open", "yellow")}
     grid = Table.grid(padding=(0, 2, 0, 0))
     for objective in result.objectives:
-        word, style = marks[objective.holds]
+        word = OBJECTIVE_MARKS[objective.holds]
+        style = OBJECTIVE_STYLES[objective.holds]
         grid.add_row(Text(word, style=style), Text(objective.text), Text(objective.evidence))
     return grid
 
@@ -270,14 +332,17 @@ def _events(result: LoadTestResult) -> Table:
     return grid
 
 
+def cpus_of(result: LoadTestResult) -> str:
+    """The processors on which the engine was seen."""
+    seen = sorted({cpu for agent in result.agents for cpu in agent.cpus_seen})
+    return ",".join(str(cpu) for cpu in seen) or "?"
+
+
 def _footnote(result: LoadTestResult) -> str:
     first = result.agents[0]
-    cpus = ",".join(
-        str(cpu) for cpu in sorted({cpu for one in result.agents for cpu in one.cpus_seen})
-    )
     clock = first.timestamps.get("used", "user")
     return (
         f"\n[low, high]: 95 % intervals; ~: of this sample, which is worth no interval "
-        f"(need so many values); wait {first.wait}, engine on CPU {cpus or '?'}, "
+        f"(need so many values); wait {first.wait}, engine on CPU {cpus_of(result)}, "
         f"{clock} time stamps; METHODOLOGY.md defines each number"
     )
