@@ -428,6 +428,10 @@ class TargetResult:
         """How its requests ended."""
 
     @property
+    def achieved_count(self) -> int:
+        """Its correct replies that came in the measure phase, whenever their request was due."""
+
+    @property
     def response_histogram(self) -> Histogram:
         """From intended to done, of its correct replies."""
 
@@ -548,6 +552,13 @@ class LoadResult:
         """Replies to requests that had ended already, by a time-out or by another reply."""
 
     @property
+    def resent_count(self) -> int:
+        """How often a request was sent again on another connection.
+
+        The peer of the first one had ended it and told that it did nothing about the request.
+        """
+
+    @property
     def started_at_ns(self) -> int:
         """The common start of all threads; connections were made before."""
 
@@ -558,6 +569,13 @@ class LoadResult:
     @property
     def measure_end_ns(self) -> int:
         """End of the measure phase: as planned, or when the load ended before its time."""
+
+    @property
+    def counted_until_ns(self) -> int:
+        """Until when `achieved_count` counts: the end of the measure phase.
+
+        Where the requests ran out before it, the last correct reply.
+        """
 
     @property
     def ended_at_ns(self) -> int:

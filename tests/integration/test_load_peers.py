@@ -105,14 +105,21 @@ def test_http_posts_a_body(nginx: peers.Nginx) -> None:
     all_ok(load(nginx.target, "http", options))
 
 
-@pytest.mark.parametrize("keep_alive", ["true", "false"])
+@pytest.mark.parametrize(("keep_alive", "depth"), [("true", 1), ("true", 8), ("false", 1)])
 def test_http_announced_closes_are_no_errors(
-    tmp_path: Path, certificate: peers.Certificate, keep_alive: str
+    tmp_path: Path, certificate: peers.Certificate, keep_alive: str, depth: int
 ) -> None:
-    """A server that closes after ten requests, and a client that asks for it after each."""
+    """A server that closes after ten requests, and a client that asks for it after each.
+
+    What was pipelined behind the last reply was not served, and is sent on the next connection.
+    """
     with peers.nginx(tmp_path, certificate=certificate, keepalive_requests=10) as server:
-        all_ok(load(server.target, "http", {"path": "/ok", "keep_alive": keep_alive}))
-        numbers = Counter(line.split()[4] for line in server.log_lines())
+        options = {"path": "/ok", "keep_alive": keep_alive}
+        result = load(server.target, "http", options, depth=depth)
+        all_ok(result)
+        assert (result.resent_count > 0) == (depth > 1)
+    # Only now: a line is written after the reply, which ends the load.
+    numbers = Counter(line.split()[4] for line in server.log_lines())
     most = 10 if keep_alive == "true" else 1
     assert len(numbers) == most
     assert sum(numbers.values()) == 300

@@ -16,7 +16,7 @@ use seatrial_core::record::Outcome;
 use seatrial_core::transport::options::Options;
 use seatrial_core::transport::target::Target;
 use seatrial_core::units::Nanos;
-use support::{SECOND, fake, outcomes, plan, run};
+use support::{SECOND, fake, open, outcomes, plan, run};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
 
@@ -279,12 +279,25 @@ fn a_server_that_goes_away_is_connected_anew() {
         calls_max: 50,
         ..Manners::new()
     });
-    // One at a time: none is under way when the server says that it goes.
-    let result = run(&load(&server, ECHO, 300, 1));
-    let (ok, reset) = (
-        outcomes(&result, Outcome::Ok),
-        outcomes(&result, Outcome::Reset),
-    );
-    assert_eq!(ok + reset, 300, "{:?}", result.failures);
-    assert!(ok >= 290, "{ok} ok, {reset} reset");
+    for depth in [1, 16] {
+        let result = run(&load(&server, ECHO, 300, depth));
+        assert_all_ok(&result, 300);
+        assert_eq!(result.counters.sent_count, 300);
+    }
+}
+
+#[test]
+fn an_open_loop_loses_nothing_to_servers_that_go_away() {
+    let server = Server::start(Manners {
+        calls_max: 20,
+        ..Manners::new()
+    });
+    let plan = LoadPlan {
+        arrival: open("poisson", 3_000.0),
+        connections: 2,
+        ..load(&server, ECHO, 900, 8)
+    };
+    let result = run(&plan);
+    assert_all_ok(&result, 900);
+    assert_eq!(result.counters.sent_count, 900);
 }

@@ -6,7 +6,8 @@ mod support;
 use seatrial_core::engine::plan::Loop;
 use seatrial_core::engine::{LoadPlan, LoadResult};
 use seatrial_core::record::{Outcome, RecordColumns};
-use seatrial_core::transport::fake::{Fault, Stall};
+use seatrial_core::transport::fake::{FakeModel, Fault, Stall};
+use seatrial_core::transport::target::Target;
 use seatrial_core::units::Nanos;
 use support::{MILLISECOND, SECOND, fake, open, outcomes, plan, run};
 
@@ -401,4 +402,46 @@ fn the_same_seed_gives_the_same_records() {
     };
     assert_eq!(make(5), make(5));
     assert_ne!(make(5), make(6));
+}
+
+#[test]
+fn a_load_that_runs_out_of_requests_is_counted_until_its_last_reply() {
+    let closed = LoadPlan {
+        requests_max: 50,
+        connections: 50,
+        demand: support::constant_ms(20),
+        measure: Nanos::new(2 * SECOND),
+        ..plan(fake())
+    };
+    let slow = FakeModel {
+        workers: 50,
+        ..fake()
+    };
+    let open = LoadPlan {
+        arrival: open("fixed", 1_000.0),
+        targets: vec![Target::Fake(slow)],
+        ..closed.clone()
+    };
+    // One server has 50 requests at once; 50 servers have one each millisecond.
+    for (plan, length) in [(closed, 50 * 20), (open, 49 + 20)] {
+        let result = run(&plan);
+        assert_eq!((result.achieved_count, result.counters.ok_count), (50, 50));
+        let counted = result.measure_start.until(result.counted_until);
+        assert_eq!(counted, Nanos::new(length * MILLISECOND));
+    }
+}
+
+#[test]
+fn replies_after_the_measure_phase_are_no_part_of_the_rate() {
+    let plan = LoadPlan {
+        connections: 50,
+        demand: support::constant_ms(20),
+        requests_max: 60,
+        drain: Nanos::new(9 * SECOND),
+        request_timeout: Nanos::new(9 * SECOND),
+        ..plan(fake())
+    };
+    let result = run(&plan);
+    assert_eq!((result.achieved_count, result.counters.ok_count), (49, 60));
+    assert!(result.counted_until <= result.measure_start.later_by(plan.measure));
 }

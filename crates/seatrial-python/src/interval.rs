@@ -81,6 +81,7 @@ impl PyInterval {
 pub struct PyTargetResult {
     target: String,
     counts: Py<PyCounts>,
+    achieved_count: u64,
     response_histogram: Py<PyHistogram>,
 }
 
@@ -90,6 +91,7 @@ impl PyTargetResult {
         Ok(Self {
             target: found.target,
             counts: Py::new(py, PyCounts::from(found.counters))?,
+            achieved_count: found.achieved_count,
             response_histogram: Py::new(py, PyHistogram::from(found.response))?,
         })
     }

@@ -36,6 +36,8 @@ pub struct PyLoadResult {
     queued_count: u64,
     #[pyo3(get)]
     late_reply_count: u64,
+    #[pyo3(get)]
+    resent_count: u64,
     traffic: Traffic,
     transport: TransportReport,
     wire: Py<PyHistogram>,
@@ -52,6 +54,7 @@ pub struct PyLoadResult {
     started_at: Nanos,
     measure_start: Nanos,
     measure_end: Nanos,
+    counted_until: Nanos,
     ended_at: Nanos,
     usage: ThreadUsage,
     #[pyo3(get)]
@@ -94,6 +97,7 @@ impl PyLoadResult {
             failures: found.failures,
             queued_count: found.queued_count,
             late_reply_count: found.late_reply_count,
+            resent_count: found.resent_count,
             traffic: found.traffic,
             transport: found.transport,
             wire: histogram(found.wire)?,
@@ -106,6 +110,7 @@ impl PyLoadResult {
             started_at: found.started_at,
             measure_start: found.measure_start,
             measure_end: found.measure_end,
+            counted_until: found.counted_until,
             ended_at: found.ended_at,
             usage: found.usage,
             wait: found.wait.name(),
@@ -171,6 +176,11 @@ impl PyLoadResult {
     #[getter]
     fn measure_end_ns(&self) -> u64 {
         self.measure_end.get()
+    }
+
+    #[getter]
+    fn counted_until_ns(&self) -> u64 {
+        self.counted_until.get()
     }
 
     #[getter]

@@ -39,12 +39,15 @@ _PLAIN: Final = (
     "started_at_ns",
     "measure_start_ns",
     "measure_end_ns",
+    "counted_until_ns",
     "ended_at_ns",
     "records_stride",
     "sent_bytes",
     "received_bytes",
+    "achieved_count",
     "queued_count",
     "late_reply_count",
+    "resent_count",
     "was_interrupted",
     "was_finished_early",
 )
@@ -61,6 +64,7 @@ class _Manifest:
     intervals: tuple[tuple[int, ...], ...]
     targets: tuple[str, ...]
     targets_measured: tuple[Tally, ...]
+    targets_achieved: tuple[int, ...]
     agents: tuple[AgentFacts, ...]
 
 
@@ -147,6 +151,7 @@ def pack(outcome: LoadOutcome) -> Iterator[Frame]:
         ),
         targets=tuple(target.target for target in outcome.targets),
         targets_measured=tuple(target.measured for target in outcome.targets),
+        targets_achieved=tuple(target.achieved_count for target in outcome.targets),
         agents=outcome.agents,
     )
     encoded = encode(manifest)
@@ -219,10 +224,13 @@ class Gathered:
                 )
             ),
             targets=tuple(
-                TargetOutcome(target=name, measured=measured, response=histogram)
-                for name, measured, histogram in zip(
+                TargetOutcome(
+                    target=name, measured=measured, achieved_count=achieved, response=histogram
+                )
+                for name, measured, achieved, histogram in zip(
                     manifest.targets,
                     manifest.targets_measured,
+                    manifest.targets_achieved,
                     _split(bytes(self._pieces["targets"])),
                     strict=True,
                 )

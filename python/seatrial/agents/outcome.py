@@ -130,6 +130,8 @@ class TargetOutcome:
 
     target: str
     measured: Tally
+    # Correct replies that came in the measure phase, whenever their request was due.
+    achieved_count: int
     response: Histogram
 
 
@@ -160,6 +162,9 @@ class LoadOutcome:
     started_at_ns: int
     measure_start_ns: int
     measure_end_ns: int
+    # Until when replies count as achieved: the end of the measure phase; where the requests ran
+    # out before it, the last correct reply.
+    counted_until_ns: int
     ended_at_ns: int
     # Of all phases, and of the measure phase alone.
     counts: Tally
@@ -175,8 +180,10 @@ class LoadOutcome:
     records_stride: int
     sent_bytes: int
     received_bytes: int
+    achieved_count: int
     queued_count: int
     late_reply_count: int
+    resent_count: int
     agents: tuple[AgentFacts, ...]
     was_interrupted: bool
     was_finished_early: bool
@@ -203,6 +210,7 @@ class LoadOutcome:
             started_at_ns=result.started_at_ns,
             measure_start_ns=result.measure_start_ns,
             measure_end_ns=result.measure_end_ns,
+            counted_until_ns=result.counted_until_ns,
             ended_at_ns=result.ended_at_ns,
             counts=Tally.of(result.counts),
             measured=Tally.of(result.measured),
@@ -213,6 +221,7 @@ class LoadOutcome:
                 TargetOutcome(
                     target=target.target,
                     measured=Tally.of(target.counts),
+                    achieved_count=target.achieved_count,
                     response=target.response_histogram,
                 )
                 for target in result.targets
@@ -221,8 +230,10 @@ class LoadOutcome:
             records_stride=result.records_stride or 1,
             sent_bytes=result.sent_bytes,
             received_bytes=result.received_bytes,
+            achieved_count=result.achieved_count,
             queued_count=result.queued_count,
             late_reply_count=result.late_reply_count,
+            resent_count=result.resent_count,
             agents=(facts,),
             was_interrupted=result.was_interrupted,
             was_finished_early=result.was_finished_early,
@@ -243,6 +254,7 @@ class LoadOutcome:
             started_at_ns=min(outcome.started_at_ns for outcome in outcomes),
             measure_start_ns=min(outcome.measure_start_ns for outcome in outcomes),
             measure_end_ns=max(outcome.measure_end_ns for outcome in outcomes),
+            counted_until_ns=max(outcome.counted_until_ns for outcome in outcomes),
             ended_at_ns=max(outcome.ended_at_ns for outcome in outcomes),
             counts=_summed(outcome.counts for outcome in outcomes),
             measured=_summed(outcome.measured for outcome in outcomes),
@@ -257,8 +269,10 @@ class LoadOutcome:
             records_stride=stride,
             sent_bytes=sum(outcome.sent_bytes for outcome in outcomes),
             received_bytes=sum(outcome.received_bytes for outcome in outcomes),
+            achieved_count=sum(outcome.achieved_count for outcome in outcomes),
             queued_count=sum(outcome.queued_count for outcome in outcomes),
             late_reply_count=sum(outcome.late_reply_count for outcome in outcomes),
+            resent_count=sum(outcome.resent_count for outcome in outcomes),
             agents=tuple(facts for outcome in outcomes for facts in outcome.agents),
             was_interrupted=any(outcome.was_interrupted for outcome in outcomes),
             was_finished_early=any(outcome.was_finished_early for outcome in outcomes),
@@ -301,6 +315,7 @@ def _merged_targets(outcomes: Sequence[LoadOutcome]) -> tuple[TargetOutcome, ...
             else TargetOutcome(
                 target=target.target,
                 measured=known.measured + target.measured,
+                achieved_count=known.achieved_count + target.achieved_count,
                 response=known.response.merge(target.response),
             )
         )

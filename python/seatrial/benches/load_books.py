@@ -48,6 +48,7 @@ def load_row(request: LoadRequest, result: LoadResult) -> Row:
         "measured_intended_count": result.measured.intended_count,
         "measured_ok_count": result.measured.ok_count,
         "achieved_count": result.achieved_count,
+        "counted_until_ns": result.counted_until_ns,
         **backlogs(result),
         "measured_sent_count": result.measured.sent_count,
         "measured_timeout_count": result.measured.timeout_count,

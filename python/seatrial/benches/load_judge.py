@@ -57,7 +57,8 @@ def derive_load(tables: Mapping[str, pl.DataFrame], point: Point) -> tuple[Sampl
     load = loads.row(0, named=True)
     correct = measured.filter(measured["outcome"] == OUTCOME_OK)
     counted = _counted(tables["requests"], measured, load)
-    length_ns = load["measure_end_ns"] - load["measure_start_ns"]
+    counted_until_ns = load.get("counted_until_ns") or load["measure_end_ns"]
+    length_ns = max(1, counted_until_ns - load["measure_start_ns"])
     values: dict[str, list[float]] = {
         "service_time_ns": _span(correct, "done_at_ns", "sent_at_ns"),
     }

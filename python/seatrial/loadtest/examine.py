@@ -136,7 +136,7 @@ def _time(kind: str, histogram: Histogram, quantiles: tuple[Quantile, ...]) -> T
 
 def summarise_targets(outcome: LoadOutcome) -> tuple[TargetSummary, ...]:
     """Returns what each server answered, where there are several."""
-    length_ns = max(1, outcome.measure_end_ns - outcome.measure_start_ns)
+    length_ns = _counted_ns(outcome)
     return tuple(_target(target, length_ns) for target in outcome.targets)
 
 
@@ -155,7 +155,7 @@ def _target(target: TargetOutcome, length_ns: int) -> TargetSummary:
         target=target.target,
         ok_count=target.measured.ok_count,
         failed_count=target.measured.failed_count,
-        achieved_rps=target.measured.ok_count * NS_PER_S / length_ns,
+        achieved_rps=target.achieved_count * NS_PER_S / length_ns,
         response=_time("response", target.response, quantiles),
     )
 
@@ -166,20 +166,14 @@ def offered_rps(outcome: LoadOutcome) -> float:
     return outcome.measured.intended_count * NS_PER_S / length_ns
 
 
-def achieved_rps(outcome: LoadOutcome) -> float:
-    """Returns correct replies a second, by completion, over the stretches in the measure phase.
+def _counted_ns(outcome: LoadOutcome) -> int:
+    """For how long replies were counted as achieved."""
+    return max(1, outcome.counted_until_ns - outcome.measure_start_ns)
 
-    Counting by completion does not credit a server with replies that it gave after the phase. A
-    load that ends before its first interval does is counted up to its last reply.
+
+def achieved_rps(outcome: LoadOutcome) -> float:
+    """Returns correct replies a second, by completion, while replies were counted.
+
+    Counting by completion does not credit a server with replies that it gave after the phase.
     """
-    inside = [
-        interval
-        for interval in outcome.intervals
-        if interval.start_ns >= outcome.measure_start_ns
-        and interval.end_ns <= outcome.measure_end_ns
-    ]
-    length_ns = sum(interval.end_ns - interval.start_ns for interval in inside)
-    if length_ns == 0:
-        whole_ns = max(1, outcome.ended_at_ns - outcome.measure_start_ns)
-        return outcome.measured.ok_count * NS_PER_S / whole_ns
-    return sum(interval.ok_count for interval in inside) * NS_PER_S / length_ns
+    return outcome.achieved_count * NS_PER_S / _counted_ns(outcome)

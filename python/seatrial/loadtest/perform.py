@@ -341,6 +341,7 @@ def _result(
         failures=failure_counts(outcome),
         queued_count=outcome.queued_count,
         late_reply_count=outcome.late_reply_count,
+        resent_count=outcome.resent_count,
         times=summarise_times(measuring, is_open=settings.is_open),
         targets=summarise_targets(outcome),
         verdicts=(),

@@ -145,6 +145,8 @@ class LoadTestResult:
     failures: tuple[FailureCount, ...]
     queued_count: int
     late_reply_count: int
+    # Sendings on another connection, after the peer had ended the first one and left them alone.
+    resent_count: int
     times: tuple[TimeSummary, ...]
     targets: tuple[TargetSummary, ...]
     verdicts: tuple[Finding, ...]

@@ -198,6 +198,11 @@ LOADS: Final = Table(
         _maybe("measured_intended_count", "count", "requests due in the measure phase"),
         _maybe("measured_ok_count", "count", "correct replies to those"),
         _maybe("achieved_count", "count", "correct replies that came in the measure phase"),
+        _maybe(
+            "counted_until_ns",
+            INSTANT,
+            "until when those are counted; null: the end of the measure phase",
+        ),
         _maybe("backlog_middle_count", "count", "due and not ended in the middle of the phase"),
         _maybe("backlog_end_count", "count", "the same at its end"),
         _maybe("offered_late_count", "count", "requests due in between"),

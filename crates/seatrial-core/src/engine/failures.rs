@@ -19,6 +19,8 @@ pub(super) mod reasons {
     pub const UNSENT_AT_END: &str = "no free place by the end of the drain phase";
     pub const RESET_BY_PEER: &str = "closed or reset by the peer";
     pub const RESET_ANNOUNCED: &str = "closed by the peer, as it had announced";
+    pub const TIMEOUT_UNSERVED: &str =
+        "not served by a connection that ended, and no free place on another by the deadline";
     pub const RESET_SILENT: &str = "behind a request that had no reply for twice the time-out";
     pub const RESET_BEHIND: &str = "behind a request whose reply broke the protocol";
 
@@ -31,7 +33,7 @@ pub(super) mod reasons {
         match cause {
             CloseCause::Protocol(text) if is_oldest => (Outcome::ProtocolError, text),
             CloseCause::Protocol(_) => (Outcome::Reset, RESET_BEHIND),
-            CloseCause::Announced => (Outcome::Reset, RESET_ANNOUNCED),
+            CloseCause::Announced | CloseCause::Spent => (Outcome::Reset, RESET_ANNOUNCED),
             CloseCause::Silent => (Outcome::Reset, RESET_SILENT),
             CloseCause::Reset | CloseCause::Refused(_) => (Outcome::Reset, RESET_BY_PEER),
         }

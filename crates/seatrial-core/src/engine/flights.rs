@@ -31,6 +31,8 @@ pub(super) struct Flight {
     pub deadline: Nanos,
     /// Recorded as a time-out already; it only waits for its late reply.
     pub is_expired: bool,
+    /// Was on another connection before, whose peer did nothing about it.
+    pub is_resent: bool,
 }
 
 /// First and last of a list through the slab.
@@ -280,6 +282,7 @@ mod tests {
             sent_at: None,
             deadline: Nanos::new(deadline),
             is_expired: false,
+            is_resent: false,
         }
     }
 

@@ -18,6 +18,7 @@ use crate::units::Nanos;
 pub(super) struct TargetLedger {
     pub counters: Counters,
     pub response: Histogram,
+    pub achieved_count: u64,
 }
 
 /// How a ledger is laid out.
@@ -48,8 +49,12 @@ pub(super) struct Ledger {
     pub failures: Failures,
     pub queued_count: u64,
     pub late_reply_count: u64,
+    /// Sendings on another connection of requests that a peer had left alone.
+    pub resent_count: u64,
     /// Correct replies that came in the measure phase, whenever their request was due.
     pub achieved_count: u64,
+    /// When the last one of them came.
+    pub achieved_at: Option<Nanos>,
     /// Connection `i` of the run belongs to target `i mod n`; empty when there is only one.
     pub targets: Vec<Option<Box<TargetLedger>>>,
     pub timeline: Timeline,
@@ -72,7 +77,9 @@ impl Ledger {
             failures: Failures::default(),
             queued_count: 0,
             late_reply_count: 0,
+            resent_count: 0,
             achieved_count: 0,
+            achieved_at: None,
             targets: std::iter::repeat_with(|| None)
                 .take(layout.targets)
                 .collect(),
@@ -133,6 +140,15 @@ impl Ledger {
     /// Notes that a request was sent.
     pub fn note_sent(&mut self) {
         self.open.cell.sent_count += 1;
+    }
+
+    /// Counts a correct reply that came in the measure phase, whenever its request was due.
+    pub fn note_achieved(&mut self, record: &RequestRecord, done_at: Nanos) {
+        self.achieved_count += 1;
+        self.achieved_at = Some(done_at);
+        if let Some(target) = self.target_of(record) {
+            target.achieved_count += 1;
+        }
     }
 
     /// Keeps a request that was answered correctly.
@@ -223,6 +239,8 @@ pub(super) struct MemberResult {
     pub measure_start: Nanos,
     /// End of the measure phase: as planned, or when the offer ended before.
     pub measure_end: Nanos,
+    /// Until when replies count as achieved.
+    pub counted_until: Nanos,
     pub ended_at: Nanos,
     pub was_interrupted: bool,
     pub was_finished_early: bool,

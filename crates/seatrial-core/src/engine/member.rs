@@ -107,7 +107,8 @@ impl<A: Arrival, T: Transport, C: Clock> Member<'_, A, T, C> {
                 let until = *offered_until.get_or_insert(self.offered_until(now));
                 // What comes later is not of the phase whose length is told.
                 self.window.measure_end = self.window.measure_end.min(until);
-            } else {
+            }
+            if offer != Offer::Over || self.table.has_returned() {
                 self.reconnect(now);
             }
             let is_idle = offer == Offer::Over && self.table.live_count() == 0;
@@ -125,6 +126,7 @@ impl<A: Arrival, T: Transport, C: Clock> Member<'_, A, T, C> {
         if let Some(slot) = self.slot {
             slot.end();
         }
+        let counted_until = self.counted_until();
         let offered_until = offered_until.unwrap_or(self.window.offer_end);
         Ok(MemberResult {
             ledger: self.ledger,
@@ -138,6 +140,7 @@ impl<A: Arrival, T: Transport, C: Clock> Member<'_, A, T, C> {
             started_at: self.window.start,
             measure_start: self.window.measure_start,
             measure_end: self.window.measure_end.min(offered_until),
+            counted_until,
             ended_at,
             was_interrupted: self.obeyed == Order::Stop,
             was_finished_early: self.was_finished_early,
@@ -163,7 +166,7 @@ impl<A: Arrival, T: Transport, C: Clock> Member<'_, A, T, C> {
     }
 
     /// Goes on to the interval in which `now` is.
-    fn roll(&mut self, now: Nanos) {
+    pub(super) fn roll(&mut self, now: Nanos) {
         if now >= self.ledger.interval_end() {
             self.close_interval(now);
         }
@@ -183,6 +186,9 @@ impl<A: Arrival, T: Transport, C: Clock> Member<'_, A, T, C> {
 
     /// Puts what is due on free places, and says what comes next.
     fn dispatch(&mut self, now: Nanos) -> Offer {
+        if self.table.has_returned() {
+            self.send_again(now);
+        }
         for _ in 0..BATCH_MAX {
             let offer = self.next_offer(now);
             let Offer::At(intended_at) = offer else {
@@ -223,17 +229,21 @@ impl<A: Arrival, T: Transport, C: Clock> Member<'_, A, T, C> {
         until.min(self.window.offer_end)
     }
 
+    /// Until when replies were counted: where the requests ran out, until the last reply.
+    fn counted_until(&self) -> Nanos {
+        match self.ledger.achieved_at {
+            Some(at) if self.arrival.is_exhausted() => at,
+            _ => self.window.measure_end,
+        }
+    }
+
     fn put_on_connection(&mut self, intended_at: Nanos) {
         let scheduled = self.arrival.take(intended_at);
         let phase = self.window.phase_of(intended_at);
         self.ledger.note_due(intended_at, self.slot);
         if let Some((connection, slot_free_at)) = self.table.assign(scheduled, phase) {
             self.ledger.note_place(phase, intended_at, slot_free_at);
-            let request = Request {
-                request_id: scheduled.request_id,
-                demand: scheduled.demand,
-            };
-            self.transport.send(connection, &request);
+            self.transport.send(connection, &asked(&scheduled));
         }
     }
 
@@ -244,6 +254,9 @@ impl<A: Arrival, T: Transport, C: Clock> Member<'_, A, T, C> {
             self.roll(sent_at);
             let (pacer, ledger) = (&mut self.pacer, &mut self.ledger);
             self.table.stamp(connection, sent_at, |flight| {
+                if flight.is_resent {
+                    return; // it was noted when it was sent first
+                }
                 ledger.note_sent();
                 if flight.phase == Phase::Measure {
                     let possible_at = flight.scheduled.intended_at.max(flight.slot_free_at);
@@ -251,19 +264,6 @@ impl<A: Arrival, T: Transport, C: Clock> Member<'_, A, T, C> {
                 }
             });
             self.transport.flush(connection, &mut self.events);
-        }
-    }
-
-    fn expire(&mut self, now: Nanos) {
-        while let Some(flight) = self.table.next_expired(now, || self.arrival.think()) {
-            let record = self.ended(&flight, Outcome::Timeout);
-            self.ledger.keep_failed(&record, reasons::TIMEOUT_LATE);
-            let (connection, id) = (flight.connection as usize, record.request_id);
-            self.transport.abandon(connection, id, &mut self.events);
-        }
-        while let Some(connection) = self.table.next_silent(now) {
-            self.transport.disconnect(connection);
-            self.lose(connection, CloseCause::Silent, None);
         }
     }
 
@@ -283,7 +283,10 @@ impl<A: Arrival, T: Transport, C: Clock> Member<'_, A, T, C> {
         if now < self.window.offer_end {
             until = until.min(self.window.offer_end);
         }
-        let retry_at = self.table.retry_at().filter(|_| offer != Offer::Over);
+        let has_returned = self.table.has_returned();
+        let is_needed = offer != Offer::Over || has_returned;
+        let retry_at = self.table.retry_at().filter(|_| is_needed);
+        let free_at = has_returned.then(|| self.table.oldest_free_at()).flatten();
         // What waits for a place ends at its deadline, whether or not anything else happens then.
         let waiting_at = self
             .arrival
@@ -291,7 +294,13 @@ impl<A: Arrival, T: Transport, C: Clock> Member<'_, A, T, C> {
             .filter(|_| offer == Offer::WaitingForSlot);
         let unsent_at = waiting_at.map(|at| at.later_by(self.plan.request_timeout));
         let told_at = self.slot.map(|_| self.ledger.interval_end());
-        let instants = [self.table.expiry_at(), unsent_at, retry_at, told_at];
+        let instants = [
+            self.table.expiry_at(),
+            unsent_at,
+            retry_at,
+            free_at,
+            told_at,
+        ];
         for instant in instants.into_iter().flatten() {
             until = until.min(instant);
         }
@@ -343,6 +352,14 @@ impl<A: Arrival, T: Transport, C: Clock> Member<'_, A, T, C> {
                             kernel: kernel.map_or(KernelStamps::NONE, |stamps| *stamps),
                         };
                         self.handle_reply(connection, &reply, arrived);
+                    }
+                }
+                Event::Draining {
+                    connection,
+                    unserved,
+                } => {
+                    if self.table.is_up(connection) {
+                        self.drain(connection, &unserved);
                     }
                 }
                 Event::Closed {
@@ -397,8 +414,9 @@ impl<A: Arrival, T: Transport, C: Clock> Member<'_, A, T, C> {
                 if let Some(note) = reply.note {
                     self.ledger.failures.count(Outcome::Ok, note, 1);
                 }
-                let is_inside = self.window.is_measured(done_at);
-                self.ledger.achieved_count += u64::from(is_inside);
+                if self.window.is_counted(done_at) {
+                    self.ledger.note_achieved(&record, done_at);
+                }
                 self.ledger.keep_ok(&record);
             }
             Some(text) => {
@@ -409,73 +427,8 @@ impl<A: Arrival, T: Transport, C: Clock> Member<'_, A, T, C> {
         }
     }
 
-    /// Records what was on a connection that is gone.
-    fn lose(&mut self, connection: usize, cause: CloseCause, first_byte_at: Option<Nanos>) {
-        let now = self.clock.now();
-        self.roll(now);
-        let is_announced = cause == CloseCause::Announced;
-        self.table.take_down(connection, now, is_announced);
-        let mut first_byte_at = first_byte_at;
-        let mut is_oldest = true;
-        while let Some(flight) = self.table.next_stranded(connection, now) {
-            let (outcome, text) = reasons::of_loss(&cause, is_oldest);
-            let ended = self.ended(&flight, outcome);
-            let is_of_reply = |at: &Nanos| ended.sent_at.is_some_and(|sent_at| sent_at <= *at);
-            let record = RequestRecord {
-                // What came before, such as a session ticket, answers nothing.
-                first_byte_at: first_byte_at.take().filter(is_of_reply),
-                ..ended
-            };
-            self.ledger.keep_failed(&record, text);
-            is_oldest = false;
-        }
-        self.last_cause = Some(cause);
-    }
-
-    fn keep_unsent(&mut self, scheduled: &Scheduled, text: &str) {
-        let refused = match self.last_cause {
-            Some(CloseCause::Refused(code)) if self.table.is_down() => Some(code),
-            _ => None,
-        };
-        let outcome = if refused.is_some() {
-            Outcome::Refused
-        } else {
-            Outcome::Unsent
-        };
-        let phase = self.window.phase_of(scheduled.intended_at);
-        let record = RequestRecord {
-            intended_at: scheduled.intended_at,
-            request_id: scheduled.request_id,
-            demand: scheduled.demand,
-            ..blank(outcome, phase)
-        };
-        match refused {
-            None => self.ledger.keep_failed(&record, text),
-            Some(code) => {
-                let told = std::io::Error::from_raw_os_error(code).to_string();
-                self.ledger.keep_failed(&record, &told);
-            }
-        }
-    }
-
-    /// At the end: what waits for a reply timed out, what waits for a place was never sent.
-    fn give_up_rest(&mut self) {
-        while let Some(flight) = self.table.next_waiting() {
-            let record = self.ended(&flight, Outcome::Timeout);
-            self.ledger.keep_failed(&record, reasons::TIMEOUT_AT_END);
-        }
-        while let Some(intended_at) = self.arrival.due_at(None) {
-            if intended_at >= self.window.offer_end {
-                break;
-            }
-            let scheduled = self.arrival.take(intended_at);
-            self.ledger.note_due(intended_at, self.slot);
-            self.keep_unsent(&scheduled, reasons::UNSENT_AT_END);
-        }
-    }
-
     /// The record of a request that was on a connection; without a reply so far.
-    fn ended(&self, flight: &Flight, outcome: Outcome) -> RequestRecord {
+    pub(super) fn ended(&self, flight: &Flight, outcome: Outcome) -> RequestRecord {
         RequestRecord {
             intended_at: flight.scheduled.intended_at,
             sent_at: flight.sent_at,
@@ -484,6 +437,14 @@ impl<A: Arrival, T: Transport, C: Clock> Member<'_, A, T, C> {
             demand: flight.scheduled.demand,
             ..blank(outcome, flight.phase)
         }
+    }
+}
+
+/// What a transport has to know of a request.
+pub(super) const fn asked(scheduled: &Scheduled) -> Request {
+    Request {
+        request_id: scheduled.request_id,
+        demand: scheduled.demand,
     }
 }
 

@@ -6,6 +6,7 @@
 
 mod counters;
 mod datagrams;
+mod endings;
 mod failures;
 mod flights;
 mod ledger;

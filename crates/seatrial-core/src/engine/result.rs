@@ -42,6 +42,9 @@ pub struct LoadResult {
     pub queued_count: u64,
     /// Replies that came when their request had ended already.
     pub late_reply_count: u64,
+    /// How often a request was sent again on another connection, because the peer of the first one
+    /// had ended it and told that it did nothing about the request.
+    pub resent_count: u64,
     /// Bytes moved from the first connection on, protocol chatter included.
     pub traffic: Traffic,
     /// What the transport noticed beyond the fate of each request.
@@ -67,6 +70,9 @@ pub struct LoadResult {
     pub measure_start: Nanos,
     /// End of the measure phase: as planned, or when the run stopped offering before.
     pub measure_end: Nanos,
+    /// Until when `achieved_count` counts: the end of the measure phase; where the requests ran
+    /// out before it, the last correct reply.
+    pub counted_until: Nanos,
     /// When the last thread had its last reply, or gave up.
     pub ended_at: Nanos,
     /// CPU time and context switches of all threads of the engine.
@@ -92,6 +98,8 @@ pub struct TargetResult {
     pub target: String,
     /// How its requests ended.
     pub counters: Counters,
+    /// Its correct replies that came in the measure phase, whenever their request was due.
+    pub achieved_count: u64,
     /// From intended to done, of its correct replies.
     pub response: Histogram,
 }
@@ -101,6 +109,7 @@ fn targets_of(plan: &LoadPlan) -> Vec<TargetResult> {
     let blank = |target: &String| TargetResult {
         target: target.clone(),
         counters: Counters::default(),
+        achieved_count: 0,
         response: Histogram::new(),
     };
     let texts = plan.targets_text.iter().map(blank);
@@ -125,6 +134,7 @@ impl LoadResult {
             failures: Vec::new(),
             queued_count: 0,
             late_reply_count: 0,
+            resent_count: 0,
             traffic: Traffic::default(),
             transport: TransportReport::default(),
             wire: Histogram::new(),
@@ -137,6 +147,7 @@ impl LoadResult {
             started_at: first.started_at,
             measure_start: first.measure_start,
             measure_end: first.measure_start,
+            counted_until: first.measure_start,
             ended_at: first.started_at,
             usage: ThreadUsage::default(),
             wait: plan.wait,
@@ -176,6 +187,7 @@ impl LoadResult {
         self.measured.add(&ledger.counters.measured);
         self.queued_count += ledger.queued_count;
         self.late_reply_count += ledger.late_reply_count;
+        self.resent_count += ledger.resent_count;
         self.traffic.add(&member.traffic);
         self.transport.add(member.transport);
         self.achieved_count += ledger.achieved_count;
@@ -183,10 +195,12 @@ impl LoadResult {
         for (target, found) in self.targets.iter_mut().zip(ledger.targets) {
             if let Some(found) = found {
                 target.counters.add(&found.counters);
+                target.achieved_count += found.achieved_count;
                 target.response.merge(&found.response);
             }
         }
         self.measure_end = self.measure_end.max(member.measure_end);
+        self.counted_until = self.counted_until.max(member.counted_until);
         self.ended_at = self.ended_at.max(member.ended_at);
         self.usage.add(&member.usage);
         self.guard = self.guard.max(member.guard);

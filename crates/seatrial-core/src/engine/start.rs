@@ -193,7 +193,7 @@ impl<'a> Dial<'a> {
                 let is_made = self.began[connection].is_none();
                 match cause {
                     CloseCause::Refused(code) if code == Errno::AGAIN.raw_os_error() => {}
-                    CloseCause::Announced if is_made => {
+                    CloseCause::Announced | CloseCause::Spent if is_made => {
                         self.began[connection] = Some(now);
                         self.made -= 1;
                     }
@@ -201,7 +201,8 @@ impl<'a> Dial<'a> {
                 }
                 self.to_retry.push(connection);
             }
-            Event::Reply { .. } => {}
+            // An end follows, and with it a new connection.
+            Event::Reply { .. } | Event::Draining { .. } => {}
         }
         Ok(())
     }
@@ -229,7 +230,9 @@ impl<'a> Dial<'a> {
 fn reason(cause: CloseCause) -> std::io::Error {
     match cause {
         CloseCause::Refused(code) => std::io::Error::from_raw_os_error(code),
-        CloseCause::Reset | CloseCause::Announced => std::io::ErrorKind::ConnectionReset.into(),
+        CloseCause::Reset | CloseCause::Announced | CloseCause::Spent => {
+            std::io::ErrorKind::ConnectionReset.into()
+        }
         CloseCause::Silent => std::io::ErrorKind::TimedOut.into(),
         CloseCause::Protocol(text) => {
             std::io::Error::new(std::io::ErrorKind::InvalidData, String::from(text))

@@ -20,8 +20,12 @@ const RETRY_AFTER_MAX: Nanos = Nanos::new(100_000_000);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
-    Connecting { since: Nanos },
+    Connecting {
+        since: Nanos,
+    },
     Up,
+    /// It takes no further requests, and those on it are still answered.
+    Draining,
     Pausing,
     GivenUp,
 }
@@ -73,6 +77,8 @@ pub(super) struct ConnectionTable {
     silences: VecDeque<(Nanos, usize, u64)>,
     /// Connections that will be made again, the next one in front; each is there once.
     retries: BinaryHeap<Reverse<(Nanos, usize)>>,
+    /// Requests whose peer did nothing about them, and that have no place yet, by deadline.
+    returned: VecDeque<Flight>,
     live_count: usize,
     up_count: usize,
     given_up_count: usize,
@@ -97,6 +103,7 @@ impl ConnectionTable {
             unflushed: Vec::with_capacity(layout.connections),
             silences: VecDeque::new(),
             retries: BinaryHeap::new(),
+            returned: VecDeque::new(),
             live_count: 0,
             up_count: 0,
             given_up_count: 0,
@@ -154,16 +161,23 @@ impl ConnectionTable {
             sent_at: None,
             deadline: scheduled.intended_at.later_by(self.layout.request_timeout),
             is_expired: false,
+            is_resent: false,
         };
         self.last_id = self.last_id.max(Some(scheduled.request_id));
+        self.live_count += 1;
+        self.put(flight);
+        Some((connection as usize, slot_free_at))
+    }
+
+    /// Puts a flight on its connection.
+    fn put(&mut self, flight: Flight) {
+        let connection = flight.connection;
         let ends = &mut self.connections[connection as usize].flights;
         let last = self.flights.back(*ends);
         if last.is_none_or(|last| last.sent_at.is_some()) {
             self.unflushed.push(connection as usize);
         }
         self.flights.push(ends, flight);
-        self.live_count += 1;
-        Some((connection as usize, slot_free_at))
     }
 
     /// A connection with requests that were not handed over yet.
@@ -177,16 +191,19 @@ impl ConnectionTable {
         self.flights.stamp(ends, sent_at, note);
     }
 
-    /// Whether the connection is up; events of others are late ones of the past.
+    /// Whether replies can come on the connection; those of others are late ones of the past.
     pub fn is_up(&self, connection: usize) -> bool {
-        self.connections[connection].state == State::Up
+        matches!(
+            self.connections[connection].state,
+            State::Up | State::Draining
+        )
     }
 
     /// Whether the connection is up or being made.
     pub fn is_in_use(&self, connection: usize) -> bool {
         matches!(
             self.connections[connection].state,
-            State::Up | State::Connecting { .. }
+            State::Up | State::Draining | State::Connecting { .. }
         )
     }
 
@@ -224,7 +241,9 @@ impl ConnectionTable {
         entry.failures = 0;
         entry.is_answered = true;
         self.live_count -= usize::from(!flight.is_expired);
-        self.places.add(narrow(connection), done_at, think());
+        if entry.state == State::Up {
+            self.places.add(narrow(connection), done_at, think());
+        }
         self.places.give_back_permit(done_at);
         if flight.is_expired {
             Answered::Late
@@ -260,9 +279,11 @@ impl ConnectionTable {
             }
             ReplyOrder::ById => {
                 let connection = self.flights.get(at).connection;
-                let ends = &mut self.connections[connection as usize].flights;
-                let flight = self.flights.remove(ends, at);
-                self.places.add(connection, now, think());
+                let entry = &mut self.connections[connection as usize];
+                let flight = self.flights.remove(&mut entry.flights, at);
+                if entry.state == State::Up {
+                    self.places.add(connection, now, think());
+                }
                 self.places.give_back_permit(now);
                 Some(flight)
             }
@@ -289,7 +310,77 @@ impl ConnectionTable {
     pub fn expiry_at(&self) -> Option<Nanos> {
         let deadline = self.flights.first_due().map(|(_, due)| due);
         let patience = self.silences.front().map(|(at, ..)| *at);
-        [deadline, patience].into_iter().flatten().min()
+        let returned = self.returned.front().map(|flight| flight.deadline);
+        [deadline, patience, returned].into_iter().flatten().min()
+    }
+
+    /// Puts no further request on a connection, which goes on with those that it has.
+    pub fn drain(&mut self, connection: usize) {
+        let entry = &mut self.connections[connection];
+        if entry.state == State::Up {
+            entry.state = State::Draining;
+            self.up_count -= 1;
+            self.places.revoke(narrow(connection));
+        }
+    }
+
+    /// Takes a request off its connection, to be put on another one; one that has expired is
+    /// recorded already.
+    pub fn take_back(&mut self, connection: usize, request_id: u64, now: Nanos) {
+        if let Some(at) = self.flights.find(narrow(connection), request_id) {
+            let ends = &mut self.connections[connection].flights;
+            let flight = self.flights.remove(ends, at);
+            self.places.give_back_permit(now);
+            if flight.is_expired {
+                return;
+            }
+            self.keep_returned(flight);
+        }
+    }
+
+    /// Takes all requests off a connection that was taken down, to be put on others.
+    pub fn take_all_back(&mut self, connection: usize, now: Nanos) {
+        while let Some(flight) = self.next_stranded(connection, now) {
+            self.live_count += 1;
+            self.keep_returned(flight);
+        }
+    }
+
+    /// Keeps a live request that is on no connection any more until it has a place on another.
+    fn keep_returned(&mut self, flight: Flight) {
+        let is_earlier = |other: &Flight| other.deadline <= flight.deadline;
+        let at = self.returned.partition_point(is_earlier);
+        self.returned.insert(at, flight);
+    }
+
+    /// Whether requests wait for a place on another connection than the one they had.
+    pub fn has_returned(&self) -> bool {
+        !self.returned.is_empty()
+    }
+
+    /// Puts the most urgent of these on a place that is free by now; the connection and the request.
+    pub fn reassign(&mut self, now: Nanos) -> Option<(usize, Scheduled)> {
+        let _ = self.returned.front()?;
+        self.oldest_free_at().filter(|free_at| *free_at <= now)?;
+        let (connection, slot_free_at) = self.places.take()?;
+        let flight = Flight {
+            connection,
+            slot_free_at,
+            sent_at: None,
+            is_resent: true,
+            ..self.returned.pop_front()?
+        };
+        self.put(flight);
+        Some((connection as usize, flight.scheduled))
+    }
+
+    /// One of these whose time is over by `now`.
+    pub fn next_returned(&mut self, now: Nanos) -> Option<Flight> {
+        self.returned
+            .front()
+            .filter(|flight| flight.deadline <= now)?;
+        self.live_count -= 1;
+        self.returned.pop_front()
     }
 
     /// Takes a connection out of use. An announced end of a connection that has served is
@@ -299,7 +390,7 @@ impl ConnectionTable {
         if entry.state == State::Up {
             self.up_count -= 1;
             self.places.revoke(narrow(connection));
-        }
+        } // one that was draining has no places any more
         let is_fair = is_announced && entry.is_answered;
         entry.is_answered = false;
         entry.failures += u32::from(!is_fair);

@@ -10,6 +10,9 @@ pub(super) struct Window {
     pub start: Nanos,
     pub measure_start: Nanos,
     pub measure_end: Nanos,
+    /// Replies that come from here on are not counted as achieved: the end of the measure phase, even where
+    /// that ends before because there are no more requests to offer.
+    pub count_end: Nanos,
     /// Requests due from here on are not offered.
     pub offer_end: Nanos,
     pub drain_end: Nanos,
@@ -25,6 +28,7 @@ impl Window {
             start,
             measure_start,
             measure_end,
+            count_end: measure_end,
             offer_end,
             drain_end: offer_end.later_by(plan.drain),
         }
@@ -40,14 +44,15 @@ impl Window {
         }
     }
 
-    /// Whether something that happens now happens in the measure phase.
-    pub fn is_measured(&self, now: Nanos) -> bool {
-        now >= self.measure_start && now < self.measure_end
+    /// Whether a reply that comes now counts as achieved.
+    pub fn is_counted(&self, now: Nanos) -> bool {
+        now >= self.measure_start && now < self.count_end
     }
 
     /// Offers nothing that is due from `now` on, and drains for this long.
     pub fn cut(&mut self, now: Nanos, drain: Nanos) {
         self.measure_end = self.measure_end.min(now);
+        self.count_end = self.count_end.min(now);
         self.offer_end = self.offer_end.min(now);
         self.drain_end = self.drain_end.min(now.later_by(drain));
     }

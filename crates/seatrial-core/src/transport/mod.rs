@@ -76,6 +76,8 @@ pub enum CloseCause {
     Silent,
     /// The peer had announced it; nobody is at fault, and it is made again at once.
     Announced,
+    /// Likewise, and the peer has told that it did nothing about what is left on it.
+    Spent,
 }
 
 /// What happened on a connection.
@@ -99,6 +101,13 @@ pub enum Event {
         /// What the kernel knows about it, if it was asked. Rare, and so not in the event itself,
         /// of which one is written and read for each reply.
         kernel: Option<Box<KernelStamps>>,
+    },
+    /// The peer takes no further requests on it, but answers what it has; the end follows.
+    Draining {
+        /// Which one.
+        connection: usize,
+        /// Requests on it that the peer did nothing about, by their ids.
+        unserved: Vec<u64>,
     },
     /// It is gone, with all that was on it; it can be connected again.
     Closed {
@@ -220,7 +229,8 @@ pub enum Decoded {
     Ready,
     /// A whole reply.
     Reply(Reply),
-    /// The peer will close the connection after this; requests on it that got no reply are lost.
+    /// The peer takes no further requests and will close the connection after those that it has;
+    /// which ones it does not have is told by [`Protocol::take_unserved`].
     Closing,
 }
 
@@ -288,6 +298,18 @@ pub trait Protocol {
     fn is_spent(&self, state: &Self::State) -> bool {
         let _ = state;
         false
+    }
+
+    /// Whether what is left on a spent connection was certainly not worked on by the peer, so
+    /// that it may be sent again.
+    fn has_served_all(&self, state: &Self::State) -> bool {
+        self.is_spent(state)
+    }
+
+    /// Appends the ids of requests that the peer has not worked on and never will, each once;
+    /// asked after [`Decoded::Closing`], and only where replies carry ids.
+    fn take_unserved(&mut self, state: &mut Self::State, unserved: &mut Vec<u64>) {
+        let _ = (state, unserved);
     }
 
     /// Whether [`Protocol::decode`] may have more to tell without more bytes, because what it

@@ -57,6 +57,8 @@ pub struct Link {
     answers_count: u32,
     /// The server takes no further streams.
     is_going_away: bool,
+    /// Requests that it did nothing about, as it said when it announced its end.
+    pub(super) unserved: Vec<u64>,
     /// When what is decoded now was read.
     pub(super) read_at: Nanos,
     /// When the first byte of the last reply was read.
@@ -82,6 +84,7 @@ impl Link {
             receive_window: ReceiveWindow::new(WINDOW_MAX),
             answers_count: 0,
             is_going_away: false,
+            unserved: Vec::new(),
             read_at: Nanos::ZERO,
             reply_first_byte_at: Nanos::ZERO,
         }
@@ -293,8 +296,10 @@ impl Link {
             return Err(broken(told.trim_end()));
         }
         self.is_going_away = true;
-        // The server has not looked at those behind; they end with the connection.
-        self.streams.close_behind(last_stream);
+        // The server has not looked at those behind (RFC 9113, 6.8), nor at what was never written.
+        self.streams.close_behind(last_stream, &mut self.unserved);
+        let held_back = self.held_back.drain(..).map(|request| request.request_id);
+        self.unserved.extend(held_back);
         Ok(Some(Decoded::Closing))
     }
 

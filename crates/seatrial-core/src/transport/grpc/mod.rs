@@ -277,6 +277,10 @@ impl Protocol for Grpc {
         state.link.is_spent()
     }
 
+    fn take_unserved(&mut self, state: &mut GrpcState, unserved: &mut Vec<u64>) {
+        unserved.append(&mut state.link.unserved);
+    }
+
     fn held_back_count(&self) -> u64 {
         self.held_back_count
     }

@@ -143,15 +143,17 @@ impl Streams {
         }
     }
 
-    /// Frees the places of all streams behind this one.
-    pub fn close_behind(&mut self, last: u32) {
-        let behind: Vec<u32> = self
+    /// Frees the places of all streams behind this one; appends what they carried.
+    pub fn close_behind(&mut self, last: u32, carried: &mut Vec<u64>) {
+        let mut behind: Vec<(u32, u64)> = self
             .iter_mut()
-            .map(|stream| stream.id)
-            .filter(|id| *id > last)
+            .filter(|stream| stream.id > last)
+            .map(|stream| (stream.id, stream.request.request_id))
             .collect();
-        for id in behind {
+        behind.sort_unstable(); // in the order in which they were opened
+        for (id, request_id) in behind {
             self.close(id);
+            carried.push(request_id);
         }
     }
 
@@ -206,7 +208,8 @@ mod tests {
             [Some(STREAM_MAX - 2), Some(STREAM_MAX), None]
         );
         assert!(streams.is_exhausted());
-        streams.close_behind(STREAM_MAX - 2);
-        assert_eq!(streams.open_count(), 1);
+        let mut carried = Vec::new();
+        streams.close_behind(STREAM_MAX - 2, &mut carried);
+        assert_eq!((streams.open_count(), carried), (1, vec![1]));
     }
 }

@@ -156,6 +156,9 @@ impl<P: Protocol, C: Clock> Transport for SocketTransport<P, C> {
         if let Some(state) = link.state.as_mut() {
             self.protocol.abandon(state, request_id, &mut link.outgoing);
             self.flush(connection, events);
+            if let Some(cause) = self.spent(connection) {
+                self.close(connection, cause, events);
+            }
         }
     }
 

@@ -160,7 +160,15 @@ impl<P: Protocol, C: Clock> SocketTransport<P, C> {
                         events.push(Event::Connected { connection });
                     }
                 }
-                Ok(Decoded::Closing) => link.stage = Stage::Closing,
+                Ok(Decoded::Closing) => {
+                    link.stage = Stage::Closing;
+                    let mut unserved = Vec::new();
+                    self.protocol.take_unserved(state, &mut unserved);
+                    events.push(Event::Draining {
+                        connection,
+                        unserved,
+                    });
+                }
                 Ok(Decoded::More) => {}
                 Err(error) => return Some(CloseCause::Protocol(error.to_string().into())),
             }
@@ -168,9 +176,24 @@ impl<P: Protocol, C: Clock> SocketTransport<P, C> {
         if link.stage == Stage::Greeting {
             link.first_byte_at = None; // what was read belongs to no request
         }
-        self.protocol
-            .is_spent(state)
-            .then_some(CloseCause::Announced)
+        if self.protocol.is_spent(state) {
+            return self.spent(connection);
+        }
+        None
+    }
+
+    /// How a connection ends that can carry nothing more and owes nothing; `None` if it is not one.
+    #[cold]
+    pub(super) fn spent(&self, connection: usize) -> Option<CloseCause> {
+        let state = self.links[connection].state.as_ref()?;
+        let is_spent = self.protocol.is_spent(state);
+        is_spent.then(|| {
+            if self.protocol.has_served_all(state) {
+                CloseCause::Spent
+            } else {
+                CloseCause::Announced
+            }
+        })
     }
 
     /// The peer has closed: asks the protocol for a reply that ends so, and says why it closed.
@@ -195,7 +218,10 @@ impl<P: Protocol, C: Clock> SocketTransport<P, C> {
                 kernel: None,
             });
         }
-        if is_ended || link.stage == Stage::Closing {
+        if is_ended {
+            // A reply that ends with its connection is the last one that the peer gives on it.
+            CloseCause::Spent
+        } else if link.stage == Stage::Closing {
             CloseCause::Announced
         } else {
             CloseCause::Reset

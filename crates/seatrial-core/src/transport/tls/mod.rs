@@ -246,6 +246,15 @@ impl<P: Protocol> Protocol for Tls<P> {
         state.is_closed || self.inner.is_spent(&state.inner)
     }
 
+    fn has_served_all(&self, state: &Self::State) -> bool {
+        // The end of TLS alone says nothing about requests.
+        self.inner.is_spent(&state.inner) && self.inner.has_served_all(&state.inner)
+    }
+
+    fn take_unserved(&mut self, state: &mut Self::State, unserved: &mut Vec<u64>) {
+        self.inner.take_unserved(&mut state.inner, unserved);
+    }
+
     fn holds_back(&self, state: &Self::State) -> bool {
         state.has_plain() || self.inner.holds_back(&state.inner)
     }

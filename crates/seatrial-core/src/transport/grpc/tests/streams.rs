@@ -169,6 +169,33 @@ fn a_server_that_goes_away_answers_what_it_has() {
 }
 
 #[test]
+fn what_a_server_that_goes_away_left_alone_is_told_once() {
+    let mut talk = Talk::new(
+        client(FOREIGN, Operation::Empty, 8),
+        &[(settings::MAX_CONCURRENT_STREAMS, 4)],
+    );
+    (1..=6).for_each(|id| talk.say(id)); // 1 to 4 on streams 1 to 7, the others held back
+    let unserved = |talk: &mut Talk, last| {
+        let (mut bytes, mut unserved) = (Vec::new(), Vec::new());
+        append_go_away(last, ErrorCode::NO_ERROR, "bye", &mut bytes);
+        assert_eq!(talk.hear(&bytes), [Ok(Decoded::Closing)]);
+        talk.client.take_unserved(&mut talk.state, &mut unserved);
+        unserved
+    };
+    // Announced without a number first, as RFC 9113, 6.8 advises.
+    assert_eq!(unserved(&mut talk, crate::http2::STREAM_MAX), [5, 6]);
+    assert_eq!(unserved(&mut talk, 3), [3, 4]);
+    assert!(unserved(&mut talk, 3).is_empty());
+    assert!(!talk.client.is_spent(&talk.state));
+    let mut bytes = Vec::new();
+    answer(1, b"hello", &mut bytes);
+    answer(7, b"hello", &mut bytes); // nobody waits for it here any more
+    answer(3, b"hello", &mut bytes);
+    assert_eq!(talk.replies(&bytes), [(1, None), (2, None)]);
+    assert!(talk.client.is_spent(&talk.state) && talk.client.has_served_all(&talk.state));
+}
+
+#[test]
 fn a_server_that_throws_us_out_says_why() {
     let mut talk = Talk::new(client(FOREIGN, Operation::Empty, 8), &[]);
     talk.say(1);
