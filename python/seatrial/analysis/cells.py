@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from seatrial.model.estimate import NotAvailable
 from seatrial.model.metric import Direction, metric
 from seatrial.model.plan import Point
 from seatrial.model.summary import FLOOR, Cell, Statistic, TrendLine, Verdict
@@ -18,12 +19,14 @@ from seatrial.stats.paired import paired_ratio_interval
 from seatrial.stats.proportion import proportion_interval
 from seatrial.stats.quantile import block_quantile_interval
 from seatrial.stats.ratio import median_ratio_interval, verdict
+from seatrial.stats.unpaired import mean_ratio_interval
+from seatrial.units import format_value
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from seatrial.analysis.evidence import Floats, Series, SeriesKey
-    from seatrial.model.estimate import Estimate, NotAvailable
+    from seatrial.model.estimate import Estimate
 
 QUANTILES = (
     (Statistic.P50, 0.5),
@@ -46,6 +49,8 @@ SHARE_BOUNDS = {
     "answered_ratio": (0.0, math.inf),
     "target_spread_ratio": (0.0, math.inf),
 }
+#: Metrics of other tools that are means of one value a round, by their definition.
+FOREIGN_MEAN_SUFFIX = "_mean"
 #: The axis that the slope is over.
 COUNT_AXIS = "count"
 
@@ -68,7 +73,14 @@ def location_statistic(series: Series) -> Statistic:
     """Which statistic stands for the series: what trends, ratios and verdicts are about."""
     if series.metric.endswith(PROPORTION_SUFFIX):
         return Statistic.PROPORTION
+    if is_foreign_mean(series.metric):
+        return Statistic.MEAN
     return Statistic.MEAN if series.is_one_a_trial else Statistic.P50
+
+
+def is_foreign_mean(name: str) -> bool:
+    """Whether a metric is the mean of one value a round, as another tool defines it."""
+    return metric(name).is_foreign and name.endswith(FOREIGN_MEAN_SUFFIX)
 
 
 def location(
@@ -80,6 +92,10 @@ def location(
     pooled = series.pooled
     if statistic is Statistic.PROPORTION:
         return proportion_interval(int(pooled.sum()), pooled.size, confidence=confidence)
+    if statistic is Statistic.MEAN and pooled.size == 1 and metric(series.metric).is_foreign:
+        # It cannot be repeated, so it is told although it has no interval.
+        point = float(pooled[0])
+        return NotAvailable(reason=f"{format_value(point, unit)}, one reading", n=1, point=point)
     if statistic is Statistic.MEAN:
         bounds = SHARE_BOUNDS.get(series.metric, (-math.inf, math.inf))
         return mean_interval(list(pooled), confidence=confidence, unit=unit, bounds=bounds)
@@ -159,8 +175,19 @@ def _compare(
         return None, Verdict.BASELINE
     if reference is None or series.driver == FLOOR or series.metric.endswith(PROPORTION_SUFFIX):
         return None, Verdict.NOT_JUDGED
-    ratio = _paired_ratio(series.blocks, reference.blocks, confidence=confidence, seed=seed)
+    if is_foreign_mean(series.metric):
+        # Another tool's rounds were not interleaved, so they make no pairs.
+        ratio = mean_ratio_interval(
+            block_means(series), block_means(reference), confidence=confidence
+        )
+    else:
+        ratio = _paired_ratio(series.blocks, reference.blocks, confidence=confidence, seed=seed)
     return ratio, verdict(ratio, direction=metric(series.metric).direction)
+
+
+def block_means(series: Series) -> list[float]:
+    """The mean of each block, the first block first."""
+    return [float(values.mean()) for values in series.blocks.values()]
 
 
 def _paired_ratio(

@@ -7,7 +7,7 @@ memory holds samples only.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from seatrial.benches.base import Bench
 
 Floats = NDArray[np.float64]
+Integers = NDArray[np.int64]
 #: The metric whose rounds are looked at one by one.
 FIRST_BYTE = "start_first_byte_ns"
 
@@ -50,6 +51,8 @@ class TrialEvidence:
     round_medians_ns: tuple[float, ...] = ()
     """Median first-byte latency of each round of starts that had a success, the first round first;
     empty when the first round had none, and for benches without rounds."""
+    sample_blocks: Mapping[tuple[str, Group], Integers] = field(default_factory=dict)
+    """The block of each value, for metrics of which one trial holds several blocks."""
     course: Course | None = None
     """How its load went over time, if it had one."""
 
@@ -95,12 +98,16 @@ def reduce_trial(
 ) -> TrialEvidence:
     """Derives the samples of one trial and judges it, if it is valid."""
     samples: dict[tuple[str, Group], Floats] = {}
+    sample_blocks: dict[tuple[str, Group], Integers] = {}
     judged: tuple[Finding, ...] = ()
     if status is TrialStatus.OK:
         for taken in bench.derive(tables, spec.point):
             values = np.asarray(taken.values, dtype=np.float64)
             if values.size:
                 samples[taken.metric, taken.group] = values
+                if taken.blocks is not None:
+                    numbers = np.asarray(taken.blocks, dtype=np.int64)
+                    sample_blocks[taken.metric, taken.group] = numbers
         judged = bench.judge(tables, spec.point)
     return TrialEvidence(
         spec=spec,
@@ -108,6 +115,7 @@ def reduce_trial(
         reason=reason,
         findings=_without_repetition((*findings, *(_owned(found, spec) for found in judged))),
         samples=samples,
+        sample_blocks=sample_blocks,
         sentinel_ns=_spans(tables.get("sentinel")),
         foreign_cpu_ratios=_column(tables.get("windows"), "foreign_cpu_ratio"),
         steal_ratios=_column(tables.get("windows"), "steal_ratio"),
@@ -129,7 +137,8 @@ def gather_series(trials: Iterable[TrialEvidence]) -> dict[SeriesKey, Series]:
         for (metric, group), values in trial.samples.items():
             driver = FLOOR if group is Group.FLOOR else trial.spec.driver
             key = SeriesKey(point_key=point.key, driver=driver, metric=metric)
-            blocks.setdefault(key, {}).setdefault(trial.spec.block, []).append(values)
+            for block, members in _by_block(trial, (metric, group)).items():
+                blocks.setdefault(key, {}).setdefault(block, []).append(members)
             longest[point.key, metric] = max(values.size, longest.get((point.key, metric), 0))
     return {
         key: Series(
@@ -142,6 +151,13 @@ def gather_series(trials: Iterable[TrialEvidence]) -> dict[SeriesKey, Series]:
         )
         for key, by_block in blocks.items()
     }
+
+
+def _by_block(trial: TrialEvidence, key: tuple[str, Group]) -> dict[int, Floats]:
+    values, numbers = trial.samples[key], trial.sample_blocks.get(key)
+    if numbers is None:
+        return {trial.spec.block: values}
+    return {int(block): values[numbers == block] for block in np.unique(numbers)}
 
 
 def _owned(finding: Finding, spec: TrialSpec) -> Finding:

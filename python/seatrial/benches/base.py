@@ -48,6 +48,8 @@ class Samples:
     metric: str
     values: Sequence[float]
     group: Group = Group.MEASURED
+    blocks: Sequence[int] | None = None
+    """The block of each value, where one trial holds several; None: all are of the trial's."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

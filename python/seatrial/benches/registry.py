@@ -9,6 +9,7 @@ from seatrial.benches.fleet import FleetBench
 from seatrial.benches.inside import InsideBench
 from seatrial.benches.load import LoadBench
 from seatrial.benches.rpc import RpcBench
+from seatrial.benches.rund import RUND_BENCHES
 from seatrial.benches.start import StartBench
 from seatrial.errors import ConfigError
 from seatrial.model.metric import register
@@ -28,7 +29,10 @@ BENCHES: dict[str, Bench] = {
     )
 }
 
-for _bench in BENCHES.values():
+#: Experiments of other tools: their results can be imported, and nothing be run.
+IMPORTED: dict[str, Bench] = {bench.name: bench for bench in RUND_BENCHES}
+
+for _bench in (*BENCHES.values(), *IMPORTED.values()):
     register(*_bench.metrics)
 
 
@@ -38,11 +42,13 @@ def names() -> tuple[str, ...]:
 
 
 def get(name: str) -> Bench:
-    """Returns a bench.
+    """Returns a bench, or the experiment of another tool.
 
     Raises:
         ConfigError: no bench has that name; the message lists those that exist.
     """
+    if name in IMPORTED:
+        return IMPORTED[name]
     if name not in BENCHES:
         raise ConfigError(
             f"unknown bench {name!r}; expected one of: {', '.join(BENCHES)}",

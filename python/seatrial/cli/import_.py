@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from seatrial.errors import ExitCode
+from seatrial.errors import ConfigError, ExitCode
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from seatrial.importers.mitosis import MitosisLog
     from seatrial.importers.source import Notice
 
-TOOLS: Final = ("lancet", "mitosis")
+TOOLS: Final = ("lancet", "mitosis", "rund")
 DESCRIPTION: Final = """\
 Reads the log of another tool, and says what is odd about it.
 
@@ -23,8 +23,12 @@ Reads the log of another tool, and says what is odd about it.
            that was printed as 0 becomes unknown
   mitosis  'passed: Nus, thpt: N requests/s', '[name] Throughput: N containers/sec, latency N ms',
            'epoch @ N: thpt: N reqs/sec. ...'; rates are summed over hosts and processes
+  rund     the raw data of RunD's artifact: trees time_*, density_*, mem_*, in a directory or a tar
+           archive, any sweep; --out keeps it as a run for report and compare, --csv writes the
+           tables time.csv, cpu.csv, density_*.csv and mem_*.csv
 
-Lines may begin with '[host] out: ' or '@host'. Exit code 1 if there is something to be wary of.
+Lines of lancet and mitosis may begin with '[host] out: ' or '@host'.
+Exit code 1 if there is something to be wary of.
 """
 
 
@@ -32,8 +36,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares the command's options."""
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.description = DESCRIPTION
-    parser.add_argument("tool", choices=TOOLS, metavar="TOOL", help="lancet or mitosis")
-    parser.add_argument("log", type=Path, metavar="LOG", help="the log file")
+    parser.add_argument("tool", choices=TOOLS, metavar="TOOL", help="lancet, mitosis or rund")
+    parser.add_argument("log", type=Path, metavar="LOG", help="the log file; rund: DIR|TAR")
     parser.add_argument("--json", action="store_true", help="print everything as JSON")
     parser.add_argument(
         "--parquet", type=Path, metavar="FILE", help="write the rows to a new Parquet file as well"
@@ -46,6 +50,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             metavar="N",
             help=f"mitosis: leave each source's {name} N intervals ({what}) out of the rates",
         )
+    parser.add_argument(
+        "--out", type=Path, metavar="STORE", help="rund: also make a run directory under STORE"
+    )
+    parser.add_argument(
+        "--csv", type=Path, metavar="DIR", help="rund: also write its tables, as its scripts do"
+    )
+    parser.add_argument(
+        "--user-hz",
+        type=_count,
+        metavar="N",
+        help="rund: ticks in a second of the measured kernel's /proc/stat (default: 100)",
+    )
 
 
 def execute(args: argparse.Namespace) -> int:
@@ -55,6 +71,11 @@ def execute(args: argparse.Namespace) -> int:
     from seatrial.importers.lancet import read_lancet
     from seatrial.importers.mitosis import read_mitosis
 
+    _check_options(args)
+    if args.tool == "rund":
+        from seatrial.cli.imported_rund import import_rund
+
+        return import_rund(args)
     log: LancetLog | MitosisLog
     if args.tool == "lancet":
         log = lancet = read_lancet(args.log)
@@ -70,6 +91,28 @@ def execute(args: argparse.Namespace) -> int:
         for line in [*lines, *_notice_lines(log.notices)]:
             output.data(line)
     return ExitCode.FINDING if log.notices else ExitCode.OK
+
+
+#: The options that only some tools have.
+OPTIONS: Final = {
+    "out": ("rund",),
+    "csv": ("rund",),
+    "user_hz": ("rund",),
+    "parquet": ("lancet", "mitosis"),
+    "skip_first": ("mitosis",),
+    "skip_last": ("mitosis",),
+}
+
+
+def _check_options(args: argparse.Namespace) -> None:
+    """Refuses an option that would change nothing."""
+    for name, tools in OPTIONS.items():
+        if getattr(args, name, None) and args.tool not in tools:
+            raise ConfigError(
+                f"--{name.replace('_', '-')} means nothing for {args.tool}; expected it with "
+                f"{' or '.join(tools)} only",
+                hint="leave it out; `seatrial import --help` tells what each tool takes",
+            )
 
 
 def _count(text: str) -> int:

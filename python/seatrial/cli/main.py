@@ -33,7 +33,7 @@ COMMANDS: Final[Mapping[str, str]] = {
     "compare": "compare two runs: faster, slower or indistinguishable",
     "doctor": "say what this machine can measure, what not, why, and how to fix it",
     "list": "list drivers, benches, metrics and presets",
-    "import": "read the log of another tool: lancet, mitosis",
+    "import": "read the log of another tool: lancet, mitosis, rund",
     "clean": "remove what killed runs left behind",
 }
 

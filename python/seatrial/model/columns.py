@@ -370,6 +370,44 @@ SENTINEL: Final = Table(
     ),
 )
 
+# An instant of another tool, which is on no clock of ours: only differences may be used.
+FOREIGN_INSTANT: Final = "ns since 1970 of the measured host's wall clock"
+
+RUND_STARTS: Final = Table(
+    name="rund_starts",
+    meaning="one row for each start in RunD's logs, as its client saw it",
+    columns=(
+        _whole("id", "", "id of the pod", type=ArrowType.UTF8),
+        _whole("round", "", "the batch it belonged to, from 0, found from the times"),
+        _whole("client", "", "number of the client, from 1"),
+        _whole("began_at_ns", FOREIGN_INSTANT, "the client began; whole milliseconds"),
+        _whole("ready_at_ns", FOREIGN_INSTANT, "the client saw it ready; whole milliseconds"),
+    ),
+)
+
+RUND_CPU: Final = Table(
+    name="rund_cpu",
+    meaning="one row for each batch in RunD's logs: CPU time of the whole host meanwhile",
+    columns=(
+        _whole("round", "", "the batch, from 0"),
+        _whole("busy_ticks", "ticks", "neither idle nor waiting for a disk"),
+        _whole("total_ticks", "ticks", "of all processors together, steal left out"),
+        _whole("user_hz", "1/s", "ticks in a second"),
+    ),
+)
+
+RUND_PROCESSES: Final = Table(
+    name="rund_processes",
+    meaning="one row for each process in a table of smem",
+    columns=(
+        _whole("name", "", "name of the process", type=ArrowType.UTF8),
+        _whole("uss_bytes", "bytes", "memory that only it maps"),
+        _whole("pss_bytes", "bytes", "its share of what it maps"),
+        _whole("rss_bytes", "bytes", "all that it has in memory"),
+        _whole("vss_bytes", "bytes", "all that it maps"),
+    ),
+)
+
 _ALL: Final = (
     STARTS,
     BATCHES,
@@ -385,6 +423,9 @@ _ALL: Final = (
     SAMPLES,
     WINDOWS,
     SENTINEL,
+    RUND_STARTS,
+    RUND_CPU,
+    RUND_PROCESSES,
 )
 
 TABLES: Final[Mapping[str, Table]] = MappingProxyType({table.name: table for table in _ALL})

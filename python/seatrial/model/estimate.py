@@ -31,3 +31,5 @@ class NotAvailable:
     n: int
     # How many samples it would take; None when more samples would not help.
     n_needed: int | None = None
+    # A single reading that can have no interval, where there is one and it cannot be repeated.
+    point: float | None = None

@@ -20,6 +20,9 @@ INSIDE_PROBES: Final = ("syscall", "page-fault", "file-write", "file-read")
 # The benches, in the order in which tables and reports list them.
 BENCHES: Final = ("start", "density", "load", "fleet", "rpc", "inside")
 
+# Experiments of other tools, whose results can be imported and not be run.
+IMPORTED_BENCHES: Final = ("rund-time", "rund-density", "rund-mem")
+
 
 class NetworkMode(StrEnum):
     """How a sandbox is reached from the host."""
@@ -229,11 +232,14 @@ class Experiment:
     inside: InsideSettings | None = None
     # Options by driver, each a value by its name.
     driver_options: Mapping[str, Mapping[str, Scalar]] = field(default_factory=dict)
+    # Those of ``IMPORTED_BENCHES`` that an imported run has; a file cannot ask for them.
+    imported: tuple[str, ...] = ()
 
     @property
     def benches(self) -> tuple[str, ...]:
         """The names of the benches that were asked for, in the order of ``BENCHES``."""
-        return tuple(name for name in BENCHES if getattr(self, name) is not None)
+        asked = tuple(name for name in BENCHES if getattr(self, name) is not None)
+        return (*asked, *self.imported)
 
     @property
     def wants_available_drivers(self) -> bool:

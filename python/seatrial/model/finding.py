@@ -28,6 +28,8 @@ _CODES: dict[str, str] = {
     "noisy-host": "Other work, or the hypervisor, took CPU time during a timed window.",
     "drifting": "The machine became slower or faster while the run went on.",
     "cold-first-round": "The first round is not like the others; caches were cold.",
+    "first-round-outlier": "The first batch is unlike those after it; a mean is of neither.",
+    "broken-log": "An imported log is not whole; what is missing is left out, and named.",
     "too-few-samples": "There are too few samples for what was asked of them.",
     "leftovers": "Something that a trial made was still there after it.",
     "not-settled": "A reading was taken before it had come to rest.",

@@ -85,6 +85,18 @@ def _also(heading: str, metric: str, *statistics: Statistic) -> Column:
 #: A batch of one: its makespan is its latency.
 ALONE = ("concurrency", 1)
 
+#: What RunD's logs have: makespan and latency are two numbers, and p99 is of the pooled starts.
+RUND_STARTS = (
+    _main("Makespan, mean", "rund.makespan_mean"),
+    _main("Latency, mean", "rund.latency_mean"),
+    _also("Latency, p50", "rund.latency", Statistic.P50),
+    _also("Latency, p90", "rund.latency", Statistic.P90),
+    _also("Latency, p95", "rund.latency", Statistic.P95),
+    _also("Latency, p99", "rund.latency", Statistic.P99),
+    _also("p99 of a round, mean", "rund.p99_lower_mean"),
+    _also("Host CPU a start", "rund.host_cpu_mean"),
+)
+
 COLUMNS: dict[str, tuple[Column, ...]] = {
     "start": (
         _main("First byte", "start_first_byte_ns", names_statistic=True),
@@ -157,6 +169,9 @@ COLUMNS: dict[str, tuple[Column, ...]] = {
         _also("Corrupt", "corrupt_count"),
         _also("Failed", "failed_ratio"),
     ),
+    "rund-time": RUND_STARTS,
+    "rund-density": RUND_STARTS,
+    "rund-mem": (_main("PSS a sandbox", "rund.memory_pss_mean"),),
     "inside": (
         _main("System call", "syscall_ns"),
         _main("Page fault", "page_fault_ns"),

@@ -148,9 +148,7 @@ def _table(group: Group) -> Table:
     shown = [
         number
         for number in range(len(group.columns))
-        if any(
-            entry and entry.is_available for entry in (row.entries[number] for row in group.rows)
-        )
+        if any(entry and entry.has_value for entry in (row.entries[number] for row in group.rows))
     ][:COLUMNS_MAX]
     for number in shown:
         heading = escape(group.columns[number].heading)
@@ -166,7 +164,7 @@ def _cell(entry: Entry | None) -> Text:
     if entry is None:
         return Text("-", style="dim")
     if not entry.is_available:
-        return Text(entry.value, style="dim")
+        return Text(entry.value, style="" if entry.has_value else "dim")
     text = Text(f"{entry.value}")
     text.append(entry.signs, style="bold yellow")
     text.append(f" {entry.interval}")

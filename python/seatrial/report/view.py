@@ -13,7 +13,7 @@ from seatrial.model.metric import Direction
 from seatrial.model.plan import Point
 from seatrial.model.summary import FLOOR, BenchSummary, Cell, Verdict
 from seatrial.report.layout import Column, Show, columns_of
-from seatrial.units import format_ratio, format_value
+from seatrial.units import format_bytes, format_ratio, format_value
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -69,6 +69,11 @@ class Entry:
     def is_available(self) -> bool:
         """Whether there is a number."""
         return isinstance(self.cell.estimate, Estimate)
+
+    @property
+    def has_value(self) -> bool:
+        """Whether there is a number, though it be one without an interval."""
+        return self.is_available or self.cell.estimate.point is not None
 
     @property
     def glyph(self) -> str:
@@ -185,7 +190,7 @@ def point_title(point: Point) -> str:
     if "layout" in point.values:
         return ", ".join(_fleet_words(point))
     named = [
-        f"{name.removesuffix('_rps')} {_axis_value(name, value)}"
+        f"{name.removesuffix('_rps').removesuffix('_bytes')} {_axis_value(name, value)}"
         for name, value in sorted(point.values.items(), key=lambda item: item[0] != "mode")
     ]
     return ", ".join(text.removeprefix("mode ") for text in named)
@@ -242,6 +247,8 @@ def severity_counts(findings: Iterable[Finding]) -> dict[Severity, int]:
 
 
 def _axis_value(name: str, value: object) -> str:
+    if name.endswith("_bytes") and isinstance(value, int | float):
+        return format_bytes(value)
     if name.endswith("_rps") and isinstance(value, int | float):
         return f"{value:g}/s"
     return f"{value:g}" if isinstance(value, float) else str(value)

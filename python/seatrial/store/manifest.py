@@ -46,6 +46,9 @@ class Manifest:
     skipped_drivers: Mapping[str, str] = field(default_factory=dict)
     # Drivers that work here, but with less than they should, and what is missing.
     degraded_drivers: Mapping[str, str] = field(default_factory=dict)
+    # What else an imported run was measured under, by "bench driver": versions and settings that
+    # stood beside the logs.
+    conditions: Mapping[str, Mapping[str, Scalar]] = field(default_factory=dict)
     schema_version: int = SCHEMA_VERSION
 
 
