@@ -55,6 +55,7 @@ BANNED_CALLS = {
 #: Files that may sleep, because nothing tells when the thing they wait for happens.
 SLEEPERS = {
     "python/seatrial/benches/density.py": "memory settles without a sign; an idle stretch is timed",
+    "python/seatrial/benches/start.py": "an empty stretch is timed: what goes on by itself",
     "python/seatrial/drivers/session.py": "that a runtime's state is gone has no event",
     "python/seatrial/probes/cgroup.py": "that a group is empty has no event on cgroup v1",
     "python/seatrial/probes/host.py": "CPU use needs two readings with time between them",

@@ -80,12 +80,14 @@ def test_every_start_metric_is_what_methodology_says() -> None:
         "start_first_reply_ns": [150, 150],
         "start_launch_lag_ns": [10, 40],
         "start_makespan_ns": [300],
+        "start_rps": [2 / 300e-9],
         "start_release_skew_ns": [30],
         "start_launcher_cpu_ns": [5],
         "start_cpu_ns": [55, 55],
         "start_cpu_user_ns": [30, 30],
         "start_cpu_system_ns": [25, 25],
         "stop_exit_ns": [30, 30],
+        "teardown_ns": [70, 70],
         "teardown_makespan_ns": [70],
         "start_success_ratio": [1, 1],
     }
@@ -106,12 +108,6 @@ def test_a_failed_start_has_no_latency_but_lowers_the_success_ratio() -> None:
     assert "deadline" in finding.message
 
 
-def test_teardown_of_one_sandbox_is_told_only_when_it_was_alone() -> None:
-    """In a larger batch it would contain the slowest exit of the others."""
-    alone = tables(starts=[start_row()], batches=[batch_row(starts_count=1)])
-    assert by_name(derive_start(alone, START))["teardown_ns"] == [70]
-
-
 def test_a_sandbox_that_had_to_be_killed_gives_no_teardown() -> None:
     """Five seconds of grace are no teardown time; the finding says what happened."""
     killed = start_row(stop_error="did not obey STOP in time and was killed")
@@ -119,6 +115,7 @@ def test_a_sandbox_that_had_to_be_killed_gives_no_teardown() -> None:
     found = by_name(derive_start(frames, START))
     assert "teardown_makespan_ns" not in found
     assert found["stop_exit_ns"] == [30]
+    assert found["teardown_ns"] == [70], "of the one that obeyed"
     (finding,) = judge_start(frames, START)
     assert finding.code == "stop-failures"
     assert "1 of 2" in finding.message

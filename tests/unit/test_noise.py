@@ -32,7 +32,12 @@ def test_busy_is_what_runs_and_guest_time_is_not_counted_twice() -> None:
     """User + nice + system + irq + softirq; idle, iowait, steal and guest are not busy."""
     cpu = parse_host_cpu(STAT, at_ns=7, tick_ns=10)
     assert cpu == HostCpu(
-        at_ns=7, busy_ns=(100 + 20 + 30 + 5 + 6) * 10, steal_ns=70, processors_count=2
+        at_ns=7,
+        busy_ns=(100 + 20 + 30 + 5 + 6) * 10,
+        user_ns=(100 + 20) * 10,
+        system_ns=(30 + 5 + 6) * 10,
+        steal_ns=70,
+        processors_count=2,
     )
 
 

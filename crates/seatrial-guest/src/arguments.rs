@@ -13,7 +13,8 @@ usage: seatrial-guest [--channel-fd N|none] ROLE
 
 roles:
   null                     say HELLO and exit
-  idle                     say HELLO and READY, then obey the control channel
+  idle [--load R]          say HELLO and READY, then obey the control channel; keep the share R
+                           of one processor busy meanwhile
   serve --protocol echo|rpc|http|grpc --listen tcp:IP:PORT|unix:/PATH|udp:IP:PORT [--listen ...]
         [--workers N] [--seed N] [--drop-ratio R]
                            serve, and obey the control channel meanwhile
@@ -31,7 +32,10 @@ pub enum Role {
     /// Say hello and exit.
     Null,
     /// Only obey the channel.
-    Idle,
+    Idle {
+        /// Share of one processor that is kept busy.
+        load_ratio: f64,
+    },
     /// Serve load.
     Serve(ServerOptions),
     /// Run one command.
@@ -51,7 +55,10 @@ pub fn parse(words: &[OsString]) -> Result<Role, GuestError> {
     };
     match (role.to_str(), options) {
         (Some("null"), []) => Ok(Role::Null),
-        (Some("idle"), []) => Ok(Role::Idle),
+        (Some("idle"), []) => Ok(Role::Idle { load_ratio: 0.0 }),
+        (Some("idle"), [name, value]) if name == "--load" => Ok(Role::Idle {
+            load_ratio: parse_load(&value.to_string_lossy())?,
+        }),
         (Some("version"), []) => Ok(Role::Version),
         (Some("help" | "--help"), []) => Ok(Role::Help),
         (Some("serve"), options) => parse_serve(options).map(Role::Serve),
@@ -157,15 +164,19 @@ fn parse_seed(value: &str) -> Result<u64, GuestError> {
 }
 
 fn parse_ratio(value: &str) -> Result<f64, GuestError> {
+    share("serve: --drop-ratio", value)
+}
+
+fn parse_load(value: &str) -> Result<f64, GuestError> {
+    share("idle: --load", value)
+}
+
+fn share(option: &str, value: &str) -> Result<f64, GuestError> {
     value
         .parse()
         .ok()
         .filter(|ratio| (0.0..=1.0).contains(ratio))
-        .ok_or_else(|| {
-            usage(&format!(
-                "serve: --drop-ratio {value}, expected a share from 0 to 1"
-            ))
-        })
+        .ok_or_else(|| usage(&format!("{option} {value}, expected a share from 0 to 1")))
 }
 
 fn parse_address(value: &str) -> Result<Address, GuestError> {
@@ -214,7 +225,11 @@ mod tests {
     #[test]
     fn roles_are_read() {
         assert_eq!(parsed("null"), Ok(Role::Null));
-        assert_eq!(parsed("idle"), Ok(Role::Idle));
+        assert_eq!(parsed("idle"), Ok(Role::Idle { load_ratio: 0.0 }));
+        assert_eq!(
+            parsed("idle --load 0.25"),
+            Ok(Role::Idle { load_ratio: 0.25 })
+        );
         assert_eq!(parsed("version"), Ok(Role::Version));
         assert_eq!(
             parsed("exec -- /bin/true -x"),
@@ -244,6 +259,7 @@ mod tests {
             ("", "no role given"),
             ("fly", "unknown role fly"),
             ("idle now", "unexpected argument now"),
+            ("idle --load 1.5", "expected a share from 0 to 1"),
             (
                 "serve --listen tcp:0.0.0.0:1",
                 "--protocol echo|rpc|http|grpc is needed",

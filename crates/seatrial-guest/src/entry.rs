@@ -10,7 +10,7 @@ use seatrial_core::control::CHANNEL_FD_DEFAULT;
 use crate::arguments::{self, Role};
 use crate::channel::Channel;
 use crate::error::{EXIT_SYSTEM, EXIT_USAGE, GuestError};
-use crate::{probe, server, sys};
+use crate::{busy, probe, server, sys};
 
 /// What the guest says about itself in `HELLO` and `version`.
 pub const BUILD: &str = concat!("seatrial-guest ", env!("CARGO_PKG_VERSION"));
@@ -117,7 +117,10 @@ fn play(channel: Option<&Arc<Channel>>, role: Role) -> Result<i32, GuestError> {
             return Ok(0);
         }
         Role::Exec(request) => return probe::exec_role(channel, request),
-        Role::Idle => None,
+        Role::Idle { load_ratio } => {
+            busy::start(load_ratio)?;
+            None
+        }
         Role::Serve(options) => Some(server::start(&options)?),
     };
     let endpoints = server

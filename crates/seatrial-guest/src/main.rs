@@ -13,6 +13,7 @@
 #![deny(unsafe_code)]
 
 mod arguments;
+mod busy;
 mod channel;
 mod entry;
 mod error;

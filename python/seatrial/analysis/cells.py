@@ -7,18 +7,18 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from seatrial.analysis.amplification import amplification_cells, paired_ratio
 from seatrial.model.estimate import NotAvailable
 from seatrial.model.metric import Direction, metric
 from seatrial.model.plan import Point
 from seatrial.model.summary import FLOOR, Cell, Statistic, TrendLine, Verdict
 from seatrial.stats.dependent import blocks_quantile_interval
 from seatrial.stats.line import Line, fit_line
-from seatrial.stats.mean import mean_interval
+from seatrial.stats.mean import blocks_max_interval, blocks_mean_interval, mean_interval
 from seatrial.stats.outlier import count_outliers
-from seatrial.stats.paired import paired_ratio_interval
 from seatrial.stats.proportion import proportion_interval
 from seatrial.stats.quantile import block_quantile_interval
-from seatrial.stats.ratio import median_ratio_interval, verdict
+from seatrial.stats.ratio import verdict
 from seatrial.stats.unpaired import mean_ratio_interval
 from seatrial.units import format_value
 
@@ -46,11 +46,15 @@ SHARE_BOUNDS = {
     "start_success_ratio": (0.0, 1.0),
     "failed_ratio": (0.0, 1.0),
     "idle_cpu_ratio": (0.0, math.inf),
+    "image_resident_ratio": (0.0, 1.0),
+    "background_cpu_ratio": (0.0, math.inf),
     "answered_ratio": (0.0, math.inf),
     "target_spread_ratio": (0.0, math.inf),
 }
 #: Metrics of other tools that are means of one value a round, by their definition.
 FOREIGN_MEAN_SUFFIX = "_mean"
+#: The bench whose samples get a mean and a maximum as well: papers on starts give them.
+STORM_BENCH = "start"
 #: The axis that the slope is over.
 COUNT_AXIS = "count"
 
@@ -66,7 +70,9 @@ def build_cells(
     for key, one in series.items():
         reference = baselines.get((key.point_key, key.metric))
         cells += _cells_of(one, reference, confidence=confidence, seed=seed)
-    return (*cells, *_slope_cells(series.values(), baseline=baseline, confidence=confidence))
+    amplified = amplification_cells(series.values(), confidence=confidence, seed=seed)
+    slopes = _slope_cells(series.values(), baseline=baseline, confidence=confidence)
+    return (*cells, *amplified, *slopes)
 
 
 def location_statistic(series: Series) -> Statistic:
@@ -165,7 +171,13 @@ def _cells_of(
 
     if chosen is not Statistic.P50:
         return [cell(chosen, location(series, confidence=confidence))]
-    return [cell(name, quantile(series, q, confidence=confidence)) for name, q in QUANTILES]
+    cells = [cell(name, quantile(series, q, confidence=confidence)) for name, q in QUANTILES]
+    if series.bench == STORM_BENCH:
+        blocks, unit = list(series.blocks.values()), metric(series.metric).unit
+        mean = blocks_mean_interval(blocks, confidence=confidence, unit=unit)
+        top = blocks_max_interval(blocks, confidence=confidence, unit=unit)
+        cells += [cell(Statistic.MEAN, mean), cell(Statistic.MAX, top)]
+    return cells
 
 
 def _compare(
@@ -181,31 +193,13 @@ def _compare(
             block_means(series), block_means(reference), confidence=confidence
         )
     else:
-        ratio = _paired_ratio(series.blocks, reference.blocks, confidence=confidence, seed=seed)
+        ratio = paired_ratio(series.blocks, reference.blocks, confidence=confidence, seed=seed)
     return ratio, verdict(ratio, direction=metric(series.metric).direction)
 
 
 def block_means(series: Series) -> list[float]:
     """The mean of each block, the first block first."""
     return [float(values.mean()) for values in series.blocks.values()]
-
-
-def _paired_ratio(
-    ours: Mapping[int, Floats], theirs: Mapping[int, Floats], *, confidence: float, seed: int
-) -> Estimate | NotAvailable:
-    shared = [block for block in ours if block in theirs]
-    if all(len(ours[block]) == len(theirs[block]) == 1 for block in shared):
-        return paired_ratio_interval(
-            [float(ours[block][0]) for block in shared],
-            [float(theirs[block][0]) for block in shared],
-            confidence=confidence,
-        )
-    return median_ratio_interval(
-        [ours[block] for block in shared],
-        [theirs[block] for block in shared],
-        confidence=confidence,
-        seed=seed,
-    )
 
 
 def _slope_cells(series: Iterable[Series], *, baseline: str, confidence: float) -> list[Cell]:
@@ -252,7 +246,7 @@ def _compare_slopes(
         return None, Verdict.BASELINE
     if reference is None:
         return None, Verdict.NOT_JUDGED
-    ratio = _paired_ratio(
+    ratio = paired_ratio(
         _block_slopes(members), _block_slopes(reference), confidence=confidence, seed=0
     )
     return ratio, verdict(ratio, direction=Direction.LOWER)

@@ -31,6 +31,7 @@ Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
 #: The metric whose rounds are looked at one by one.
 FIRST_BYTE = "start_first_byte_ns"
+MAKESPAN = "start_makespan_ns"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,6 +54,8 @@ class TrialEvidence:
     empty when the first round had none, and for benches without rounds."""
     sample_blocks: Mapping[tuple[str, Group], Integers] = field(default_factory=dict)
     """The block of each value, for metrics of which one trial holds several blocks."""
+    round_makespans_ns: tuple[float, ...] = ()
+    """Makespan of each round of starts that came up whole, in the order of rounds."""
     course: Course | None = None
     """How its load went over time, if it had one."""
 
@@ -122,6 +125,7 @@ def reduce_trial(
         round_medians_ns=(
             _round_medians(tables.get("starts")) if (FIRST_BYTE, Group.MEASURED) in samples else ()
         ),
+        round_makespans_ns=_values(samples, MAKESPAN),
         course=course_of(spec, tables) if status is TrialStatus.OK else None,
     )
 
@@ -158,6 +162,11 @@ def _by_block(trial: TrialEvidence, key: tuple[str, Group]) -> dict[int, Floats]
     if numbers is None:
         return {trial.spec.block: values}
     return {int(block): values[numbers == block] for block in np.unique(numbers)}
+
+
+def _values(samples: Mapping[tuple[str, Group], Floats], metric: str) -> tuple[float, ...]:
+    taken = samples.get((metric, Group.MEASURED))
+    return () if taken is None else tuple(float(value) for value in taken)
 
 
 def _owned(finding: Finding, spec: TrialSpec) -> Finding:

@@ -12,10 +12,13 @@ from seatrial.model.finding import Finding, Severity
 from seatrial.model.summary import FLOOR, Statistic
 from seatrial.model.trial import TrialStatus
 from seatrial.stats.drift import block_drift, cold_first_round
+from seatrial.stats.storms import first_rounds, trials_trend
 from seatrial.stats.validity import (
     check_cold_first_round,
     check_drift,
+    check_first_round,
     check_noise,
+    check_round_trend,
     check_sample_size,
 )
 
@@ -47,7 +50,7 @@ def judge_run(
     found += _unfinished(trials)
     found += _present(_noise(trials))
     found += _present([check_drift(block_drift(_sentinel(trials), confidence=confidence))])
-    found += _present(_cold(trials))
+    found += _rounds(trials, confidence=confidence)
     found += _present(_too_few(cells, headlines))
     return tuple(sorted(found, key=_rank))
 
@@ -131,6 +134,28 @@ def _cold(trials: Sequence[TrialEvidence]) -> list[Finding | None]:
             message = f"{point_key}: {finding.message}"
             found.append(dataclasses.replace(finding, message=message))
     return found
+
+
+def _rounds(trials: Sequence[TrialEvidence], *, confidence: float) -> list[Finding]:
+    """Whether rounds drift inside trials, and whether the first is unlike the others.
+
+    A first round that is certainly slow is told once, as cold.
+    """
+    cold = _present(_cold(trials))
+    places = {(finding.message.partition(":")[0], finding.driver) for finding in cold}
+    series: dict[tuple[str, str], list[tuple[float, ...]]] = {}
+    for trial in trials:
+        if trial.round_makespans_ns:
+            key = (trial.spec.point.key, trial.spec.driver)
+            series.setdefault(key, []).append(trial.round_makespans_ns)
+    found: list[Finding | None] = [*cold]
+    for (point_key, driver), makespans in series.items():
+        trend = trials_trend(makespans, confidence=confidence)
+        found.append(check_round_trend(trend, where=point_key, driver=driver))
+        if (point_key, driver) not in places:
+            first = first_rounds(makespans)
+            found.append(check_first_round(first, where=point_key, driver=driver))
+    return _present(found)
 
 
 def _too_few(cells: Sequence[Cell], headlines: Mapping[str, str]) -> list[Finding | None]:

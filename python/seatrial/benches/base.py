@@ -13,6 +13,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from seatrial.benches.background import Background
 from seatrial.drivers.base import DriverSession
 from seatrial.model.experiment import Experiment
 from seatrial.model.plan import TrialSpec
@@ -32,6 +33,10 @@ Row = dict[str, object]
 def _nobody(pid: int) -> None:
     """Books nothing: there is no noise monitor."""
     del pid
+
+
+def _alone() -> None:
+    """Gives no company."""
 
 
 class Group(StrEnum):
@@ -65,6 +70,8 @@ class TrialContext:
     """Context manager around a timed stretch: quiet gate first, then foreign CPU and steal."""
     scratch_dir: Path
     """A directory on a real disk, bound into sandboxes at ``/data``; removed after the trial."""
+    background: Callable[[], Background | None] = _alone
+    """Brings up the sandboxes that the trial wants beside it; None: it wants none."""
     count_process: Callable[[int], None] = _nobody
     """Books the CPU time of a helper process as the run's own, so that it is not foreign."""
 

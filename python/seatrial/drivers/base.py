@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal, Protocol, Self
 
 from seatrial.guest.channel import GuestChannel
+from seatrial.launch.plan import StopResult
 from seatrial.model.experiment import NetworkMode
 from seatrial.model.scalar import Scalar
 
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from seatrial.guest.stats import ServerStats
-    from seatrial.launch.plan import StartBatch, StartPlan, StopHow, StopResult, WaitFor
+    from seatrial.launch.plan import StartBatch, StartPlan, StopHow, WaitFor
     from seatrial.probes.cgroup_books import CpuReading, MemoryReading
     from seatrial.probes.leaks import Leak
 
@@ -227,6 +228,15 @@ class NoCgroups:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Stopped:
+    """How sandboxes that were stopped together ended, and when nothing of each was left."""
+
+    stops: tuple[StopResult, ...]
+    gone_at_ns: Mapping[str, int | None]
+    """None: something still was at the deadline."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Shared:
     """What serves all sandboxes of a session together, such as a container daemon.
 
@@ -309,6 +319,12 @@ class DriverSession(Protocol):
 
     def wait_all_gone(self, plan_ids: Sequence[str], deadline_ns: int) -> Mapping[str, int | None]:
         """Do as ``wait_gone`` for many at once, so that the last is not charged for the first."""
+        ...
+
+    def stop_watched(
+        self, plan_ids: Sequence[str], *, grace_ns: int, gone_timeout_ns: int
+    ) -> Stopped:
+        """Ask all that are held to stop at once, and see meanwhile each of ``plan_ids`` go."""
         ...
 
     def release(self, plan_id: str) -> None:

@@ -24,6 +24,7 @@ from seatrial.drivers.base import (
     ProbeResult,
     ProbeStatus,
     SandboxSpec,
+    Stopped,
 )
 from seatrial.drivers.fake_guest import FakeGuest
 from seatrial.drivers.fake_model import Draws, FakeModel, Fate, Script, model_from_options
@@ -397,6 +398,14 @@ class FakeSession:
     def wait_all_gone(self, plan_ids: Sequence[str], deadline_ns: int) -> Mapping[str, int | None]:
         """Do as ``wait_gone`` for many."""
         return {plan_id: self.wait_gone(plan_id, deadline_ns) for plan_id in plan_ids}
+
+    def stop_watched(
+        self, plan_ids: Sequence[str], *, grace_ns: int, gone_timeout_ns: int
+    ) -> Stopped:
+        """Stop all that run; on paper there is nothing to look at meanwhile."""
+        deadline_ns = self._launcher.timeline.now() + grace_ns + gone_timeout_ns
+        stops = self._launcher.stop(how="request", grace_ns=grace_ns)
+        return Stopped(stops=stops, gone_at_ns=self.wait_all_gone(plan_ids, deadline_ns))
 
     def release(self, plan_id: str) -> None:
         """Forget a sandbox; what leaks stays in the audit."""

@@ -29,6 +29,7 @@ from seatrial.drivers.base import (
     read_server_stats,
 )
 from seatrial.drivers.instance import Command, Instance, SeenProcess
+from seatrial.drivers.stopping import WatchedStop
 from seatrial.errors import DriverError, EnvironmentTrouble, SeatrialError
 from seatrial.guest.binary import guest_binary
 from seatrial.launch import Launcher, StartPlan
@@ -48,12 +49,14 @@ if TYPE_CHECKING:
 #: Runtimes remove their own files and groups without telling anybody, so those are looked at again
 #: this often; processes wake us by their descriptors. It is the error of ``wait_gone``.
 GONE_QUANTUM_NS: Final = 500_000
+#: ... and with many of them at most so rarely that looking takes a fifth of one processor.
+REST_RATIO: Final = 4
 KILL_TIMEOUT_NS: Final = 5_000_000_000
 SANDBOXES_MAX: Final = 99_999
 TOOL_PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
-class LocalSession(ABC):
+class LocalSession(WatchedStop, ABC):
     """A driver at work for one run on this machine."""
 
     #: Mounts that the launcher must not see; makes its mount namespace private.
@@ -239,13 +242,15 @@ class LocalSession(ABC):
         gone: dict[str, int | None] = dict.fromkeys(plan_ids)
         pending = [self._instance(plan_id) for plan_id in plan_ids]
         while True:
+            began_ns = time.monotonic_ns()
             for instance in list(pending):
                 if not self._remains(instance):
                     gone[instance.id] = time.monotonic_ns()
                     pending.remove(instance)
             if not pending or time.monotonic_ns() >= deadline_ns:
                 return gone
-            time.sleep(GONE_QUANTUM_NS / 1e9)
+            looked_ns = time.monotonic_ns() - began_ns
+            time.sleep(max(GONE_QUANTUM_NS, REST_RATIO * looked_ns) / 1e9)
 
     def release(self, plan_id: str) -> None:
         """Remove what ``plan`` made, and the sandbox itself if it still runs."""

@@ -157,6 +157,48 @@ BATCHES: Final = Table(
         _maybe("launcher_system_ns", "ns", "the launcher's own system CPU time during the batch"),
         _whole("is_floor", "", "a batch of null runtimes, for comparison", type=ArrowType.BOOL),
         _whole("starts_count", "count", "how many sandboxes were released"),
+        _maybe(
+            "resident_ratio",
+            "share of pages",
+            "of the files that a start reads, in the page cache just before",
+            type=ArrowType.FLOAT64,
+        ),
+        _maybe("background_count", "count", "sandboxes that were to live beside them"),
+        _maybe("background_alive_count", "count", "those that lived when all had answered"),
+    ),
+)
+
+BOOKS: Final = Table(
+    name="books",
+    meaning="one row for each batch and control window: who used the processors in it",
+    columns=(
+        _whole("round", "", "number of the batch; -1: the control window", type=ArrowType.INT32),
+        _whole("is_floor", "", "a batch of null runtimes", type=ArrowType.BOOL),
+        _whole("is_control", "", "nothing was started in it", type=ArrowType.BOOL),
+        _whole("starts_count", "count", "sandboxes that were started in it"),
+        _whole("started_at_ns", INSTANT, "it began"),
+        _whole("ended_at_ns", INSTANT, "it ended"),
+        _maybe("sandboxes_cpu_ns", "ns", "charged to the groups of the sandboxes started in it"),
+        _maybe("daemon_cpu_ns", "ns", "used by what serves all sandboxes; null: there is none"),
+        _maybe("background_cpu_ns", "ns", "charged to the sandboxes that live beside them"),
+        _whole("tool_cpu_ns", "ns", "used by Seatrial: this process and its launchers"),
+        _whole("host_user_ns", "ns", "user and nice time of the host, in ticks"),
+        _whole("host_system_ns", "ns", "system, interrupt and softirq time of it, in ticks"),
+        _whole("steal_ns", "ns", "given to another guest by the hypervisor, in ticks"),
+    ),
+)
+
+BACKGROUND: Final = Table(
+    name="background",
+    meaning="one row for each reading of the sandboxes that live beside the measured ones",
+    columns=(
+        _whole("driver", "", "what runs them", type=ArrowType.UTF8),
+        _whole("count", "count", "how many were asked for"),
+        _whole("alive_count", "count", "how many lived"),
+        _whole("started_count", "count", "how many of them were started for this trial"),
+        _maybe("pss_bytes", "bytes", "proportional set size of all their processes"),
+        _maybe("cgroup_bytes", "bytes", "charged to all their groups"),
+        _maybe("processes_count", "count", "all their processes"),
     ),
 )
 
@@ -411,6 +453,8 @@ RUND_PROCESSES: Final = Table(
 _ALL: Final = (
     STARTS,
     BATCHES,
+    BOOKS,
+    BACKGROUND,
     REQUESTS,
     LOADS,
     INTERVALS,

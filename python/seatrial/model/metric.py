@@ -14,6 +14,8 @@ UNITS: Final[Mapping[str, str]] = MappingProxyType(
         "ns": "ns",
         "bytes": "bytes",
         "ratio": "ratio",
+        # A ratio that is read as a factor and not as a share: 7.6 times, not 760 %.
+        "times": "ratio",
         "count": "count",
         "1/s": "rps",
         "bytes/s": "bytes_per_s",

@@ -46,8 +46,10 @@ class Statistic(StrEnum):
     P95 = "p95"
     P99 = "p99"
     P999 = "p99.9"
-    # Of metrics that have one value a trial.
+    # Of metrics that have one value a trial, and of all starts and stops.
     MEAN = "mean"
+    # The largest value that was seen.
+    MAX = "max"
     PROPORTION = "proportion"
     # Of a line through all counts: the increment, and what is there at count 0.
     SLOPE = "slope"

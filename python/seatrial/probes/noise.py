@@ -28,6 +28,11 @@ class HostCpu:
 
     at_ns: int
     busy_ns: int
+    """The sum of the two that follow."""
+    user_ns: int
+    """User and nice time; a guest's is in it."""
+    system_ns: int
+    """System, interrupt and softirq time."""
     steal_ns: int
     processors_count: int
 
@@ -89,10 +94,12 @@ def parse_host_cpu(text: str, *, at_ns: int, tick_ns: int) -> HostCpu:
     fields = [int(word) for word in lines[0].split()[1:9]]
     user, nice, system, _idle, _iowait, irq, softirq, steal = fields
     processors = sum(1 for line in lines[1:] if line.startswith("cpu"))
-    busy = user + nice + system + irq + softirq
+    users, kernels = user + nice, system + irq + softirq
     return HostCpu(
         at_ns=at_ns,
-        busy_ns=busy * tick_ns,
+        busy_ns=(users + kernels) * tick_ns,
+        user_ns=users * tick_ns,
+        system_ns=kernels * tick_ns,
         steal_ns=steal * tick_ns,
         processors_count=max(processors, 1),
     )

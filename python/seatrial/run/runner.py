@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from seatrial.benches import registry as benches
+from seatrial.benches.background import BackgroundPool, wanted_by
 from seatrial.benches.base import TrialContext
 from seatrial.errors import DriverUnavailable, SeatrialError
 from seatrial.model.columns import TABLES
@@ -30,6 +31,7 @@ from seatrial.store.journal import Event, EventKind
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from seatrial.benches.background import Background
     from seatrial.benches.base import BenchTrial, Row, TrialTables
     from seatrial.drivers.base import DriverSession
     from seatrial.model.plan import Plan, TrialSpec
@@ -75,6 +77,8 @@ class Runner:
         self._progress = progress or Silent()
         self._stop_was_asked = False
         self._own_cpu = OwnCpu(run_cgroup_cpu_ns=run_cgroup_cpu_ns)
+        # Kept from trial to trial, so it is no trial's own.
+        self._pool = BackgroundPool(lambda name, stack: self._session(name, 0, stack))
 
     def run(self) -> RunReport:
         """Runs what is left of the plan; Ctrl-C ends it after the current teardown.
@@ -92,8 +96,9 @@ class Runner:
         self._store.append(Event(kind=kind))
         with ExitStack() as stack:
             sentinel = Sentinel(self._session("null", 0, stack)) if left else None
-            for spec in left:
-                outcome = self._one(spec, sentinel)
+            stack.callback(self._pool.drop)
+            for spec, later in zip(left, (*left[1:], None), strict=True):
+                outcome = self._one(spec, sentinel, later)
                 counts[outcome.status] = counts.get(outcome.status, 0) + 1
                 if self._stop_was_asked or outcome.status is TrialStatus.INTERRUPTED:
                     was_interrupted = True
@@ -116,12 +121,14 @@ class Runner:
         self._own_cpu.add_launcher(pid)
         stack.callback(self._own_cpu.remove_launcher, pid)
 
-    def _one(self, spec: TrialSpec, sentinel: Sentinel | None) -> TrialOutcome:
+    def _one(
+        self, spec: TrialSpec, sentinel: Sentinel | None, later: TrialSpec | None
+    ) -> TrialOutcome:
         started_ns = time.monotonic_ns()
         self._store.append(Event(kind=EventKind.TRIAL_STARTED, trial_id=spec.trial_id))
         self._progress.trial_started(spec)
         try:
-            outcome = self._perform(spec, sentinel)
+            outcome = self._perform(spec, sentinel, later)
         except KeyboardInterrupt:
             outcome = TrialOutcome(
                 trial_id=spec.trial_id,
@@ -134,7 +141,9 @@ class Runner:
         self._progress.trial_finished(spec, outcome, elapsed_ns)
         return outcome
 
-    def _perform(self, spec: TrialSpec, sentinel: Sentinel | None) -> TrialOutcome:
+    def _perform(
+        self, spec: TrialSpec, sentinel: Sentinel | None, later: TrialSpec | None
+    ) -> TrialOutcome:
         """Returns the outcome with its tables; sessions are closed and audited here."""
         monitor = NoiseMonitor(own_cpu_ns=self._own_cpu.read_ns)
         sentinel_rows: Sequence[Row] = sentinel.take() if sentinel is not None else ()
@@ -148,6 +157,7 @@ class Runner:
                 experiment=self._plan.experiment,
                 open_session=lambda name: self._audited_session(name, spec, stack, audited),
                 window=monitor.window,
+                background=lambda: self._background(spec),
                 scratch_dir=scratch,
                 count_process=lambda pid: self._count_process(pid, stack),
             )
@@ -162,6 +172,7 @@ class Runner:
             )
             outcome = performer.perform()
             self._stop_was_asked |= performer.stop_was_asked
+            self._keep_background(spec, outcome, later, audited)
         extra = {
             "windows": [record.row() for record in monitor.records],
             "sentinel": sentinel_rows,
@@ -171,6 +182,32 @@ class Runner:
             findings=(*outcome.findings, *audited),
             tables=_tables(trial, extra),
         )
+
+    def _background(self, spec: TrialSpec) -> Background | None:
+        wanted = wanted_by(self._plan.experiment, spec)
+        return None if wanted is None else self._pool.reach(wanted)
+
+    def _keep_background(
+        self,
+        spec: TrialSpec,
+        outcome: TrialOutcome,
+        later: TrialSpec | None,
+        audited: list[Finding],
+    ) -> None:
+        """Removes the company that the next trial has no use for, or that a failure may have hurt.
+
+        Nothing is kept across an interrupt either: the run may never be resumed.
+        """
+        if later is None or self._stop_was_asked or outcome.status is not TrialStatus.OK:
+            wanted = None
+        else:
+            wanted = wanted_by(self._plan.experiment, later)
+        try:
+            leaks = self._pool.keep_for(wanted)
+        except SeatrialError as error:
+            audited.append(_audit_failed(spec.driver, error))
+            return
+        audited.extend(_leak_finding(spec.driver, f"background: {leak}") for leak in leaks)
 
     def _audited_session(
         self, driver: str, spec: TrialSpec, stack: ExitStack, audited: list[Finding]

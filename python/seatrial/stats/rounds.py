@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
 Integers = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -110,12 +110,12 @@ def round_trend(values: Sequence[float] | Floats | Integers) -> RoundTrend | Non
     return RoundTrend(
         change_ratio=slope * count / mean,
         t=slope / error if error > 0 else exact,
-        kendall_z=_kendall_z(y),
+        kendall_z=kendall_z([kendall_parts(y)]),
     )
 
 
-def _kendall_z(y: Floats) -> float:
-    """Mann and Kendall's S in its standard errors, corrected for ties and for continuity."""
+def kendall_parts(y: Floats) -> tuple[float, float]:
+    """Returns Mann and Kendall's S of one series and its variance, corrected for ties."""
     count = int(y.size)
     later = np.triu(np.ones((count, count), dtype=bool), 1)
     score = float(np.sum(np.sign(y[None, :] - y[:, None])[later]))
@@ -123,6 +123,16 @@ def _kendall_z(y: Floats) -> float:
     variance = (
         count * (count - 1) * (2 * count + 5) - float(np.sum(ties * (ties - 1) * (2 * ties + 5)))
     ) / 18
+    return score, variance
+
+
+def kendall_z(parts: Iterable[tuple[float, float]]) -> float:
+    """Returns S in its standard errors, corrected for continuity; of several series, their sums.
+
+    Hirsch, Slack and Smith (1982) add up seasons in the same way.
+    """
+    pairs = list(parts)
+    score, variance = sum(one for one, _ in pairs), sum(one for _, one in pairs)
     if variance <= 0 or score == 0:
         return 0.0
     return (score - math.copysign(1, score)) / math.sqrt(variance)

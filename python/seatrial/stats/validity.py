@@ -10,11 +10,17 @@ from typing import TYPE_CHECKING
 
 from seatrial.model.finding import Finding, Severity
 from seatrial.stats.drift import COLD_LIMIT_RATIO, DRIFT_LIMIT_RATIO
+from seatrial.stats.rounds import (
+    FIRST_ROUND_RATIO_HIGH,
+    FIRST_ROUND_RATIO_LOW,
+    TREND_CHANGE_RATIO_MIN,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from seatrial.stats.drift import ColdFirstRound, Drift
+    from seatrial.stats.storms import FirstRounds, TrialsTrend
 
 #: A pacing lag beyond this share of the response time at the same quantile distorts that quantile.
 PACING_LAG_SHARE_MAX = 0.20
@@ -260,6 +266,47 @@ def check_cold_first_round(
             "first_count": cold.n_first,
             "rest_count": cold.n_rest,
         },
+        driver=driver,
+    )
+
+
+def check_round_trend(
+    trend: TrialsTrend | None, *, where: str, driver: str | None = None
+) -> Finding | None:
+    """Rounds-drifting: a mean over the rounds hides that they changed."""
+    if trend is None or not trend.is_drifting:
+        return None
+    return Finding(
+        code="rounds-drifting",
+        severity=Severity.WARNING,
+        message=f"{where}: the makespan changed by {trend.change_ratio:+.0%} over the rounds of a "
+        f"trial (limit {TREND_CHANGE_RATIO_MIN:.0%}; t = {trend.t:.1f}, Mann-Kendall z = "
+        f"{trend.kendall_z:.1f}): its mean depends on how many rounds there are",
+        evidence={
+            "slope_ns": trend.slope_ns,
+            "slope_ns_low": trend.low_ns,
+            "slope_ns_high": trend.high_ns,
+            "change_ratio": trend.change_ratio,
+            "kendall_z": trend.kendall_z,
+            "rounds_count": trend.rounds_count,
+        },
+        driver=driver,
+    )
+
+
+def check_first_round(
+    first: FirstRounds | None, *, where: str, driver: str | None = None
+) -> Finding | None:
+    """First-round-outlier: what the first round found was not what the others found."""
+    if first is None or not first.is_outlier:
+        return None
+    return Finding(
+        code="first-round-outlier",
+        severity=Severity.INFO,
+        message=f"{where}: the first round took {first.ratio:.2f} times the median round of its "
+        f"trial (limits {FIRST_ROUND_RATIO_LOW} and {FIRST_ROUND_RATIO_HIGH}, median of "
+        f"{first.trials_count} trials); it is kept in the sample",
+        evidence={"ratio": first.ratio, "trials_count": first.trials_count},
         driver=driver,
     )
 
