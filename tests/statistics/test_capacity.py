@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import numpy as np
 import pytest
 from scipy import optimize
 
-from seatrial.model.estimate import Estimate, NotAvailable
 from seatrial.stats.capacity import (
     TRIAL_CONFIDENCE,
     Capacity,
@@ -23,7 +23,7 @@ from seatrial.stats.capacity import (
     judge_trial,
 )
 from seatrial.stats.counts import Counts
-from seatrial.stats.dependent import series_quantile_interval
+from seatrial.stats.objective import ShareJudgement, judge_share, tail_effective
 from seatrial.stats.target import Objective, parse_objectives
 from tests.statistics.laws import at_least
 from tests.statistics.queues import response_quantile, response_times
@@ -34,21 +34,36 @@ SERVED_RPS = 10_000
 SERVICE_NS = 100_000.0
 
 
-def _trial(rng: np.random.Generator, wish: TrialWish, *, service: str) -> TrialOutcome:
+def _trial(
+    rng: np.random.Generator, wish: TrialWish, objective: Objective, *, service: str
+) -> TrialOutcome:
     """What a load on a simulated M/G/1 server gives."""
     load = wish.rate_rps / SERVED_RPS
     if load >= 1:
         return TrialOutcome(
-            rate_rps=wish.rate_rps, estimates={}, achieved_ratio=0.98 / load, is_saturated=True
+            rate_rps=wish.rate_rps, shares={}, achieved_ratio=0.98 / load, is_saturated=True
         )
     count = int(wish.rate_rps * wish.length_ns / NS)
     values = response_times(rng, count, load=load, service=service) * SERVICE_NS
-    pooled = Counts.of_values(values)
-    found = series_quantile_interval(
-        values, 0.99, confidence=TRIAL_CONFIDENCE, unit="ns", pooled=pooled
+    effective = tail_effective(
+        [Counts.of_values(values)],
+        [0],
+        q=0.99,
+        limit=objective.limit,
+        confidence=TRIAL_CONFIDENCE,
+        series=values,
+    )
+    judged = judge_share(
+        int((values >= objective.limit).sum()),
+        count,
+        allowed=objective.allowed_share,
+        effective=effective,
+        confidence=TRIAL_CONFIDENCE,
     )
     return TrialOutcome(
-        rate_rps=wish.rate_rps, estimates={"p99": found}, points={"p99": pooled.quantile(0.99)}
+        rate_rps=wish.rate_rps,
+        shares={str(objective): judged},
+        points={"p99": float(np.quantile(values, 0.99))},
     )
 
 
@@ -59,7 +74,7 @@ def _search(
         objectives, start_rps=500, lowest_rps=100, highest_rps=20_000, trial_ns=trial_ns
     )
     while (wish := search.next_trial) is not None:
-        search.take(_trial(rng, wish, service=service))
+        search.take(_trial(rng, wish, objectives[0], service=service))
     return search.result()
 
 
@@ -72,7 +87,9 @@ def _sweep_ns(
         for length_ns in (trial_ns, 2 * trial_ns, 4 * trial_ns):
             wish = TrialWish(rate_rps=rate_rps, length_ns=length_ns, why="sweep")
             total_ns += length_ns
-            side, excess, _ = judge_trial(objectives, _trial(rng, wish, service=service))
+            side, excess, _ = judge_trial(
+                objectives, _trial(rng, wish, objectives[0], service=service)
+            )
             if side is not Side.UNDECIDED or (excess is not None and abs(excess) > math.log(2)):
                 break
         rate_rps *= 1.05
@@ -106,20 +123,25 @@ def test_capacity_of_a_known_server(service: str, text: str, trial_ns: int) -> N
     assert np.median(measured_ns) <= sweep_ns / 3
 
 
-def _fixed(point: float, *, spread: float = 0.0) -> Estimate:
-    return Estimate(
-        point=point,
-        low=point * (1 - spread),
-        high=point * (1 + spread),
-        confidence=0.99,
-        n=1000,
-        method="given",
-        unit="ns",
+def _fixed(low: float, high: float, *, allowed: float = 0.01) -> ShareJudgement:
+    """A share of one in between, whose interval is given; twice as many requests would decide."""
+    return ShareJudgement(
+        requests_count=1000,
+        over_count=round(1000 * (low + high) / 2),
+        effective=1000,
+        low=low,
+        high=high,
+        allowed=allowed,
+        needed_count=2500,
     )
 
 
-def _outcome(wish: TrialWish, estimate: Estimate | NotAvailable) -> TrialOutcome:
-    return TrialOutcome(rate_rps=wish.rate_rps, estimates={"p99": estimate})
+KEPT, BROKEN, OPEN = _fixed(0, 0.004), _fixed(0.05, 0.3), _fixed(0.005, 0.02)
+
+
+def _outcome(wish: TrialWish, share: ShareJudgement, point: float | None) -> TrialOutcome:
+    points = {} if point is None else {"p99": point}
+    return TrialOutcome(rate_rps=wish.rate_rps, shares={"p99<1.00 µs": share}, points=points)
 
 
 def _small_search(**settings: float) -> CapacitySearch:
@@ -135,75 +157,121 @@ def _small_search(**settings: float) -> CapacitySearch:
     )
 
 
-def _drive(search: CapacitySearch, estimate: Estimate | NotAvailable) -> list[TrialWish]:
+def _drive(search: CapacitySearch, share: ShareJudgement, point: float | None) -> list[TrialWish]:
     wishes = []
     while (wish := search.next_trial) is not None:
         wishes.append(wish)
-        search.take(_outcome(wish, estimate))
+        search.take(_outcome(wish, share, point))
     return wishes
 
 
 def test_out_of_range_is_a_verdict() -> None:
     """Doubling ends at the highest rate, halving at the lowest; neither invents a capacity."""
     search = _small_search()
-    assert [wish.rate_rps for wish in _drive(search, _fixed(10))] == [100, 200, 400]
+    assert [wish.rate_rps for wish in _drive(search, KEPT, 10.0)] == [100, 200, 400]
     assert search.result().verdict is CapacityVerdict.ABOVE_RANGE
     assert search.result().rate is None
     search = _small_search(lowest_rps=30)
-    assert [wish.rate_rps for wish in _drive(search, _fixed(5000))] == [100, 50, 30]
+    assert [wish.rate_rps for wish in _drive(search, BROKEN, 5000.0)] == [100, 50, 30]
     found = search.result()
     assert found.verdict is CapacityVerdict.BELOW_RANGE
     assert found.reason.startswith("30/s, the lowest rate, already fails: p99<1.00 µs: 5.00 of")
 
 
 def test_undecided_trials_are_repeated_longer() -> None:
-    """An interval on both sides of the limit is measured again, twice as long, a bounded time."""
-    search = _small_search(highest_rps=100)
-    wishes = _drive(search, _fixed(900, spread=0.5))
-    assert [wish.length_ns for wish in wishes] == [NS // 4, NS, 2 * NS]
-    assert wishes[1].why == "undecided: p99<1.00 µs: 0.90 of the limit, its interval on both sides"
-    assert search.result().verdict is CapacityVerdict.ABOVE_RANGE
+    """As long as would decide, at least twice as long, at most four times what was asked for."""
+    search = _small_search(start_rps=1e4, highest_rps=1e4)
+    wishes = _drive(search, OPEN, 900.0)
+    assert [wish.length_ns for wish in wishes] == [NS // 4, NS, 2.75 * NS]
+    assert wishes[1].why == "undecided before"
+    found = search.result()
+    assert found.verdict is CapacityVerdict.ABOVE_RANGE
+    assert found.trials[0].why == (
+        "p99<1.00 µs: 0.90 of the limit, 1.2% over it [0.5%, 2%], 1% allowed; "
+        "2500 requests would decide"
+    )
+    hopeless = dataclasses.replace(OPEN, needed_count=10**9)
+    search = _small_search(start_rps=1e4, highest_rps=1e4)
+    assert [wish.length_ns for wish in _drive(search, hopeless, 900.0)] == [NS // 4, 4 * NS]
+
+
+def test_trials_are_long_enough_to_decide() -> None:
+    """At 100/s a p99 takes 528 requests at least: a probe is as long as a trial, a trial longer."""
+    search = _small_search()
+    first = search.next_trial
+    assert first is not None
+    assert first.length_ns == NS
+    search.take(_outcome(first, KEPT, 10.0))
+    second = search.next_trial
+    assert second is not None
+    search.take(_outcome(second, BROKEN, 5000.0))
+    third = search.next_trial
+    assert third is not None
+    assert third.length_ns == 4 * NS
 
 
 def test_no_number_at_all_ends_the_search() -> None:
     """A rate at which even the longest trial gives nothing is named."""
     search = _small_search()
-    wishes = _drive(search, NotAvailable(reason="n/a (need >= 528)", n=3, n_needed=528))
-    assert len(wishes) == 3
+    nothing = judge_share(0, 0, allowed=0.01, effective=0, confidence=TRIAL_CONFIDENCE)
+    wishes = _drive(search, nothing, None)
+    assert len(wishes) == 2
     found = search.result()
     assert found.verdict is CapacityVerdict.UNDECIDED
     assert found.reason == (
-        "100/s stays undecided: p99<1.00 µs: n/a (need >= 528); use longer trials"
+        "100/s stays undecided: p99<1.00 µs: 100% over it [0%, 100%], 1% allowed; "
+        "528 requests would decide; use longer trials"
     )
+
+
+def test_a_wide_answer_says_what_would_narrow_it() -> None:
+    """Rates between the ends that stayed undecided, and how long trials would decide them."""
+    search = _small_search(start_rps=1e4, lowest_rps=1e3, highest_rps=4e4)
+    while (wish := search.next_trial) is not None:
+        if wish.rate_rps <= 1e4:
+            search.take(_outcome(wish, KEPT, 500.0))
+        elif wish.rate_rps >= 2e4:
+            search.take(_outcome(wish, BROKEN, 2000.0))
+        else:
+            search.take(_outcome(wish, OPEN, 1000.0 * wish.rate_rps / 1.4e4))
+    found = search.result()
+    assert found.rate is not None
+    assert (found.rate.low, found.rate.high) == (1e4, 2e4)
+    assert "rates between stay undecided, longer trials decide more: --duration" in found.reason
 
 
 def test_trials_are_bounded() -> None:
     """When they are used up the answer is the bracket as it is, and says so."""
     search = _small_search(trials_max=3)
     while (wish := search.next_trial) is not None:
-        search.take(_outcome(wish, _fixed(10.0 if wish.rate_rps < 150 else 5000.0)))
+        is_low = wish.rate_rps < 150
+        search.take(_outcome(wish, KEPT if is_low else BROKEN, 10.0 if is_low else 5000.0))
     found = search.result()
     assert found.verdict is CapacityVerdict.TRIALS_USED
     assert found.rate is not None
     assert (found.rate.low, found.rate.high) == (pytest.approx(math.sqrt(20_000)), 200)
-    assert found.measured_ns == NS // 4 + NS // 4 + NS
+    assert found.measured_ns == NS + NS + 4 * NS
 
 
 def test_failures_and_shortfall_break_an_objective() -> None:
     """A load that was not served breaks everything; a failed share counts like a percentile."""
     objectives = parse_objectives("p99<1us,failed<1%")
-    good = {"p99": _fixed(10)}
-    failing = TrialOutcome(rate_rps=1, estimates=good, failed=_fixed(0.05, spread=0.1))
-    side, _, why = judge_trial(objectives, failing)
-    assert (side, why) == (Side.BREAKS, "failed<1%: 5.00 of the limit")
-    clean = TrialOutcome(rate_rps=1, estimates=good, failed=_fixed(0.0))
-    assert judge_trial(objectives, clean)[0] is Side.KEEPS
-    short = TrialOutcome(rate_rps=1, estimates=good, failed=_fixed(0.0), achieved_ratio=0.77)
-    side, excess, why = judge_trial(objectives, short)
+    good = {"p99<1.00 µs": KEPT}
+
+    def trial(failed: tuple[float, float] | None, *, achieved: float = 1.0) -> TrialOutcome:
+        shares = good if failed is None else {**good, "failed<1%": _fixed(*failed)}
+        points = {"p99": 10.0}
+        return TrialOutcome(rate_rps=1, shares=shares, points=points, achieved_ratio=achieved)
+
+    side, _, why = judge_trial(objectives, trial((0.04, 0.06)))
+    assert side is Side.BREAKS
+    assert why == "failed<1%: 5.00 of the limit, 5% over it [4%, 6%], 1% allowed"
+    assert judge_trial(objectives, trial((0, 0.001)))[0] is Side.KEEPS
+    side, excess, why = judge_trial(objectives, trial((0, 0.001), achieved=0.77))
     assert (side, excess) == (Side.BREAKS, None)
     assert why == "beyond capacity: 77.0% of the offered requests ended"
-    with pytest.raises(ValueError, match=r"gave no estimate for failed<1%"):
-        judge_trial(objectives, TrialOutcome(rate_rps=1, estimates=good))
+    with pytest.raises(ValueError, match=r"says nothing about failed<1%"):
+        judge_trial(objectives, trial(None))
 
 
 def test_misuse_is_refused() -> None:
@@ -212,10 +280,10 @@ def test_misuse_is_refused() -> None:
     with pytest.raises(ValueError, match="the search goes on: first probe"):
         search.result()
     with pytest.raises(ValueError, match="a trial at 7/s where 100/s was asked"):
-        search.take(TrialOutcome(rate_rps=7, estimates={}))
-    _drive(search, _fixed(10))
+        search.take(TrialOutcome(rate_rps=7, shares={}))
+    _drive(search, KEPT, 10.0)
     with pytest.raises(ValueError, match="the search is over"):
-        search.take(TrialOutcome(rate_rps=400, estimates={}))
+        search.take(TrialOutcome(rate_rps=400, shares={}))
     with pytest.raises(ValueError, match="lowest <= start"):
         _small_search(start_rps=10)
     with pytest.raises(ValueError, match="share between 0 and 1"):

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 import pytest
+import vl_convert
 
 from seatrial.cli.main import main
 from seatrial.loadgen import LoadRequest
@@ -22,6 +23,12 @@ if TYPE_CHECKING:
 QUEUE = "fake://?service=exponential:1ms"
 HALF = ["--rate", "500/s", "--duration", "60s", "--warm-up", "2s", "-c", "200", "--timeout", "1min"]
 MEAN_RESPONSE_NS = 2e6
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _javascript() -> None:
+    """Starts the runtime that makes pages; it keeps threads and descriptors for good."""
+    vl_convert.javascript_bundle("")
 
 
 def run_json(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, dict[str, object]]:

@@ -10,11 +10,10 @@ import dataclasses
 from typing import TYPE_CHECKING, Final, Protocol
 
 from seatrial.errors import ConfigError
-from seatrial.loadtest.examine import response_quantile
 from seatrial.loadtest.judge import evidence_of
+from seatrial.loadtest.objectives import judge
 from seatrial.loadtest.perform import offer
 from seatrial.stats.capacity import TRIAL_CONFIDENCE, Capacity, CapacitySearch, TrialOutcome
-from seatrial.stats.proportion import proportion_interval
 from seatrial.stats.target import parse_objectives
 from seatrial.stats.verdict import judge_load_run
 
@@ -109,12 +108,8 @@ def _told(
     intended = measured.intended_count
     return TrialOutcome(
         rate_rps=rate_rps,
-        estimates={
-            name: response_quantile(measuring, share, confidence=TRIAL_CONFIDENCE)
-            for name, share in by_time.items()
-        },
+        shares={str(one): judge(measuring, one, confidence=TRIAL_CONFIDENCE) for one in objectives},
         points={name: float(ns) for name, ns in points.items() if ns is not None},
         achieved_ratio=measured.ok_count / intended if intended else 0.0,
-        failed=proportion_interval(measured.failed_count, intended, confidence=TRIAL_CONFIDENCE),
         is_saturated="saturated" in codes,
     )

@@ -12,9 +12,10 @@ from seatrial.stats.dependent import intervals_quantile_interval, series_quantil
 from seatrial.stats.quantile import counts_quantile_interval
 
 if TYPE_CHECKING:
-    from seatrial.agents.outcome import LoadOutcome, TargetOutcome
+    from seatrial.agents.outcome import IntervalOutcome, LoadOutcome, TargetOutcome
     from seatrial.loadgen import Histogram
     from seatrial.model.estimate import Estimate, NotAvailable
+    from seatrial.stats.counts import Floats
 
 PHASE_MEASURE: Final = 1
 OUTCOME_OK: Final = 0
@@ -36,14 +37,26 @@ def counts_of(histogram: Histogram) -> Counts:
     return Counts.of_pairs(np.asarray(values, dtype=np.float64), np.asarray(counts))
 
 
-def response_intervals(outcome: LoadOutcome) -> list[Counts]:
-    """Returns the response times of successive stretches of the measure phase."""
-    inside = [
+def measured_intervals(outcome: LoadOutcome) -> list[IntervalOutcome]:
+    """Returns the successive stretches of the measure phase."""
+    return [
         interval
         for interval in outcome.intervals
         if interval.end_ns > outcome.measure_start_ns and interval.start_ns < outcome.measure_end_ns
     ]
-    return [counts_of(interval.response) for interval in inside]
+
+
+def response_intervals(outcome: LoadOutcome) -> list[Counts]:
+    """Returns the response times of successive stretches of the measure phase."""
+    return [counts_of(interval.response) for interval in measured_intervals(outcome)]
+
+
+def response_series(outcome: LoadOutcome) -> Floats:
+    """Returns the response times of the kept correct replies, in the order of their due times."""
+    correct = outcome.records.filter(
+        (outcome.records["phase"] == PHASE_MEASURE) & (outcome.records["outcome"] == OUTCOME_OK)
+    ).sort("intended_at_ns")
+    return (correct["done_at_ns"] - correct["intended_at_ns"]).cast(float).to_numpy()
 
 
 def response_quantile(

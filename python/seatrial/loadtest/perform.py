@@ -16,25 +16,22 @@ from seatrial.loadtest.examine import (
     achieved_rps,
     offered_rps,
     response_intervals,
-    response_quantile,
     summarise_targets,
     summarise_times,
 )
 from seatrial.loadtest.judge import evidence_of
+from seatrial.loadtest.objectives import judge_objective
 from seatrial.loadtest.result import (
     Event,
     LoadTestResult,
-    ObjectiveResult,
     PartSummary,
     failure_counts,
     histogram_texts,
     series_of,
 )
 from seatrial.loadtest.watch import Watcher
-from seatrial.model.estimate import Estimate
 from seatrial.model.finding import Finding, Severity
 from seatrial.probes.fingerprint import read_fingerprint
-from seatrial.stats.capacity import CLEAR_FACTOR
 from seatrial.stats.converge import Convergence, Snapshot
 from seatrial.stats.target import parse_objectives, parse_width_targets
 from seatrial.stats.verdict import judge_load_run
@@ -47,7 +44,6 @@ if TYPE_CHECKING:
     from seatrial.loadtest.settings import LoadTestSettings
     from seatrial.loadtest.watch import View
     from seatrial.stats.converge import Decision
-    from seatrial.stats.target import Objective
 
 #: Options whose values are nobody's business.
 SECRET_OPTIONS: Final = frozenset({"auth"})
@@ -143,40 +139,6 @@ def _failures(outcome: LoadOutcome) -> tuple[Finding, ...]:
                 "requests_count": measured.intended_count,
             },
         ),
-    )
-
-
-def judge_objective(outcome: LoadOutcome, objective: Objective) -> ObjectiveResult:
-    """Returns whether an objective holds, by its whole interval: else the sample cannot tell.
-
-    Where there are too few samples for an interval, a point of twice the limit still fails.
-    Requests without a correct reply have no response time, but they are not faster either: an
-    objective on a percentile fails if more of them failed than lie above the percentile.
-    """
-    measured = outcome.measured
-    failed = measured.failed_count / measured.intended_count if measured.intended_count else 1.0
-    if objective.q is None:
-        text = f"{failed:.3%} of {measured.intended_count} failed"
-        return ObjectiveResult(text=str(objective), holds=failed < objective.limit, evidence=text)
-    if failed > 1 - objective.q:
-        text = f"{failed:.2%} of the requests got no correct reply"
-        return ObjectiveResult(text=str(objective), holds=False, evidence=text)
-    value = response_quantile(outcome, objective.q)
-    if not isinstance(value, Estimate):
-        point_ns = outcome.histograms["response"].quantile(objective.q)
-        is_clear = point_ns is not None and point_ns >= CLEAR_FACTOR * objective.limit
-        told = "" if point_ns is None else f"{objective.name} {format_duration(point_ns)}, "
-        return ObjectiveResult(
-            text=str(objective),
-            holds=False if is_clear else None,
-            evidence=f"{told}without an interval: {value.reason}",
-        )
-    low, point, high = (format_duration(ns) for ns in (value.low, value.point, value.high))
-    holds = True if value.high < objective.limit else None
-    if value.low >= objective.limit:
-        holds = False
-    return ObjectiveResult(
-        text=str(objective), holds=holds, evidence=f"{objective.name} {point} [{low}, {high}]"
     )
 
 

@@ -68,6 +68,16 @@ class ObjectiveResult:
     text: str
     holds: bool | None
     evidence: str
+    # Requests of the measured time; those over the limit or failed; what all are worth.
+    requests_count: int | None = None
+    over_count: int | None = None
+    effective_count: float | None = None
+    # Interval of the share over the limit, and what the objective allows.
+    low_ratio: float | None = None
+    high_ratio: float | None = None
+    allowed_ratio: float | None = None
+    # Requests like these that would have decided; None: no number would.
+    needed_count: int | None = None
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)

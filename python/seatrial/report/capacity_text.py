@@ -8,7 +8,7 @@ from rich.console import Group as Stack
 from rich.table import Table
 from rich.text import Text
 
-from seatrial.stats.capacity import Side
+from seatrial.stats.objective import Side
 from seatrial.units import format_duration, format_rate
 
 if TYPE_CHECKING:

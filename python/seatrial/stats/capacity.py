@@ -3,14 +3,16 @@
 A pure state machine: `CapacitySearch.next_trial` says at which rate and for how long to offer load,
 `CapacitySearch.take` is told what came of it. First the rate doubles (or halves) until one trial
 keeps the objectives and one does not; then the bracket is halved on a logarithmic scale. A trial
-counts only if its whole interval lies on one side of the limit; otherwise it is repeated, each
-time twice as long. The answer joins all trials: the crossing of a monotone fit through their points
-(isotonic regression; Barlow et al. 1972), inside the bracket of what was decided.
+counts only if the share of its requests over the limit decides (`seatrial.stats.objective`);
+otherwise it is repeated, twice as long or as long as would decide, within bounds. The answer joins
+all trials: the crossing of a monotone fit through their points (isotonic regression; Barlow et al.
+1972), inside the bracket of what was decided.
 """
 
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -18,7 +20,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from seatrial.model.estimate import Estimate, NotAvailable
+from seatrial.model.estimate import Estimate
+from seatrial.stats.objective import ShareJudgement, Side, fewest_requests
+from seatrial.units import format_count, format_duration
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -33,6 +37,10 @@ PROBE_FACTOR = 2.0
 PROBE_DIVISOR = 4
 #: Each repetition of an undecided trial is this many times as long.
 REPEAT_GROWTH = 2
+#: No trial is longer than this many times what was asked for.
+LONGEST_FACTOR = 4
+#: A trial is long enough for this many times the fewest requests that could decide at all.
+FEWEST_FACTOR = 1.5
 #: The bracket is narrow enough when its ends differ by this; the answer lies inside.
 RESOLUTION_RATIO = 0.05
 #: A point that is on one side of the limit by this factor is not measured again for the sake of its
@@ -43,14 +51,6 @@ CLEAR_FACTOR = 2.0
 #: at 0.99 each, the answer's interval covers in about 0.95 of the searches (by simulation).
 TRIAL_CONFIDENCE = 0.99
 ANSWER_CONFIDENCE = 0.95
-
-
-class Side(StrEnum):
-    """On which side of the objectives a rate lies."""
-
-    KEEPS = "keeps"
-    BREAKS = "breaks"
-    UNDECIDED = "undecided"
 
 
 class CapacityVerdict(StrEnum):
@@ -82,14 +82,12 @@ class TrialOutcome:
 
     rate_rps: float
     """The rate that was offered, as it was wished for."""
-    estimates: Mapping[str, Estimate | NotAvailable]
-    """Response times in ns by the name of the percentile, one for each objective on time."""
+    shares: Mapping[str, ShareJudgement]
+    """What each objective's share says, by the objective as it is written."""
     points: Mapping[str, float] = field(default_factory=dict)
-    """The same percentiles without interval, for where there are too few values for one."""
+    """Response times in ns by the name of the percentile, one for each objective on time."""
     achieved_ratio: float = 1.0
     """Requests that ended over requests that were offered."""
-    failed: Estimate | NotAvailable | None = None
-    """Share of failed requests; needed for an objective on it."""
     is_saturated: bool = False
     """The backlog grew."""
 
@@ -105,6 +103,8 @@ class Judged:
     """Logarithm of measured over allowed, of the worst objective: 0 is the limit; None: no number,
     because the load was beyond capacity or too little was measured."""
     why: str
+    needed_ns: int | None = None
+    """How long an undecided trial would have to be; None: no length would do, or it is decided."""
 
     @property
     def is_clear(self) -> bool:
@@ -164,7 +164,7 @@ class CapacitySearch:
         self._resolution = resolution_ratio
         self._trials: list[Judged] = []
         self._wish: TrialWish | None = TrialWish(
-            rate_rps=start_rps, length_ns=-(-trial_ns // PROBE_DIVISOR), why="first probe"
+            rate_rps=start_rps, length_ns=self._length_ns(start_rps), why="first probe"
         )
         #: The same rate is not asked for more often than this.
         self._repeats = 0
@@ -187,8 +187,14 @@ class CapacitySearch:
         if outcome.rate_rps != wish.rate_rps:
             raise ValueError(f"a trial at {outcome.rate_rps}/s where {wish.rate_rps}/s was asked")
         side, excess, why = judge_trial(self._objectives, outcome)
+        needed = needed_ratio(self._objectives, outcome) if side is Side.UNDECIDED else None
         judged = Judged(
-            rate_rps=wish.rate_rps, length_ns=wish.length_ns, side=side, excess=excess, why=why
+            rate_rps=wish.rate_rps,
+            length_ns=wish.length_ns,
+            side=side,
+            excess=excess,
+            why=why,
+            needed_ns=None if needed is None else math.ceil(needed * wish.length_ns),
         )
         self._trials.append(judged)
         self._wish = self._next(judged, wish)
@@ -235,15 +241,40 @@ class CapacitySearch:
         return Capacity(
             verdict=CapacityVerdict.FOUND if is_narrow else CapacityVerdict.TRIALS_USED,
             rate=estimate,
-            reason=f"between {low:g}/s, which keeps the objectives, and {high:g}/s, which does not",
+            reason=f"between {low:g}/s, which keeps the objectives, and {high:g}/s, which does not"
+            f"{self._advice(low, high)}",
             trials=trials,
         )
+
+    def _advice(self, low: float, high: float) -> str:
+        """What would make a wide interval narrower: trials as long as the undecided would need."""
+        last = {one.rate_rps: one for one in self._trials}
+        inside = [
+            one for rate, one in last.items() if low <= rate <= high and one.side is Side.UNDECIDED
+        ]
+        known = [one.needed_ns for one in inside if one.needed_ns is not None]
+        if not inside or high / low <= (1 + self._resolution) ** 2:
+            return ""
+        # Half of them would be decided, so the bracket would close around the others.
+        length = f": --duration {format_duration(statistics.median(known))}" if known else ""
+        return f"; {len(inside)} rates between stay undecided, longer trials decide more{length}"
+
+    def _length_ns(self, rate_rps: float, *, is_probe: bool = True) -> int:
+        """As asked for, a probe shorter; longer where so few requests could decide nothing."""
+        asked_ns = -(-self._trial_ns // PROBE_DIVISOR) if is_probe else self._trial_ns
+        fewest = max(
+            fewest_requests(one.allowed_share, confidence=TRIAL_CONFIDENCE)
+            for one in self._objectives
+        )
+        longest_ns = self._trial_ns * (1 if is_probe else LONGEST_FACTOR)
+        return max(asked_ns, min(longest_ns, math.ceil(FEWEST_FACTOR * fewest / rate_rps * 1e9)))
 
     def _next(self, judged: Judged, wish: TrialWish) -> TrialWish | None:
         if len(self._trials) >= self._trials_max:
             return None
         if judged.side is Side.UNDECIDED and not judged.is_clear:
-            if self._repeats < self._repeats_max:
+            is_longest = wish.length_ns >= LONGEST_FACTOR * self._trial_ns
+            if self._repeats < self._repeats_max and not is_longest:
                 self._repeats += 1
                 return self._longer(judged, wish)
             if judged.excess is None:
@@ -262,15 +293,18 @@ class CapacitySearch:
             return None
         return TrialWish(
             rate_rps=math.sqrt(keeps * breaks),
-            length_ns=self._trial_ns,
+            length_ns=self._length_ns(math.sqrt(keeps * breaks), is_probe=False),
             why=f"between {keeps:g}/s and {breaks:g}/s",
         )
 
     def _longer(self, judged: Judged, wish: TrialWish) -> TrialWish:
+        wanted_ns = max(
+            REPEAT_GROWTH * wish.length_ns, self._trial_ns, math.ceil(1.1 * (judged.needed_ns or 0))
+        )
         return TrialWish(
             rate_rps=wish.rate_rps,
-            length_ns=max(REPEAT_GROWTH * wish.length_ns, self._trial_ns),
-            why=f"undecided: {judged.why}",
+            length_ns=min(wanted_ns, LONGEST_FACTOR * self._trial_ns),
+            why="undecided before",
         )
 
     def _probe(self, rate_rps: float, *, edge: float) -> TrialWish | None:
@@ -280,7 +314,7 @@ class CapacitySearch:
         bounded = min(rate_rps, edge) if is_up else max(rate_rps, edge)
         return TrialWish(
             rate_rps=bounded,
-            length_ns=-(-self._trial_ns // PROBE_DIVISOR),
+            length_ns=self._length_ns(bounded),
             why="doubling" if is_up else "halving",
         )
 
@@ -341,7 +375,7 @@ def judge_trial(
             why = "beyond capacity: the number of unanswered requests grew"
         return Side.BREAKS, None, why
     judged = [
-        _judge_one(one, _estimate_for(one, outcome), outcome.points.get(one.name))
+        _judge_one(one, _share_for(one, outcome), outcome.points.get(one.name))
         for one in objectives
     ]
     for side in (Side.BREAKS, Side.UNDECIDED, Side.KEEPS):
@@ -403,24 +437,36 @@ def _excess(point: float, objective: Objective) -> float:
     return math.log(max(point, 1e-6 * objective.limit) / objective.limit)
 
 
-def _estimate_for(objective: Objective, outcome: TrialOutcome) -> Estimate | NotAvailable:
-    found = outcome.failed if objective.q is None else outcome.estimates.get(objective.name)
+def needed_ratio(objectives: Sequence[Objective], outcome: TrialOutcome) -> float | None:
+    """How many times as long a trial has to be to decide what it left open; None: no length is."""
+    shares = [_share_for(one, outcome) for one in objectives]
+    needed = [
+        None if share.needed_count is None else share.needed_count / max(1, share.requests_count)
+        for share in shares
+        if share.side is Side.UNDECIDED
+    ]
+    known = [one for one in needed if one is not None]
+    return max(known) if known and len(known) == len(needed) else None
+
+
+def _share_for(objective: Objective, outcome: TrialOutcome) -> ShareJudgement:
+    found = outcome.shares.get(str(objective))
     if found is None:
-        raise ValueError(f"the trial at {outcome.rate_rps}/s gave no estimate for {objective}")
+        raise ValueError(f"the trial at {outcome.rate_rps}/s says nothing about {objective}")
     return found
 
 
 def _judge_one(
-    objective: Objective, found: Estimate | NotAvailable, point: float | None
+    objective: Objective, found: ShareJudgement, point: float | None
 ) -> tuple[Side, float | None, str]:
-    if isinstance(found, NotAvailable):
-        excess = None if point is None else _excess(point, objective)
-        return Side.UNDECIDED, excess, f"{objective}: {found.reason}"
-    excess = _excess(found.point, objective)
-    share = found.point / objective.limit
-    why = f"{objective}: {share:.2f} of the limit"
-    if found.high < objective.limit:
-        return Side.KEEPS, excess, why
-    if found.low >= objective.limit:
-        return Side.BREAKS, excess, why
-    return Side.UNDECIDED, excess, f"{why}, its interval on both sides"
+    if objective.q is None and found.requests_count:
+        point = found.share
+    of_limit = "" if point is None else f"{point / objective.limit:.2f} of the limit, "
+    excess = None if point is None else _excess(point, objective)
+    why = (
+        f"{objective}: {of_limit}{found.share * 100:.3g}% over it "
+        f"[{found.low * 100:.3g}%, {found.high * 100:.3g}%], {found.allowed * 100:.3g}% allowed"
+    )
+    if found.side is Side.UNDECIDED and found.needed_count is not None:
+        why += f"; {format_count(found.needed_count)} requests would decide"
+    return found.side, excess, why

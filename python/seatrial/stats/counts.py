@@ -102,3 +102,8 @@ class Counts:
         """How many samples are at most ``value``."""
         index = int(np.searchsorted(self.values, value, side="right"))
         return int(self.cumulated[index - 1]) if index else 0
+
+    def below_count(self, value: float) -> int:
+        """How many samples are less than ``value``."""
+        index = int(np.searchsorted(self.values, value, side="left"))
+        return int(self.cumulated[index - 1]) if index else 0

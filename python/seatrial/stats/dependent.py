@@ -157,6 +157,14 @@ def intervals_worth(intervals: Sequence[Counts], *, threshold: float, confidence
     return _worth(inside, sizes, n=int(sizes.sum()), confidence=confidence)
 
 
+def batches_worth(inside: Floats, sizes: Floats, *, confidence: float) -> Worth:
+    """Worth of batches of values, `inside` of whose `sizes` are at most a threshold.
+
+    A batch of none stays in its place, as in `intervals_worth`.
+    """
+    return _worth(inside, sizes, n=int(sizes.sum()), confidence=confidence)
+
+
 def series_quantile_interval(
     values: Sequence[float] | Floats,
     q: float,

@@ -60,6 +60,11 @@ class Objective:
     limit: float
     """In ns for a percentile, 0 to 1 for the share."""
 
+    @property
+    def allowed_share(self) -> float:
+        """Share of the requests that may be over the limit, or may fail."""
+        return self.limit if self.q is None else 1 - self.q
+
     def __str__(self) -> str:
         """As it is written, in readable units."""
         if self.q is None:
