@@ -142,6 +142,7 @@ def format_value(value: float, unit: str) -> str:
         "bytes/s": lambda value: f"{format_bytes(value)}/s",
         "1/s": format_rate,
         "rps": format_rate,
+        "ops/s": lambda value: f"{_scaled(value, _DECIMAL_SCALE, '')}ops/s",
         "count": format_count,
         "ratio": format_ratio,
     }

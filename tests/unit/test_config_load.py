@@ -10,7 +10,14 @@ from seatrial.benches.load_request import check_load, request_of
 from seatrial.config.expand import points_of, points_of_load
 from seatrial.config.load import PRESETS, Source, load_experiment, parse_experiment, read_source
 from seatrial.errors import ConfigError
-from seatrial.model.experiment import AVAILABLE, CacheState, DensityBound, NetworkMode, Operation
+from seatrial.model.experiment import (
+    AVAILABLE,
+    INSIDE_PROBES,
+    CacheState,
+    DensityBound,
+    NetworkMode,
+    Operation,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -121,7 +128,7 @@ def test_defaults() -> None:
     assert experiment.drivers == (AVAILABLE,)
     assert experiment.wants_available_drivers
     assert experiment.inside is not None
-    assert len(experiment.inside.probes) == 4
+    assert experiment.inside.probes == INSIDE_PROBES
     assert experiment.density is None
 
 

@@ -32,6 +32,7 @@ class HeldSandbox:
         *,
         role: tuple[str, ...],
         data_dir: Path | None = None,
+        tools_dir: Path | None = None,
         network: NetworkMode | None = None,
     ) -> None:
         self._context = context
@@ -39,6 +40,7 @@ class HeldSandbox:
             role=role,
             network=network or context.experiment.network,
             data_dir=data_dir,
+            tools_dir=tools_dir,
             ready="ready",
             deadline_ns=START_DEADLINE_NS,
         )
@@ -69,13 +71,14 @@ class HeldSandbox:
             raise TrialFailed("the sandbox was used before it was started")
         return self._channel
 
-    def start(self) -> None:
-        """Starts the sandbox and waits until its guest is ready.
+    def start(self, session: DriverSession | None = None) -> None:
+        """Starts the sandbox, in a session that is open already or its own, until it is ready.
 
         Raises:
             TrialFailed: the sandbox did not get ready; says how it ended.
         """
-        session = self._session = self._context.open_session(self._context.spec.driver)
+        session = session or self._context.open_session(self._context.spec.driver)
+        self._session = session
         plan = session.plan(self._spec, 0)
         self._plan_id = plan.id
         batch = session.launcher.start(

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from typing import Final
 
 from seatrial.config.problems import Problem
-from seatrial.config.written import WrittenFleet, WrittenRpc
+from seatrial.config.written import WrittenFleet, WrittenInside, WrittenRpc
 from seatrial.errors import UnitError
 from seatrial.model.experiment import Layout, Operation
 from seatrial.units import format_duration, parse_duration_ns
@@ -94,6 +94,27 @@ def rpc_problems(rpc: Mapping[str, object]) -> Iterator[Problem]:
             message=f"got {format_duration(lengths['interval'])}; expected at most "
             f"{format_duration(lengths['client_duration'])}, the clients' duration",
         )
+
+
+def inside_problems(inside: Mapping[str, object]) -> Iterator[Problem]:
+    """Find what does not fit together in ``[inside]``."""
+    usual = WrittenInside()
+    lengths: dict[str, int] = {}
+    for name in ("deadline", "fio_duration", "network_duration"):
+        written = inside.get(name)
+        try:
+            lengths[name] = (
+                parse_duration_ns(written) if isinstance(written, str) else getattr(usual, name)
+            )
+        except UnitError:
+            return  # it is reported as what it is: no duration
+    for name in ("fio_duration", "network_duration"):
+        if lengths[name] >= lengths["deadline"]:
+            yield Problem(
+                key=f"inside.{name}",
+                message=f"got {format_duration(lengths[name])}, but each command is killed after "
+                f"{format_duration(lengths['deadline'])} (inside.deadline); expected less",
+            )
 
 
 def _demand_problems(key: str, operation: object, demand: object) -> Iterator[Problem]:

@@ -22,6 +22,8 @@ from seatrial.model.experiment import (
     DensitySettings,
     Experiment,
     FleetSettings,
+    InsideSettings,
+    InsideTest,
     Layout,
     LoadSettings,
     RpcSettings,
@@ -56,6 +58,8 @@ TYPICAL_LIFE_NS: Final[Mapping[str, int]] = {
     "runsc": 500 * NS_PER_MS,
 }
 TYPICAL_LIFE_NS_OF_OTHERS: Final = 100 * NS_PER_MS
+# All pieces of work of a test, once.
+TRY_NS: Final = 2_500 * NS_PER_MS
 PROBE_BATCH_NS: Final = 20 * NS_PER_MS
 # Starting the agents of a load, their common start, and what they report.
 AGENTS_NS: Final = 1_500 * NS_PER_MS
@@ -76,7 +80,7 @@ def points_of(experiment: Experiment) -> tuple[Point, ...]:
     if experiment.rpc is not None:
         points += _rpc_points(experiment.rpc)
     if experiment.inside is not None:
-        points.append(_point("inside"))
+        points += _inside_points(experiment.inside)
     return tuple(points)
 
 
@@ -142,10 +146,15 @@ def _bench_ns(experiment: Experiment, point: Point, life_ns: int) -> int:
         return life_ns + settings.warm_up_ns + settings.duration_ns + settings.cool_down_ns
     if point.bench in {"fleet", "rpc"}:
         return AGENTS_NS + _agents_ns(experiment, point, life_ns)
-    if point.bench == "inside" and experiment.inside is not None:
-        batches = (experiment.inside.batches + 1) * len(experiment.inside.probes)
-        return life_ns + batches * PROBE_BATCH_NS
-    return life_ns
+    return life_ns + _inside_ns(experiment, point)
+
+
+def _inside_ns(experiment: Experiment, point: Point) -> int:
+    if experiment.inside is None or point.bench != "inside":
+        return 0
+    if point.values:
+        return (experiment.inside.repeats + 1) * TRY_NS
+    return (experiment.inside.batches + 1) * len(experiment.inside.probes) * PROBE_BATCH_NS
 
 
 def _agents_ns(experiment: Experiment, point: Point, life_ns: int) -> int:
@@ -233,6 +242,21 @@ def _fleet_points(settings: FleetSettings) -> list[Point]:
         # One server in one sandbox is the same in both layouts, and is measured once.
         if count > 1 or layout is settings.layouts[0]
     ]
+
+
+def _inside_points(settings: InsideSettings) -> list[Point]:
+    points: list[Point] = []
+    for test in settings.tests:
+        if test is InsideTest.PROBES:
+            points.append(_point("inside"))
+        elif test is InsideTest.FIO:
+            points += [
+                _point("inside", test=test.value, variant=variant.value)
+                for variant in settings.fio_variants
+            ]
+        else:
+            points.append(_point("inside", test=test.value))
+    return points
 
 
 def _rpc_points(settings: RpcSettings) -> list[Point]:

@@ -58,6 +58,12 @@ WORKERS_MAX: Final = 64
 FLEET_MAX: Final = 1_000
 AGENTS_MAX: Final = 64
 BATCHES_MAX: Final = 10_000
+REPEATS_MAX: Final = 1_000
+FUNCTION_LIMIT_MAX: Final = 100_000_000
+# Files and blocks of the tools that the bench `inside` runs.
+FILE_BYTES_MAX: Final = 4 << 30
+BLOCK_BYTES_MAX: Final = 16 * MIB
+DD_COUNT_MAX: Final = 1 << 24
 # The wire protocol's own bound on a payload.
 PAYLOAD_BYTES_MAX: Final = MIB
 # Seeds go through the core as unsigned 64-bit and through Parquet as signed integers.
@@ -100,6 +106,21 @@ def _size(value: object) -> int:
     if size_bytes > PAYLOAD_BYTES_MAX:
         raise UnitError(f'got "{value}"; expected at most {format_bytes(PAYLOAD_BYTES_MAX)}')
     return size_bytes
+
+
+def size_between(low_bytes: int, high_bytes: int) -> BeforeValidator:
+    """Give the check of a size within bounds, both included."""
+
+    def check(value: object) -> int:
+        if not isinstance(value, str):
+            raise UnitError(f"got {value!r}; expected {SIZE_EXPECTED}")
+        size_bytes = parse_size_bytes(value)
+        if not low_bytes <= size_bytes <= high_bytes:
+            low, high = format_bytes(low_bytes), format_bytes(high_bytes)
+            raise UnitError(f'got "{value}"; expected {low} to {high}')
+        return size_bytes
+
+    return BeforeValidator(check)
 
 
 def _memory(value: object) -> int:
@@ -200,6 +221,8 @@ def one_of(known: tuple[str, ...]) -> Callable[[str], str]:
 Duration = Annotated[int, _duration(at_least_ns=1)]
 DurationOrZero = Annotated[int, _duration(at_least_ns=0)]
 Size = Annotated[int, BeforeValidator(_size)]
+FileSize = Annotated[int, size_between(MIB, FILE_BYTES_MAX)]
+BlockSize = Annotated[int, size_between(1, BLOCK_BYTES_MAX)]
 Rate = Annotated[float, BeforeValidator(_rate)]
 Demand = Annotated[StrictStr, AfterValidator(_demand)]
 # A text that only the load engine can read; whoever calls `load_experiment` hands its check over.

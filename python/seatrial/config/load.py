@@ -14,7 +14,7 @@ from typing import Final, TypeAlias
 
 from pydantic import TypeAdapter, ValidationError
 
-from seatrial.config.across import fleet_problems, load_problems, rpc_problems
+from seatrial.config.across import fleet_problems, inside_problems, load_problems, rpc_problems
 from seatrial.config.problems import (
     Problem,
     did_you_mean,
@@ -222,6 +222,9 @@ def _across(raw: Mapping[str, object], known_drivers: Sequence[str]) -> Iterator
     rpc = raw.get("rpc")
     if isinstance(rpc, Mapping):
         yield from rpc_problems(rpc)
+    inside = raw.get("inside")
+    if isinstance(inside, Mapping):
+        yield from inside_problems(inside)
 
 
 def _driver_problems(raw: Mapping[str, object], known: Sequence[str]) -> Iterator[Problem]:

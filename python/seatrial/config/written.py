@@ -22,21 +22,26 @@ from pydantic import (
 from seatrial.config.fields import (
     BATCHES_MAX,
     BLOCKS_MAX,
+    DD_COUNT_MAX,
     DEPTH_MAX,
+    FUNCTION_LIMIT_MAX,
     OUTSTANDING_MAX,
     POINTS_MAX,
     READINGS_MAX,
+    REPEATS_MAX,
     ROUNDS_MAX,
     SEED_MAX,
     STRICT,
     AgentCount,
     Axis,
+    BlockSize,
     ConnectionCount,
     Demand,
     DriverNames,
     Duration,
     DurationOrZero,
     EngineText,
+    FileSize,
     FleetCount,
     MemoryLimit,
     MemorySize,
@@ -56,14 +61,17 @@ from seatrial.config.fields import (
 )
 from seatrial.model.experiment import (
     AVAILABLE,
+    FIO_JOBS,
     INSIDE_PROBES,
     OWN_BACKGROUND,
     CacheState,
     DensityBound,
     DensitySettings,
     Experiment,
+    FioVariant,
     FleetSettings,
     InsideSettings,
+    InsideTest,
     Layout,
     LoadProtocol,
     LoadSettings,
@@ -73,7 +81,7 @@ from seatrial.model.experiment import (
     RpcSettings,
     StartSettings,
 )
-from seatrial.units import MIB, NS_PER_MS, NS_PER_S
+from seatrial.units import KIB, MIB, NS_PER_MS, NS_PER_S
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -297,10 +305,49 @@ class WrittenInside:
 
     probes: Axis[Probe] = field(default_factory=lambda: list(INSIDE_PROBES))
     batches: Annotated[StrictInt, Field(ge=1, le=BATCHES_MAX)] = 20
+    tests: Axis[Annotated[StrictStr, AfterValidator(one_of(tuple(InsideTest)))]] = field(
+        default_factory=lambda: [InsideTest.PROBES.value]
+    )
+    repeats: Annotated[StrictInt, Field(ge=1, le=REPEATS_MAX)] = 5
+    deadline: Duration = 120 * NS_PER_S
+    dd_block: BlockSize = 256
+    dd_count: Annotated[StrictInt, Field(ge=1, le=DD_COUNT_MAX)] = 1 << 20
+    fio_variants: Axis[Annotated[StrictStr, AfterValidator(one_of(tuple(FioVariant)))]] = field(
+        default_factory=lambda: [variant.value for variant in FioVariant]
+    )
+    fio_jobs: Axis[Annotated[StrictStr, AfterValidator(one_of(FIO_JOBS))]] = field(
+        default_factory=lambda: list(FIO_JOBS)
+    )
+    fio_size: FileSize = 256 * MIB
+    fio_block: BlockSize = 16 * KIB
+    fio_threads: ThreadCount = 8
+    fio_duration: Duration = 5 * NS_PER_S
+    network_duration: Duration = 2 * NS_PER_S
+    network_block: BlockSize = 8 * KIB
+    download: FileSize = 64 * MIB
+    function_limit: Annotated[StrictInt, Field(ge=2, le=FUNCTION_LIMIT_MAX)] = 200_000
 
     def resolve(self) -> InsideSettings:
         """Give the settings in the program's units."""
-        return InsideSettings(probes=tuple(self.probes), batches=self.batches)
+        return InsideSettings(
+            probes=tuple(self.probes),
+            batches=self.batches,
+            tests=tuple(InsideTest(test) for test in self.tests),
+            repeats=self.repeats,
+            deadline_ns=self.deadline,
+            dd_block_bytes=self.dd_block,
+            dd_count=self.dd_count,
+            fio_variants=tuple(FioVariant(variant) for variant in self.fio_variants),
+            fio_jobs=tuple(self.fio_jobs),
+            fio_size_bytes=self.fio_size,
+            fio_block_bytes=self.fio_block,
+            fio_threads=self.fio_threads,
+            fio_duration_ns=self.fio_duration,
+            network_duration_ns=self.network_duration,
+            network_block_bytes=self.network_block,
+            download_bytes=self.download,
+            function_limit=self.function_limit,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -369,6 +369,46 @@ PROBES: Final = Table(
         _whole("batch_ns", "ns", "length of the batch on the guest's monotonic clock"),
         _maybe("operations_count", "count", "operations in the batch"),
         _maybe("batch_bytes", "bytes", "bytes moved in the batch"),
+        _maybe("is_first", "", "first touch, never a sample", type=ArrowType.BOOL),
+    ),
+)
+
+ATTEMPTS: Final = Table(
+    name="attempts",
+    meaning="one row for each try of a piece of work inside the sandbox",
+    columns=(
+        _whole("work", "", "what was tried", type=ArrowType.UTF8),
+        _whole("position", "", "its place among the tries; 0 is first touch, never a sample"),
+        _whole("outcome", "", "ok, failed, timed-out, unsupported or skipped", type=ArrowType.UTF8),
+        _maybe("reason", "", "why there is no number", type=ArrowType.UTF8),
+        _maybe("command", "", "the command line", type=ArrowType.UTF8),
+        _maybe("exit_code", "", "exit code of the command", type=ArrowType.INT32),
+        _maybe("elapsed_ns", "ns", "from its fork to its exit seen, on the guest's clock"),
+        _maybe("host_elapsed_ns", "ns", "from asking the guest to its answer, on the host's clock"),
+        _maybe("user_ns", "ns", "user CPU time by the guest's kernel; hello: of the client"),
+        _maybe("system_ns", "ns", "system CPU time by the guest's kernel; hello: of the client"),
+        _maybe("cgroup_cpu_ns", "ns", "CPU time charged to the sandbox's cgroup meanwhile"),
+        _maybe("cgroup_user_ns", "ns", "its part in user mode"),
+        _maybe("cgroup_system_ns", "ns", "its part in system mode"),
+        _maybe("is_direct", "", "it asked to pass the caches by", type=ArrowType.BOOL),
+        _maybe("read_bytes", "bytes", "read, as the tool says"),
+        _maybe("written_bytes", "bytes", "written, as the tool says"),
+        _maybe("device_read_bytes", "bytes", "read from the host's device meanwhile, by anybody"),
+        _maybe("device_written_bytes", "bytes", "written to the host's device meanwhile"),
+        _maybe("device", "", "that device", type=ArrowType.UTF8),
+        _maybe("filesystem", "", "type of the file system on it", type=ArrowType.UTF8),
+        _maybe("route", "", "what connected sandbox and host", type=ArrowType.UTF8),
+    ),
+)
+
+READINGS: Final = Table(
+    name="readings",
+    meaning="one row for each number that a try gave",
+    columns=(
+        _whole("work", "", "what was tried", type=ArrowType.UTF8),
+        _whole("position", "", "which try"),
+        _whole("metric", "", "name in the metric registry", type=ArrowType.UTF8),
+        _whole("value", "unit of the metric", "the number", type=ArrowType.FLOAT64),
     ),
 )
 
@@ -464,6 +504,8 @@ _ALL: Final = (
     MEMORY,
     IDLE,
     PROBES,
+    ATTEMPTS,
+    READINGS,
     SAMPLES,
     WINDOWS,
     SENTINEL,

@@ -15,7 +15,18 @@ from seatrial.model.scalar import Scalar
 AVAILABLE: Final = "available"
 
 # The probes that the guest has for the bench `inside`, in the order in which they run.
-INSIDE_PROBES: Final = ("syscall", "page-fault", "file-write", "file-read")
+INSIDE_PROBES: Final = (
+    "syscall",
+    "page-fault",
+    "file-write",
+    "file-read",
+    "fork",
+    "fork-exec",
+    "memory-copy",
+)
+
+# The jobs of fio, by its own words, in the order in which tables list them.
+FIO_JOBS: Final = ("read", "write", "randread", "randwrite", "randrw")
 
 # The benches, in the order in which tables and reports list them.
 BENCHES: Final = ("start", "density", "load", "fleet", "rpc", "inside")
@@ -55,6 +66,29 @@ class RpcMode(StrEnum):
 
     EMPTY = "empty"
     CHECKSUM = "checksum"
+
+
+class InsideTest(StrEnum):
+    """What the bench ``inside`` can do in a sandbox; each but PROBES is a point of its own."""
+
+    PROBES = "probes"
+    HELLO = "hello"
+    MEMORY = "memory"
+    DD = "dd"
+    FIO = "fio"
+    NETWORK = "network"
+    FUNCTIONS = "functions"
+
+
+class FioVariant(StrEnum):
+    """How the jobs of fio are run; each is a point of its own."""
+
+    # As in the experiment that is repeated: all threads over one file, by size, direct.
+    SEED = "seed"
+    # By time, each thread in a part of its own, past the caches.
+    DIRECT = "direct"
+    # The same through the caches.
+    CACHED = "cached"
 
 
 class LoadProtocol(StrEnum):
@@ -206,10 +240,31 @@ class RpcSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InsideSettings:
-    """Run the guest's own small probes: ``batches`` timed batches of each."""
+    """Work inside of a sandbox: the guest's own small probes, and tools of the host.
+
+    ``batches`` is of each probe; every other test is done once as first touch and ``repeats``
+    times after that.
+    """
 
     probes: tuple[str, ...]
     batches: int
+    tests: tuple[InsideTest, ...] = (InsideTest.PROBES,)
+    repeats: int = 5
+    deadline_ns: int = 120_000_000_000
+    dd_block_bytes: int = 256
+    dd_count: int = 1 << 20
+    fio_variants: tuple[FioVariant, ...] = (FioVariant.SEED,)
+    fio_jobs: tuple[str, ...] = FIO_JOBS
+    fio_size_bytes: int = 256 << 20
+    fio_block_bytes: int = 16 << 10
+    fio_threads: int = 8
+    # The longest that a job by size may take, and the length of one by time.
+    fio_duration_ns: int = 60_000_000_000
+    network_duration_ns: int = 2_000_000_000
+    network_block_bytes: int = 8 << 10
+    download_bytes: int = 64 << 20
+    # Primes below this number are counted by the functions.
+    function_limit: int = 200_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

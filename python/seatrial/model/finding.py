@@ -25,6 +25,7 @@ _CODES: dict[str, str] = {
     "not-converged": "The interval did not become as narrow as was asked.",
     "corrupt-reply": "A payload did not arrive as it was sent.",
     "counter-mismatch": "Servers and clients counted different numbers of requests.",
+    "clock-disagrees": "The sandbox's clock tells other lengths than the host's.",
     "noisy-host": "Other work, or the hypervisor, took CPU time during a timed window.",
     "drifting": "The machine became slower or faster while the run went on.",
     "cold-first-round": "The first round is not like the others; caches were cold.",

@@ -19,6 +19,7 @@ UNITS: Final[Mapping[str, str]] = MappingProxyType(
         "count": "count",
         "1/s": "rps",
         "bytes/s": "bytes_per_s",
+        "ops/s": "ops_per_s",
     }
 )
 

@@ -189,6 +189,8 @@ def point_title(point: Point) -> str:
         return "Line over all counts" if point.bench == "density" else ""
     if "layout" in point.values:
         return ", ".join(_fleet_words(point))
+    if point.bench == "inside":
+        return " ".join(str(point.values[name]) for name in sorted(point.values))
     named = [
         f"{name.removesuffix('_rps').removesuffix('_bytes')} {_axis_value(name, value)}"
         for name, value in sorted(point.values.items(), key=lambda item: item[0] != "mode")
