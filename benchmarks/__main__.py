@@ -3,14 +3,26 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from benchmarks import audit, cost, echo, frozen, open_loop, paced, page, start, unary, web
-from benchmarks.peers import fortio, ghz, grpcio, h2load, hey, oha, sockperf, vegeta, wrk
+from benchmarks import audit, cost, echo, frozen, imports, open_loop, paced, page, start, unary, web
+from benchmarks.peers import (
+    dataframes,
+    fortio,
+    ghz,
+    grpcio,
+    h2load,
+    hey,
+    oha,
+    sockperf,
+    vegeta,
+    wrk,
+)
 from benchmarks.rows import Row
 from benchmarks.series import one_line
 from benchmarks.settings import MEMORY_NS, ROUNDS, SECONDS, Settings, processors, smoke
@@ -74,9 +86,15 @@ FAMILIES = {
         rows=frozen.rows,
         peers={"wrk": wrk.version, "h2load": h2load.version, "hey": hey.version, **WEB_PEERS},
     ),
+    "import": Family(
+        section="Importers",
+        title="RunD's raw data against pandas",
+        rows=imports.rows,
+        peers={"pandas": dataframes.version},
+    ),
 }  # fmt: skip
 #: What `--only` takes beside the names of families.
-GROUPS = {"load": [name for name in FAMILIES if name != "start"]}
+GROUPS = {"load": [name for name in FAMILIES if name not in {"start", "import"}]}
 
 
 def main() -> int:
@@ -115,6 +133,13 @@ def parsed() -> argparse.Namespace:
         default=MEMORY_NS / NS_PER_S,
         help=f"of the run whose memory is watched ({MEMORY_NS / NS_PER_S:g})",
     )
+    parser.add_argument(
+        "--rund",
+        type=Path,
+        metavar="DIR|TAR",
+        default=os.environ.get(imports.VARIABLE),
+        help=f"RunD's raw data, for the family import ({imports.VARIABLE})",
+    )
     parser.add_argument("--smoke", action="store_true", help="one short round: does it all work?")
     parser.add_argument("--no-write", action="store_true", help="do not write RESULTS.md")
     args = parser.parse_args()
@@ -131,11 +156,13 @@ def parsed() -> argparse.Namespace:
 
 def settings_of(args: argparse.Namespace, build: Path) -> Settings:
     """Returns the settings that the command line asks for."""
+    rund = None if args.rund is None else Path(args.rund)
     if args.smoke:
-        return smoke(build)
+        return replace(smoke(build), rund=rund)
     server_cpu, client_cpu = processors()
     return replace(
         Settings(build=build, server_cpu=server_cpu, client_cpu=client_cpu),
+        rund=rund,
         rounds=args.rounds,
         seconds=args.seconds,
         memory_ns=int(args.memory * NS_PER_S),

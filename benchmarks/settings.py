@@ -33,6 +33,8 @@ class Settings:
     """How long a run waits for a quiet machine before it begins all the same."""
     tries: int = 3
     """How often a run that others disturbed is repeated; the least disturbed one counts."""
+    rund: Path | None = None
+    """RunD's raw data, a directory or a tar archive; None: there are none here."""
     server_cpu: int = 0
     client_cpu: int = 1
 

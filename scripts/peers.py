@@ -1,10 +1,10 @@
 """Provides other load generators for `make bench`: built once from their registries, pinned.
 
 Go programs come from the module pinned in tools/peers (versions and hashes), oha from the crate
-registry with its own lock file, grpcio from requirements/bench.txt. All lie beside runsc in
-`${XDG_CACHE_HOME:-~/.cache}/seatrial/tools/peers/`: a folder a version, and a link that names the
-one to use. None is needed for anything but a row of the benchmarks: where a build fails, the
-reason is left in `NAME.missing`, and the row says it.
+registry with its own lock file, grpcio and pandas from requirements/bench.txt. All lie beside
+runsc in `${XDG_CACHE_HOME:-~/.cache}/seatrial/tools/peers/`: a folder a version, and a link that
+names the one to use. None is needed for anything but a row of the benchmarks: where a build fails,
+the reason is left in `NAME.missing`, and the row says it.
 """
 
 from __future__ import annotations
@@ -27,6 +27,8 @@ GO_PEERS = (
     ("fortio", "fortio.org/fortio", "fortio.org/fortio"),
     ("ghz", "github.com/bojand/ghz/cmd/ghz", "github.com/bojand/ghz"),
 )
+#: Packages of requirements/bench.txt; each gets a folder with all of them.
+PYTHON_PEERS = ("grpcio", "pandas")
 OHA_VERSION = "1.16.0"
 
 
@@ -43,7 +45,8 @@ def provide() -> None:
         for name, package, module in GO_PEERS:
             one(name, pinned_module(module), lambda made, p=package: build_go(p, made))
         one("oha", OHA_VERSION, build_oha)
-        one("grpcio", pinned_python("grpcio"), install_grpcio)
+        for name in PYTHON_PEERS:
+            one(name, pinned_python(name), install_python)
 
 
 def one(name: str, version: str, build) -> None:
@@ -126,8 +129,8 @@ def build_oha(made: Path) -> None:
     (root / "bin" / "oha").replace(made)
 
 
-def install_grpcio(made: Path) -> None:
-    """Puts grpcio into a folder of its own, so that nothing else can come to depend on it."""
+def install_python(made: Path) -> None:
+    """Puts the packages into a folder of their own, so that nothing else comes to need them."""
     uv_install(PYTHON_LOCK, "--target", made, log="peers")
 
 

@@ -9,27 +9,26 @@ that is missing is then missing from its own round, and shifts no other.
 from __future__ import annotations
 
 import re
-from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from seatrial.importers.rund.rows import Starts
+from seatrial.importers.rund.rows import Integers, Starts
 from seatrial.importers.source import Notice
 from seatrial.units import NS_PER_MS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from seatrial.importers.rund.rows import Integers
-
 _LINE: Final = re.compile(
     rb"(?P<id>[0-9a-f]{64}) (?P<begin>\d{1,15}) (?P<end>\d{1,15}) (?P<span>\d{1,12})"
 )
-_WHOLE: Final = re.compile(rb"(?:[0-9a-f]{64} \d{1,15} \d{1,15} \d{1,12}\n)*")
 _CLIENT: Final = re.compile(r"client0*(?P<number>\d+)\.txt\Z")
 WORDS: Final = 4
+#: Letters in the words of a line, as in `_LINE`.
+WIDTHS_MIN: Final = (64, 1, 1, 1)
+WIDTHS_MAX: Final = (64, 15, 15, 12)
 SHOWN_MAX: Final = 60
 
 
@@ -37,15 +36,14 @@ class RoundsUnclear(Exception):
     """The rows of a cell cannot be told apart by round."""
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Rows:
-    """Rows of all clients, before their rounds are known; ``lines`` counts from 1 in each file."""
+    """Rows of all clients, before their rounds are known."""
 
-    ids: list[bytes] = field(default_factory=list)
-    clients: list[int] = field(default_factory=list)
-    lines: list[int] = field(default_factory=list)
-    begins: list[int] = field(default_factory=list)
-    ends: list[int] = field(default_factory=list)
+    ids: list[str]
+    clients: Integers
+    begins: Integers
+    ends: Integers
 
 
 def read_clients(
@@ -91,32 +89,47 @@ def read_clients(
 def _rows(numbered: Mapping[int, tuple[str, bytes]], place: str, notices: list[Notice]) -> Rows:
     """Returns all rows, a file's in their order; all content is taken as one if it can be."""
     members = sorted(numbered.items())
-    contents = [data for _, (_, data) in members]
-    joined = b"".join(contents)
-    if all(data.endswith(b"\n") for data in contents) and _WHOLE.fullmatch(joined):
-        words = joined.split()
-        counts = [data.count(b"\n") for data in contents]
-        rows = Rows(
-            ids=words[0::WORDS],
-            clients=[
-                n for (n, _), count in zip(members, counts, strict=True) for _ in range(count)
-            ],
-            lines=[line for count in counts for line in range(1, count + 1)],
-            begins=list(map(int, words[1::WORDS])),
-            ends=list(map(int, words[2::WORDS])),
+    whole = _as_one([(client, data) for client, (_, data) in members])
+    return _line_by_line(members, place, notices) if whole is None else whole
+
+
+def _as_one(members: Sequence[tuple[int, bytes]]) -> Rows | None:
+    """Returns all rows if every line is one of `_LINE`, at a tenth of the cost of matching each."""
+    joined = b"".join(data for _, data in members)
+    if not all(data.endswith(b"\n") for _, data in members) or not _is_laid_out(joined):
+        return None
+    words = joined.split()
+    ids = b" ".join(words[0::WORDS]).decode().split(" ")
+    try:
+        begins, ends, spans = (
+            np.array(list(map(int, words[at::WORDS])), dtype=np.int64) for at in (1, 2, 3)
         )
-        spans = list(map(int, words[3::WORDS]))
-        is_right = all(e - b == s for b, e, s in zip(rows.begins, rows.ends, spans, strict=True))
-        if is_right and len(set(rows.ids)) == len(rows.ids):
-            return rows
-    return _line_by_line(members, place, notices)
+    except ValueError:  # a letter among the digits
+        return None
+    if not bool(np.all(ends - begins == spans)) or len(set(ids)) < len(ids):
+        return None
+    counts = [data.count(b"\n") for _, data in members]
+    clients = np.repeat([client for client, _ in members], counts)
+    return Rows(ids=ids, clients=clients, begins=begins, ends=ends)
+
+
+def _is_laid_out(joined: bytes) -> bool:
+    """Whether every line has four words of the right widths, of digits and a to f."""
+    letters = np.frombuffer(joined, dtype=np.uint8)
+    borders = np.flatnonzero(letters <= ord(" "))
+    if not borders.size or borders.size % WORDS:
+        return False
+    is_ordered = np.all(letters[borders].reshape(-1, WORDS) == list(b"   \n"))
+    widths = (np.diff(borders, prepend=-1) - 1).reshape(-1, WORDS)
+    is_wide = np.all((widths >= WIDTHS_MIN) & (widths <= WIDTHS_MAX))
+    return bool(is_ordered and is_wide) and not joined.translate(None, b"0123456789abcdef \n")
 
 
 def _line_by_line(
     members: Sequence[tuple[int, tuple[str, bytes]]], place: str, notices: list[Notice]
 ) -> Rows:
     """Returns the rows that are whole, and names each line that is not."""
-    rows = Rows()
+    found: list[tuple[int, int, int]] = []
     seen: dict[bytes, str] = {}
 
     def note(code: str, name: str, number: int, why: str) -> None:
@@ -137,28 +150,28 @@ def _line_by_line(
                 note("duplicate-line", name, number, f"its id was in {seen[match['id']]} already")
             else:
                 seen[match["id"]] = f"{name}, line {number}"
-                rows.ids.append(match["id"])
-                rows.clients.append(client)
-                rows.lines.append(number)
-                rows.begins.append(begin)
-                rows.ends.append(end)
-    return rows
+                found.append((client, begin, end))
+    table = np.array(found, dtype=np.int64).reshape(-1, 3)
+    return Rows(
+        ids=[identity.decode() for identity in seen],
+        clients=table[:, 0],
+        begins=table[:, 1],
+        ends=table[:, 2],
+    )
 
 
 def _joined(rows: Rows, place: str, concurrency: int, notices: list[Notice]) -> Starts:
-    clients = np.array(rows.clients, dtype=np.int64)
-    begins, ends = (np.array(side, dtype=np.int64) for side in (rows.begins, rows.ends))
-    rounds = rounds_of(clients, begins, ends)
+    rounds = rounds_of(rows.clients, rows.begins, rows.ends)
     count = int(rounds.max()) + 1
     if rounds.size != count * concurrency:
         notices += _gaps(rows, rounds, place, concurrency)
-    order = np.lexsort((clients, rounds))
+    order = np.lexsort((rows.clients, rounds))
     return Starts(
-        ids=tuple(rows.ids[position].decode() for position in order.tolist()),
-        clients=clients[order],
+        ids=tuple(map(rows.ids.__getitem__, order.tolist())),
+        clients=rows.clients[order],
         rounds=rounds[order],
-        began_at_ns=begins[order] * NS_PER_MS,
-        ready_at_ns=ends[order] * NS_PER_MS,
+        began_at_ns=rows.begins[order] * NS_PER_MS,
+        ready_at_ns=rows.ends[order] * NS_PER_MS,
     )
 
 
@@ -177,7 +190,7 @@ def rounds_of(clients: Integers, begins: Integers, ends: Integers) -> Integers:
     latest = np.maximum.accumulate(ends[order])
     is_new = begins[order][1:] > latest[:-1]
     pieces = np.concatenate(([0], np.cumsum(is_new)))
-    most = max(Counter(clients.tolist()).values())
+    most = int(np.bincount(clients).max())
     if int(pieces[-1]) + 1 > most:
         gaps = begins[order][1:] - latest[:-1]
         pieces = _put_together(pieces, clients[order], gaps, most)
@@ -214,7 +227,7 @@ def _put_together(pieces: Integers, clients: Integers, gaps: Integers, most: int
 def _gaps(rows: Rows, rounds: Integers, place: str, concurrency: int) -> list[Notice]:
     """Names each client that lacks a line for a round, and where it would stand."""
     had: dict[int, set[int]] = {}
-    for client, number in zip(rows.clients, rounds.tolist(), strict=True):
+    for client, number in zip(rows.clients.tolist(), rounds.tolist(), strict=True):
         had.setdefault(client, set()).add(number)
     notices: list[Notice] = []
     for client, own in sorted(had.items()):

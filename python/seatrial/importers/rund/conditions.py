@@ -7,6 +7,7 @@ out: RunD's scripts copy the configuration before they change it.
 from __future__ import annotations
 
 import contextlib
+import functools
 import re
 import tomllib
 from collections.abc import Mapping
@@ -62,6 +63,7 @@ def _versions(text: str) -> dict[str, Scalar]:
     return found
 
 
+@functools.lru_cache(maxsize=16)  # the trees of one runtime have the same files
 def _toml(data: bytes) -> Mapping[str, object]:
     with contextlib.suppress(UnicodeDecodeError, tomllib.TOMLDecodeError):
         return tomllib.loads(data.decode("utf-8"))

@@ -126,7 +126,7 @@ def _foreign_ids(cells: Iterable[StartCell]) -> list[Notice]:
     notices: list[Notice] = []
     for cell in cells:
         ids = cell.starts.ids if cell.starts is not None else ()
-        known = owner.keys() & set(ids)
+        known = set(ids) & owner.keys()
         if known:
             other = owner[next(iter(known))]
             text = f"{cell.place}: {len(known)} sandboxes are in {other} as well"
