@@ -12,7 +12,7 @@ import pytest
 
 from tests.support import served
 
-COMMAND = (sys.executable, "-m", "seatrial.cli.main", "serve")
+COMMAND = (sys.executable, "-m", "seatrial", "serve")
 
 
 def started(*options: str) -> subprocess.Popen[str]:
@@ -54,12 +54,17 @@ def test_a_person_gets_a_table() -> None:
         assert command.stdout is not None
         endpoint = command.stdout.readline()
         with connected(endpoint) as client:
+            client.sendall(b"GET /nowhere HTTP/1.1\r\nHost: x\r\n\r\n")
+            assert client.recv(65536).startswith(b"HTTP/1.1 404 ")
             client.sendall(b"GET /close HTTP/1.1\r\nHost: x\r\n\r\n")
             assert served.until_closed(client).endswith(b"ok\n")
         command.send_signal(signal.SIGINT)
         out, err = command.communicate(timeout=served.PATIENCE_S)
     assert command.returncode == 0, err
     assert "requests      1 (close 1)" in out
+    assert "bad requests  0" in out
+    assert "not found     1" in out  # nothing was wrong with the request
+    assert "queue time    none: no request was read together with others" in out
     assert "service time  max " in out
     assert "Ctrl-C" in err
 

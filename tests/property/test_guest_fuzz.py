@@ -51,6 +51,7 @@ STATS = {
             "requests",
             "replies",
             "bad_requests",
+            "unknown_requests",
             "dropped_datagrams",
             "received_bytes",
             "sent_bytes",

@@ -164,6 +164,7 @@ def _servers(sandboxes: int, requests: int, service_ns: float) -> list[Row]:
             "requests_count": requests if number == 0 else 0,
             "replies_count": requests if number == 0 else 0,
             "bad_requests_count": 0,
+            "unknown_requests_count": 0,
             "cpu_ns": round(requests * service_ns) if number == 0 else 0,
         }
         for number in range(sandboxes)

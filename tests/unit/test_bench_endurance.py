@@ -38,6 +38,7 @@ def failing(
         requests=requests,
         replies=requests,
         bad_requests=0,
+        unknown_requests=0,
         dropped_datagrams=0,
         received_bytes=1,
         sent_bytes=1,

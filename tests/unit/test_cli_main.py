@@ -313,3 +313,14 @@ def test_the_parser_knows_no_abbreviations() -> None:
     """A new option can never change what an old command line means."""
     with pytest.raises(SystemExit):
         cli.main(["--vers"])
+
+
+def test_the_package_is_the_command() -> None:
+    """`python -m seatrial` is `seatrial`: the same text, the same codes."""
+    command = [sys.executable, "-m", "seatrial"]
+    done = subprocess.run([*command, "--help"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0
+    assert done.stdout.startswith("usage: seatrial ")
+    done = subprocess.run([*command, "nothing"], capture_output=True, text=True, check=False)
+    assert done.returncode == ExitCode.USAGE
+    assert "nothing" in done.stderr

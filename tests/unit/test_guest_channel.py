@@ -94,6 +94,7 @@ def stats_record(**changes: object) -> dict[str, object]:
         "connections": {"accepted": 4, "refused": 3, "closed": 2, "open": 1},
         **{name: index for index, name in enumerate(names)},
         "received_bytes": 9,
+        "unknown_requests": 8,
         "operations": {"empty": 1},
         "worker_requests": [1],
         "service_histogram": times,
@@ -112,6 +113,7 @@ def test_counts_of_a_server_are_read(ends: Ends) -> None:
     assert (stats.accepted_connections, stats.refused_connections) == (4, 3)
     assert (stats.closed_connections, stats.open_connections) == (2, 1)
     assert (stats.requests, stats.replies, stats.bad_requests) == (0, 1, 2)
+    assert stats.unknown_requests == 8
     assert (stats.dropped_datagrams, stats.sent_bytes, stats.received_bytes) == (3, 4, 9)
     assert stats.worker_requests == (1,)
     assert stats.service_histogram.count == 0

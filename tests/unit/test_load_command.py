@@ -76,6 +76,22 @@ def test_a_load_shorter_than_an_interval_is_not_credited_with_later_replies(
     assert result["achieved_rps"] == pytest.approx(50, rel=0.01)
 
 
+def test_a_request_for_each_user_has_a_rate(capsys: pytest.CaptureFixture[str]) -> None:
+    """All are sent at once in a closed loop, which ends when the last of them is answered."""
+    words = [
+        "fake://?service=constant:20ms&workers=8",
+        "--count",
+        "8",
+        "-c",
+        "8",
+        "--warm-up",
+        "0s",
+    ]
+    _, result = run_json(capsys, *words)
+    assert result["measured"]["ok_count"] == result["measured"]["intended_count"] == 8
+    assert result["achieved_rps"] == pytest.approx(8 / 0.020)
+
+
 def test_a_load_that_ends_in_its_warm_up_is_not_ok(capsys: pytest.CaptureFixture[str]) -> None:
     """Nothing was measured, and nobody may take that for a good result."""
     words = ["--rate", "500/s", "--count", "5", "--warm-up", "1s", "--strict"]

@@ -180,6 +180,7 @@ class ServingSandboxes:
             "requests_count": new.requests - old.requests,
             "replies_count": new.replies - old.replies,
             "bad_requests_count": new.bad_requests - old.bad_requests,
+            "unknown_requests_count": new.unknown_requests - old.unknown_requests,
             "cpu_ns": (after.cpu_ns or 0) - (before.cpu_ns or 0) if has_books else None,
             "service_ns_p50": new.service_histogram.quantile(0.5),
             "service_ns_p99": new.service_histogram.quantile(0.99),

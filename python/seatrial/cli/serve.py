@@ -41,7 +41,10 @@ examples:
   seatrial serve echo --listen unix:/tmp/echo --listen tcp:[::1]:7000 --json
 
 It serves until Ctrl-C or SIGTERM, then prints what it counted. Service time is from the begin of a
-request's service to its reply, queue time from the read of its last byte to that begin.
+request's service to its reply, queue time from the read of its last byte to that begin: the wait
+behind other requests of the same read. It is 0 for requests that are read one by one, even if they
+waited in the kernel's buffer while the worker was busy: no clock of the server sees that wait. A
+client's service time less the server's has it, and the way there and back.
 
 exit codes: 0 ended as asked, 2 wrong options, 3 the server could not start or ended by itself
 """
@@ -186,6 +189,7 @@ def _report(stats: ServerStats, *, is_json: bool) -> None:
         ("requests", f"{stats.requests} ({operations or 'none'})"),
         ("replies", str(stats.replies)),
         ("bad requests", str(stats.bad_requests)),
+        ("not found", str(stats.unknown_requests)),
         ("connections", connections),
         ("bytes", f"{format_bytes(stats.received_bytes)} in, {format_bytes(stats.sent_bytes)} out"),
     ]
@@ -196,7 +200,10 @@ def _report(stats: ServerStats, *, is_json: bool) -> None:
         ("queue time", stats.queue_histogram),
     ):
         parts = [f"{key} {format_duration(value)}" for key, value in _quantiles(histogram).items()]
-        rows.append((name, ", ".join(parts) or "no request"))
+        text = ", ".join(parts) or "no request"
+        if parts and histogram.max_ns == 0:
+            text = "none: no request was read together with others"
+        rows.append((name, text))
     output.table(("what", "count"), rows)
 
 
@@ -206,6 +213,7 @@ def _record(stats: ServerStats) -> dict[str, object]:
         "requests": stats.requests,
         "replies": stats.replies,
         "bad_requests": stats.bad_requests,
+        "unknown_requests": stats.unknown_requests,
         "dropped_datagrams": stats.dropped_datagrams,
         "accepted_connections": stats.accepted_connections,
         "closed_connections": stats.closed_connections,

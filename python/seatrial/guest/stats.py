@@ -31,8 +31,11 @@ class ServerStats:
     open_connections: int
     requests: int
     replies: int
-    """Those that refuse a bad request included."""
+    """Those that refuse a bad or an unknown request included."""
     bad_requests: int
+    """Those that the protocol does not allow, or that did not come whole."""
+    unknown_requests: int
+    """Those that it allows, for something that this server does not have (HTTP 404 and 405)."""
     dropped_datagrams: int
     """Lost on purpose."""
     received_bytes: int
@@ -62,6 +65,7 @@ class ServerStats:
             requests=_count(record, "requests"),
             replies=_count(record, "replies"),
             bad_requests=_count(record, "bad_requests"),
+            unknown_requests=_count(record, "unknown_requests"),
             dropped_datagrams=_count(record, "dropped_datagrams"),
             received_bytes=_count(record, "received_bytes"),
             sent_bytes=_count(record, "sent_bytes"),

@@ -91,6 +91,14 @@ pub struct Access {
     pub is_read: bool,
 }
 
+impl Access {
+    /// What it is, in a word.
+    #[must_use]
+    pub const fn kind(self) -> &'static str {
+        if self.is_read { "read" } else { "write" }
+    }
+}
+
 impl KeySpace {
     /// Reads `keys`, `key_bytes`, `value_bytes`, `popularity`, `read_ratio`, `miss`, `verify` and `preload`.
     ///

@@ -40,6 +40,7 @@ pub fn report(shared: &Shared) -> Value {
         "requests": sum(|stats| &stats.requests),
         "replies": sum(|stats| &stats.replies),
         "bad_requests": sum(|stats| &stats.bad_requests),
+        "unknown_requests": sum(|stats| &stats.unknown_requests),
         "dropped_datagrams": sum(|stats| &stats.dropped),
         "received_bytes": sum(|stats| &stats.received_bytes),
         "sent_bytes": sum(|stats| &stats.sent_bytes),

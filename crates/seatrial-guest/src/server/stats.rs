@@ -54,6 +54,8 @@ pub struct Stats {
     pub sent_bytes: Counter,
     /// Requests that the protocol does not allow, or that did not come whole.
     pub bad_requests: Counter,
+    /// Requests that the protocol allows, for something that this server does not have.
+    pub unknown_requests: Counter,
     /// Datagrams that were lost on purpose, because the server was told to lose some.
     pub dropped: Counter,
     /// Served requests by operation.
@@ -80,6 +82,12 @@ impl Stats {
     pub fn bad_request(&self, replied: bool) {
         self.bad_requests.add(1);
         self.replies.add(u64::from(replied));
+    }
+
+    /// A request was one, but for something that is not there; the peer hears that.
+    pub fn unknown_request(&self) {
+        self.unknown_requests.add(1);
+        self.replies.add(1);
     }
 }
 

@@ -156,6 +156,14 @@ impl Memcached {
             .split(|byte| *byte == b' ')
             .filter(|word| !word.is_empty());
         let name = words.next().unwrap_or_default();
+        if is_lost(name, asked.access) {
+            // Later replies would count for the requests behind their own.
+            return Err(broken(&format!(
+                "{:?} to a {}; the server may have read a part of a request as another one",
+                readable(line),
+                asked.access.kind()
+            )));
+        }
         if is_error(name) {
             return Ok(Line::Done(failed(&readable(line))));
         }
@@ -187,11 +195,7 @@ impl Memcached {
             _ => Err(broken(&format!(
                 "{:?} to a {}",
                 readable(line),
-                if asked.access.is_read {
-                    "read"
-                } else {
-                    "write"
-                }
+                asked.access.kind()
             ))),
         }
     }
@@ -285,7 +289,15 @@ enum Line {
 }
 
 fn is_error(name: &[u8]) -> bool {
-    matches!(name, b"ERROR" | b"CLIENT_ERROR" | b"SERVER_ERROR")
+    matches!(name, b"CLIENT_ERROR" | b"SERVER_ERROR")
+}
+
+/// Whether it is not certain any more which request the next line answers.
+///
+/// `ERROR` is what a server says to something that is no command, and all of ours are commands. After a
+/// refusal of the line of a write, some servers take the value for commands and answer it, too.
+fn is_lost(name: &[u8], access: Access) -> bool {
+    name == b"ERROR" || (name == b"CLIENT_ERROR" && !access.is_read)
 }
 
 /// Compares the number in the reply with that of the request; a miss may come without one.

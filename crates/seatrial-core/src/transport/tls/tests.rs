@@ -2,8 +2,9 @@
 
 use std::io::{Read, Write};
 use std::net::{IpAddr, Ipv4Addr};
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
+use proptest::prelude::*;
 use rustls::crypto::ring;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -11,6 +12,7 @@ use rustls::{HandshakeKind, ServerConfig, ServerConnection};
 
 use super::*;
 use crate::transport::Reply;
+use crate::transport::fuzz::{self, cuts, damage};
 use crate::transport::http::{Http, HttpOptions};
 use crate::transport::options::Options;
 
@@ -41,10 +43,14 @@ fn trusting() -> Tls<Http> {
 }
 
 fn server_config() -> Arc<ServerConfig> {
+    server_config_of(rustls::DEFAULT_VERSIONS)
+}
+
+fn server_config_of(versions: &[&'static rustls::SupportedProtocolVersion]) -> Arc<ServerConfig> {
     let chain = CertificateDer::pem_file_iter(format!("{DATA}tls-server.pem")).unwrap();
     let key = PrivateKeyDer::from_pem_file(format!("{DATA}tls-server.key")).unwrap();
     let mut config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
-        .with_safe_default_protocol_versions()
+        .with_protocol_versions(versions)
         .unwrap()
         .with_no_client_auth()
         .with_single_cert(chain.map(Result::unwrap).collect(), key)
@@ -290,4 +296,43 @@ fn options_that_do_not_fit_are_refused() {
         TlsSetup::read(&options(&[("path", "/")]), &[]).is_ok(),
         "others are the protocol's"
     );
+}
+
+/// A client, and servers of both versions of TLS; made once, since files and keys are read for it.
+static ENDS: LazyLock<(Tls<Http>, [Arc<ServerConfig>; 2])> = LazyLock::new(|| {
+    let versions = [&rustls::version::TLS13, &rustls::version::TLS12];
+    (
+        trusting(),
+        versions.map(|version| server_config_of(&[version])),
+    )
+});
+
+proptest! {
+    #![proptest_config(fuzz::config())]
+
+    /// Whatever becomes of the server's bytes, in the handshake or after it: there is a typed error, or the
+    /// client waits for more; what it believes is what the server said.
+    #[test]
+    fn damaged_streams_are_refused(
+        damage in damage(), cuts in cuts(), is_greeting in any::<bool>(), is_old in any::<bool>(),
+    ) {
+        let (tls, servers) = &*ENDS;
+        let mut pair = Pair::new(tls.clone(), &servers[usize::from(is_old)]);
+        let bytes = if is_greeting {
+            pair.exchange()
+        } else {
+            pair.shake_hands(10_000).unwrap();
+            [(); 3].map(|()| pair.say(REPLY)).concat()
+        };
+        let bytes = damage.applied_to(&bytes);
+        let found = fuzz::replies_of(&mut pair.tls, &mut pair.state, cuts.pieces(&bytes));
+        match found {
+            Ok(replies) => prop_assert!(replies.iter().all(|reply| *reply == Reply::default())),
+            Err(error) => prop_assert!(error.to_string().starts_with("TLS: "), "{}", error),
+        }
+        // Nor is anything said afterwards that the client could not bear.
+        let request = Request { request_id: 1, demand: Nanos::ZERO };
+        pair.tls.encode(&mut pair.state, &request, &mut pair.to_server);
+        let _ = pair.tls.end(&mut pair.state);
+    }
 }

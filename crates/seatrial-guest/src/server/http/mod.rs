@@ -168,7 +168,11 @@ impl Http {
                 reply::patch(output, patch, times.service_ns);
             }
             Err(unknown) => {
-                tools.stats.bad_request(true);
+                if unknown.status == 400 {
+                    tools.stats.bad_request(true); // a path of ours with a value that it cannot have
+                } else {
+                    tools.stats.unknown_request();
+                }
                 reply::unknown(unknown, form, output);
             }
         }
