@@ -10,12 +10,13 @@ import pytest
 
 from seatrial import errors
 from seatrial.model import codec, finding, metric
-from seatrial.model.columns import TABLES, ArrowType
+from seatrial.model.columns import TABLES
 from seatrial.model.estimate import Estimate
 from seatrial.model.finding import Finding, Severity
 from seatrial.model.fingerprint import Fingerprint
 from seatrial.model.metric import Direction, Metric
 from seatrial.model.plan import Point
+from seatrial.model.table import ArrowType
 from seatrial.model.trial import ArrowStream, TrialStatus
 from tests.support.requests import FULL
 

@@ -5,67 +5,17 @@ only ever added within one schema version. The unit and the meaning travel in th
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from enum import StrEnum
 from types import MappingProxyType
 from typing import Final
+
+from seatrial.model.inside_tables import ATTEMPTS, PROBES, READINGS
+from seatrial.model.table import GUEST_INSTANT, INSTANT, ArrowType, Table
+from seatrial.model.table import maybe as _maybe
+from seatrial.model.table import whole as _whole
 
 # History of the run directory's format:
 # 1  first version
 SCHEMA_VERSION: Final = 1
-
-
-class ArrowType(StrEnum):
-    """The types that a column may have, under their Arrow names."""
-
-    BOOL = "bool"
-    UINT8 = "uint8"
-    UINT32 = "uint32"
-    UINT64 = "uint64"
-    INT32 = "int32"
-    INT64 = "int64"
-    FLOAT64 = "float64"
-    UTF8 = "utf8"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Column:
-    """One column. Null means unknown or not reached, and is allowed where ``is_nullable`` says."""
-
-    name: str
-    type: ArrowType
-    # "ns", "bytes", "count", "ratio", "ns of CLOCK_MONOTONIC"..., or "" where there is none
-    unit: str
-    meaning: str
-    is_nullable: bool = False
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Table:
-    """One kind of table."""
-
-    name: str
-    meaning: str
-    columns: tuple[Column, ...]
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """The names of its columns, in their order."""
-        return tuple(column.name for column in self.columns)
-
-
-# An instant on the host's monotonic clock: the one time line of a run.
-INSTANT: Final = "ns of the host's CLOCK_MONOTONIC"
-# An instant on the sandbox's own monotonic clock, of which only differences may be used.
-GUEST_INSTANT: Final = "ns of the guest's CLOCK_MONOTONIC"
-
-
-def _whole(name: str, unit: str, meaning: str, *, type: ArrowType = ArrowType.INT64) -> Column:  # noqa: A002 - the field's name
-    return Column(name=name, type=type, unit=unit, meaning=meaning)
-
-
-def _maybe(name: str, unit: str, meaning: str, *, type: ArrowType = ArrowType.INT64) -> Column:  # noqa: A002 - the field's name
-    return Column(name=name, type=type, unit=unit, meaning=meaning, is_nullable=True)
 
 
 STARTS: Final = Table(
@@ -358,58 +308,6 @@ FAILURES: Final = Table(
         _whole("outcome", "", "how the requests ended", type=ArrowType.UTF8),
         _whole("reason", "", "why, in words", type=ArrowType.UTF8),
         _whole("requests_count", "count", "how many of them, in all phases"),
-    ),
-)
-
-PROBES: Final = Table(
-    name="probes",
-    meaning="one row for each timed batch of a probe inside the sandbox",
-    columns=(
-        _whole("probe", "", "name of the probe", type=ArrowType.UTF8),
-        _whole("position", "", "its place among the probe's batches, from 0"),
-        _whole("batch_ns", "ns", "length of the batch on the guest's monotonic clock"),
-        _maybe("operations_count", "count", "operations in the batch"),
-        _maybe("batch_bytes", "bytes", "bytes moved in the batch"),
-        _maybe("is_first", "", "first touch, never a sample", type=ArrowType.BOOL),
-    ),
-)
-
-ATTEMPTS: Final = Table(
-    name="attempts",
-    meaning="one row for each try of a piece of work inside the sandbox",
-    columns=(
-        _whole("work", "", "what was tried", type=ArrowType.UTF8),
-        _whole("position", "", "its place among the tries; 0 is first touch, never a sample"),
-        _whole("outcome", "", "ok, failed, timed-out, unsupported or skipped", type=ArrowType.UTF8),
-        _maybe("reason", "", "why there is no number", type=ArrowType.UTF8),
-        _maybe("command", "", "the command line", type=ArrowType.UTF8),
-        _maybe("exit_code", "", "exit code of the command", type=ArrowType.INT32),
-        _maybe("elapsed_ns", "ns", "from its fork to its exit seen, on the guest's clock"),
-        _maybe("host_elapsed_ns", "ns", "from asking the guest to its answer, on the host's clock"),
-        _maybe("user_ns", "ns", "user CPU time by the guest's kernel; hello: of the client"),
-        _maybe("system_ns", "ns", "system CPU time by the guest's kernel; hello: of the client"),
-        _maybe("cgroup_cpu_ns", "ns", "CPU time charged to the sandbox's cgroup meanwhile"),
-        _maybe("cgroup_user_ns", "ns", "its part in user mode"),
-        _maybe("cgroup_system_ns", "ns", "its part in system mode"),
-        _maybe("is_direct", "", "it asked to pass the caches by", type=ArrowType.BOOL),
-        _maybe("read_bytes", "bytes", "read, as the tool says"),
-        _maybe("written_bytes", "bytes", "written, as the tool says"),
-        _maybe("device_read_bytes", "bytes", "read from the host's device meanwhile, by anybody"),
-        _maybe("device_written_bytes", "bytes", "written to the host's device meanwhile"),
-        _maybe("device", "", "that device", type=ArrowType.UTF8),
-        _maybe("filesystem", "", "type of the file system on it", type=ArrowType.UTF8),
-        _maybe("route", "", "what connected sandbox and host", type=ArrowType.UTF8),
-    ),
-)
-
-READINGS: Final = Table(
-    name="readings",
-    meaning="one row for each number that a try gave",
-    columns=(
-        _whole("work", "", "what was tried", type=ArrowType.UTF8),
-        _whole("position", "", "which try"),
-        _whole("metric", "", "name in the metric registry", type=ArrowType.UTF8),
-        _whole("value", "unit of the metric", "the number", type=ArrowType.FLOAT64),
     ),
 )
 

@@ -10,7 +10,7 @@ import struct
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from seatrial.model.columns import ArrowType, Column
+from seatrial.model.table import ArrowType, Column
 
 _FORMATS: Final[Mapping[ArrowType, bytes]] = {
     ArrowType.BOOL: b"b",

@@ -12,7 +12,8 @@ from typing import Final
 import polars as pl
 
 from seatrial.errors import StoreError
-from seatrial.model.columns import SCHEMA_VERSION, TABLES, ArrowType, Column, Table
+from seatrial.model.columns import SCHEMA_VERSION, TABLES
+from seatrial.model.table import ArrowType, Column, Table
 from seatrial.model.trial import ArrowStream, Columns
 from seatrial.store.arrow_schema import DescribedSchema
 
