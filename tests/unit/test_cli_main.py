@@ -125,8 +125,8 @@ def python(*arguments: str, **options: object) -> subprocess.CompletedProcess[st
     ("arguments", "code", "part"),
     [
         ((), 2, "usage: seatrial"),
-        (("fly",), 2, "invalid choice: 'fly'"),
-        (("list", "--colour"), 2, "unrecognized arguments: --colour"),
+        (("fly",), 2, "COMMAND: got 'fly'; expected one of 'run'"),
+        (("list", "--colour"), 2, "unknown option --colour"),
         (("plan", "quik"), 2, 'did you mean "quick"?'),
         (("plan", "quick", "--drivers", "runcc"), 2, 'unknown driver "runcc" (did you mean "runc"'),
     ],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 from typing import TYPE_CHECKING
@@ -15,6 +16,7 @@ from seatrial.loadgen import LoadRequest
 from seatrial.loadtest.perform import agent_requests
 from seatrial.loadtest.settings import LoadTestSettings
 from seatrial.loadtest.target import parse_target
+from seatrial.report.load_live import whole_length
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -250,11 +252,51 @@ def test_mistakes_are_explained(
     assert told in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["load", QUEUE, "--rate"], "--rate: no value; expected --rate N/s"),
+        (["load", QUEUE, "--dration", "5s"], "unknown option --dration (did you mean --duration?)"),
+        (["load", QUEUE, "--wait", "slowly"], "--wait: got 'slowly'; expected one of 'spin'"),
+        (["run", "--blocks", "x", "quick"], "--blocks: got 'x'; expected a whole number"),
+        (["load"], "the following arguments are required: URL"),
+    ],
+)
+def test_a_wrong_option_is_told_in_two_lines(
+    words: list[str], told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What was given, what was expected, where to look; no page of usage."""
+    with pytest.raises(SystemExit) as end:
+        main(words)
+    assert end.value.code == 2
+    error, hint = capsys.readouterr().err.splitlines()
+    assert told in error
+    assert hint == f"hint: see `seatrial {words[0]} --help`"
+
+
+def test_the_live_table_shows_the_budget_of_ci() -> None:
+    """With --ci the first look is not when the load ends."""
+    settings = LoadTestSettings(target=parse_target([QUEUE]), rate_rps=1.0, warm_up_ns=0)
+    assert whole_length(settings) == "10.0 s"
+    sure = dataclasses.replace(settings, precision=("p99=2%",), budget_ns=60_000_000_000)
+    assert whole_length(sure) == "at most 1.00 min, until p99=2%"
+
+
 def test_help_is_enough(capsys: pytest.CaptureFixture[str]) -> None:
     """Every option, form of URL, verdict and exit code is explained by --help."""
     with pytest.raises(SystemExit) as end:
         main(["load", "--help"])
     assert end.value.code == 0
     text = capsys.readouterr().out
-    for word in ("--slo", "--ci", "grpc://", "redis://", "saturated", "exit codes", "examples"):
+    for word in (
+        "--slo",
+        "--ci",
+        "grpc://",
+        "redis://",
+        "saturated",
+        "exit codes",
+        "examples",
+        "TIME",
+        "wrk2",
+    ):
         assert word in text

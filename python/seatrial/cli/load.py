@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from seatrial.cli.load_help import DESCRIPTION, EPILOG
 from seatrial.errors import ConfigError, EnvironmentTrouble, ExitCode, TrialFailed
 from seatrial.model.finding import Severity
 
@@ -23,56 +24,6 @@ UNREACHABLE: Final = frozenset({"connect-failed", "preload-failed"})
 #: {what the engine's texts call it: the option that sets it}
 FLAGS: Final = {"tls_insecure=true": "--insecure", "in tls_ca": "with --cacert"}
 
-DESCRIPTION: Final = """\
-Offers load to a service and says what it answered: response times with intervals, offered beside
-achieved, and whether the numbers may be believed.
-
-With --rate the loop is open: requests are due by a schedule, whatever the replies do, and the
-response time counts from the instant a request was due. A slow server cannot slow the load down,
-and nothing is left out of the percentiles. Without --rate the loop is closed: each place on a
-connection sends again as soon as its reply is there. That tells capacity, not what users feel.
-"""
-
-EPILOG: Final = """\
-URLs (several: connections go to them in turn):
-  http://HOST[:PORT]/PATH  https://...  http+unix:///SOCKET?path=/x
-  grpc://HOST:PORT[/package.Service/Method]  grpcs://...  grpc+unix:///SOCKET
-  redis://[:PASSWORD@]HOST[:6379][/DB]  rediss://...  memcached://HOST[:11211]
-  rpc://HOST:PORT  rpc+unix:///SOCKET  rpc+udp://...  rpc+tls://...  (`seatrial serve rpc`)
-  tcp://HOST:PORT  udp://...  tls://...  unix:///SOCKET  (bytes echoed as they came)
-
-arrivals (--arrival), each with the mean that --rate gives:
-  fixed, poisson, uniform, lognormal:cv=2, gamma:cv=2, weibull:shape=0.7, pareto:shape=0.4,
-  gev:shape=0.1, bimodal:ratio=10,share=0.1, mmpp:factor=5,burst=10ms,calm=100ms, fb_ia,
-  trace:FILE (ns from the start, one a line; needs no --rate)
-patterns (--pattern), the rate over time:
-  fixed, step:from=1k/s,to=5k/s,by=1k/s,every=10s, ramp:from=..,to=..,over=..,
-  spike:at=..,for=..,factor=.., square:low=..,high=..,period=..
-  (step, ramp and square say the rates themselves, spike multiplies --rate)
-
-examples:
-  seatrial load http://127.0.0.1:8080/ --rate 2k/s --duration 30s
-  seatrial load grpc://127.0.0.1:50051 --rate 500/s --ci p99=5% --slo 'p99<20ms' --strict
-  seatrial load redis://127.0.0.1 --rate 10k/s -c 32 --option popularity=zipf:skew=0.99
-  seatrial load rpc://127.0.0.1:7000 -c 64 --duration 5s              (closed loop: capacity)
-  seatrial load http://127.0.0.1:8080/ --find-capacity --slo 'p99<10ms' --rate 100/s
-
-reading the result:
-  offered    what was due in the measured window; achieved: correct replies in it
-  response   from the instant a request was due to its last byte: what a user would feel
-  service    from sending to the last byte; the difference to response is waiting for a place
-  [low, high] 95 % interval; n/a (need N): the sample is too small for that percentile
-  ~value     of this sample, which is too small for an interval: N in (need N) values would do
-verdicts: ok; request-failures (some got no correct reply), generator-bound (this program was too
-  slow or disturbed), saturated (the service did not keep up: the latencies grow with the
-  duration), not-stationary, not-independent (intervals are from blocks), not-converged (--ci was
-  not reached)
-
-exit codes: 0 ok; 1 no correct reply at all, an objective of --slo that does not hold or is open,
-  or with --strict a verdict that is not ok;
-  2 usage; 3 the service or something on this machine is not there; 130 interrupted
-"""
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares the command's options."""
@@ -87,7 +38,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_load(group: argparse._ArgumentGroup) -> None:
-    group.add_argument("--rate", type=_rate, metavar="N/s", help="open loop at this mean rate")
+    group.add_argument(
+        "--rate",
+        type=_rate,
+        metavar="N/s",
+        help="open loop at this mean rate, of all connections together",
+    )
     group.add_argument(
         "--arrival", default="poisson", metavar="LAW", help="law of the gaps (default: poisson)"
     )
@@ -119,18 +75,24 @@ def _add_load(group: argparse._ArgumentGroup) -> None:
         help="offered after the measured time, not counted (default: 0s)",
     )
     group.add_argument(
-        "-c", "--connections", type=_count, default=16, metavar="N", help="default: 16"
+        "-c", "--connections", type=_count, default=16, metavar="N", help="in all (default: 16)"
     )
     group.add_argument(
-        "--depth", type=_count, default=1, metavar="N", help="requests at once a connection: 1"
+        "--depth",
+        type=_count,
+        default=1,
+        metavar="N",
+        help="requests at once a connection (default: 1)",
     )
     group.add_argument(
         "--outstanding", type=_count, metavar="N", help="most requests at once on all connections"
     )
     group.add_argument(
-        "--timeout", type=_duration, default="1s", metavar="TIME", help="of a request: 1s"
+        "--timeout", type=_duration, default="1s", metavar="TIME", help="of a request (default: 1s)"
     )
-    group.add_argument("--seed", type=int, default=0, metavar="N", help="decides the schedule: 0")
+    group.add_argument(
+        "--seed", type=int, default=0, metavar="N", help="decides the schedule (default: 0)"
+    )
 
 
 def _add_request(group: argparse._ArgumentGroup) -> None:
@@ -176,14 +138,14 @@ def _add_proof(group: argparse._ArgumentGroup) -> None:
         help="go on until the 95 %% interval is at most so wide (share, or time: p99=10us)",
     )
     group.add_argument(
-        "--budget", type=_duration, default="5min", metavar="TIME", help="for --ci: 5min at most"
+        "--budget", type=_duration, default="5min", metavar="TIME", help="for --ci (default: 5min)"
     )
     group.add_argument(
         "--slo",
         action="append",
         default=[],
         metavar="'p99<5ms'",
-        help="has to hold, or exit code 1",
+        help="has to hold, or exit code 1; also 'failed<0.1%%'; may be given several times",
     )
     group.add_argument(
         "--find-capacity",
@@ -196,11 +158,14 @@ def _add_proof(group: argparse._ArgumentGroup) -> None:
 
 
 def _add_engine(group: argparse._ArgumentGroup) -> None:
-    group.add_argument("--threads", type=_count, default=1, metavar="N", help="default: 1")
+    group.add_argument(
+        "--threads", type=_count, default=1, metavar="N", help="of the generator (default: 1)"
+    )
     group.add_argument(
         "--wait",
         choices=("spin", "hybrid", "block"),
-        help="for the next instant; spin costs a core (default: by free cores)",
+        help="for the next instant: spin costs a core, block is late by some 50us, hybrid sleeps, "
+        "then spins (default: hybrid if a core is free, else block; closed loop: block)",
     )
     group.add_argument("--cpus", type=_cpus, default=(), metavar="1,2", help="pin threads to these")
     group.add_argument(
@@ -220,7 +185,7 @@ def _add_engine(group: argparse._ArgumentGroup) -> None:
         help="and measure latency by N more, with a light load of their own",
     )
     group.add_argument(
-        "--latency-rate", type=_rate, default="1k/s", metavar="N/s", help="of those: 1k/s"
+        "--latency-rate", type=_rate, default="1k/s", metavar="N/s", help="of those (default: 1k/s)"
     )
 
 

@@ -6,9 +6,11 @@ Only the module of the chosen command is imported, so ``seatrial --help`` answer
 from __future__ import annotations
 
 import argparse
+import difflib
 import importlib
 import keyword
 import os
+import re
 import sys
 import tempfile
 import traceback
@@ -56,6 +58,34 @@ class Command(Protocol):
         """Do it, and give the exit code."""
 
 
+class Parser(argparse.ArgumentParser):
+    """Says what is wrong with a command line, not everything that could have been right."""
+
+    def error(self, message: str) -> NoReturn:
+        """Ends with what was wrong and where to look."""
+        output.error(self._plain(message), f"see `{self.prog} --help`")
+        raise SystemExit(ExitCode.USAGE)
+
+    def _plain(self, message: str) -> str:
+        """What argparse says, in the words of all other errors: what was given, what expected."""
+        if message.startswith("argument "):
+            name, _, said = message.removeprefix("argument ").partition(": ")
+            message = f"{name}: {said}"
+            if said == "expected one argument":
+                action = next(one for one in self._actions if "/".join(one.option_strings) == name)
+                return f"{name}: no value; expected {name} {action.metavar or action.dest.upper()}"
+        message = re.sub(r"invalid int value: (.*)", r"got \1; expected a whole number", message)
+        return re.sub(
+            r"invalid choice: (.*) \(choose from (.*)\)", r"got \1; expected one of \2", message
+        )
+
+    @property
+    def options(self) -> list[str]:
+        """The long options."""
+        known = [text for action in self._actions for text in action.option_strings]
+        return [text for text in known if text.startswith("--")]
+
+
 def console() -> NoReturn:
     """Run the command line of this process and exit with its code."""
     sys.exit(main(sys.argv[1:]))
@@ -93,7 +123,7 @@ def _run(argv: Sequence[str]) -> int:
 
 
 def _parse(argv: Sequence[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="seatrial",
         description="Benchmarks and load-tests container sandboxes.",
         epilog=EPILOG,
@@ -111,7 +141,9 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
         _add_traceback(command, default=argparse.SUPPRESS)
         if name == chosen:
             _command(name).add_arguments(command)
-    args = parser.parse_args(argv)
+    args, unknown = parser.parse_known_args(argv)
+    if unknown:
+        _refuse(unknown, commands.choices.get(args.command) or parser)
     if args.version:
         output.data(f"seatrial {_version()}")
         raise SystemExit(ExitCode.OK)
@@ -119,6 +151,17 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
         parser.print_help(sys.stderr)
         raise SystemExit(ExitCode.USAGE)
     return args
+
+
+def _refuse(unknown: Sequence[str], parser: Parser) -> NoReturn:
+    """Names what nobody knows, and what may have been meant."""
+    told = []
+    options = [word for word in unknown if word.startswith("-")]
+    for word in options or unknown:
+        close = difflib.get_close_matches(word.partition("=")[0], parser.options, n=1)
+        told.append(f"{word} (did you mean {close[0]}?)" if close else word)
+    what = "option" if options else "argument"
+    parser.error(f"unknown {what} {', '.join(told)}")
 
 
 def _add_traceback(parser: argparse.ArgumentParser, *, default: object) -> None:

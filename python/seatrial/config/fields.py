@@ -70,16 +70,12 @@ PAYLOAD_BYTES_MAX: Final = MIB
 SEED_MAX: Final = (1 << 63) - 1
 NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")
 
-DEMAND_EXPECTED: Final = (
-    '"none", or a law and its mean, such as "constant:100us" or "exponential:1ms"'
-)
 STEPS_EXPECTED: Final = (
     'a list of rates, or load steps such as { from = "1k/s", to = "5k/s", by = "1k/s" }'
 )
 EPSILON: Final = 1e-9
 #: Of memory, where a list of limits may hold the absence of one.
 UNLIMITED: Final = "none"
-DEMAND_LAWS: Final = ("constant", "exponential")
 
 STRICT: Final = ConfigDict(extra="forbid")
 
@@ -167,17 +163,6 @@ def load_steps(value: object) -> object:
     return [f"{first + number * step:.12g}/s" for number in range(count)]
 
 
-def _demand(value: str) -> str:
-    if value == "none":
-        return value
-    law, colon, mean = value.partition(":")
-    if law not in DEMAND_LAWS or not colon:
-        raise UnitError(f'got "{value}"; expected {DEMAND_EXPECTED}')
-    if parse_duration_ns(mean) == 0:
-        raise UnitError(f'got "{value}"; expected a mean of more than 0')
-    return value
-
-
 def driver_names(value: object) -> object:
     """Take a list of names, or the word for all that work here."""
     if value == AVAILABLE:
@@ -224,7 +209,6 @@ Size = Annotated[int, BeforeValidator(_size)]
 FileSize = Annotated[int, size_between(MIB, FILE_BYTES_MAX)]
 BlockSize = Annotated[int, size_between(1, BLOCK_BYTES_MAX)]
 Rate = Annotated[float, BeforeValidator(_rate)]
-Demand = Annotated[StrictStr, AfterValidator(_demand)]
 # A text that only the load engine can read; whoever calls `load_experiment` hands its check over.
 EngineText = Annotated[StrictStr, Field(min_length=1, max_length=TEXT_MAX)]
 SandboxCount = Annotated[StrictInt, Field(ge=1, le=SANDBOXES_MAX)]

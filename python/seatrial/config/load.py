@@ -186,13 +186,22 @@ def _refused(
     raw: Mapping[str, object], settings: LoadSettings | None, check_load: LoadCheck | None
 ) -> list[Problem]:
     """Find what the load engine refuses."""
-    load = raw.get("load")
-    if check_load is None or not isinstance(load, Mapping):
-        return []
-    return [
-        Problem(key=f"load.{name}" if name else "load", message=message)
-        for name, message in check_load(load, settings)
-    ]
+    load, fleet = raw.get("load"), raw.get("fleet")
+    found: list[Problem] = []
+    if check_load is None:
+        return found
+    if isinstance(load, Mapping):
+        found += [
+            Problem(key=f"load.{name}" if name else "load", message=message)
+            for name, message in check_load(load, settings)
+        ]
+    demands = fleet.get("demands") if isinstance(fleet, Mapping) else None
+    for number, demand in enumerate(demands if isinstance(demands, list) else ()):
+        found += [
+            Problem(key=f"fleet.demands[{number}]", message=message)
+            for _, message in check_load({"demand": demand}, None)
+        ]
+    return found
 
 
 def _error(source: Source, problems: Sequence[Problem]) -> ConfigError:

@@ -36,7 +36,6 @@ from seatrial.config.fields import (
     Axis,
     BlockSize,
     ConnectionCount,
-    Demand,
     DriverNames,
     Duration,
     DurationOrZero,
@@ -226,7 +225,7 @@ class WrittenFleet:
     )
     counts: Axis[FleetCount] = field(default_factory=lambda: [1, 2])
     operation: Annotated[StrictStr, AfterValidator(one_of(tuple(Operation)))] = Operation.SPIN
-    demands: Axis[Demand] = field(default_factory=lambda: ["constant:100us"])
+    demands: Axis[EngineText] = field(default_factory=lambda: ["constant:100us"])
     rates: Annotated[Axis[Rate], BeforeValidator(load_steps)] = field(
         default_factory=lambda: [500.0, 2000.0]
     )

@@ -120,7 +120,8 @@ def _wanting(outcome: LoadOutcome, judged: ShareJudgement) -> str:
         return f"{worth}too close to the limit for any number of requests to decide"
     length_ns = outcome.measure_end_ns - outcome.measure_start_ns
     rate_rps = judged.requests_count * NS_PER_S / max(1, length_ns)
-    duration = format_duration(judged.needed_count * NS_PER_S / rate_rps)
+    # Without the blank it can be given as it is.
+    duration = format_duration(judged.needed_count * NS_PER_S / rate_rps).replace(" ", "")
     count = format_count(judged.needed_count)
     return f"{worth}about {count} requests like these would decide: --duration {duration}"
 

@@ -62,9 +62,8 @@ class LiveTable:
 
     def _table(self, snapshot: LoadSnapshot, seconds: list[IntervalOutcome]) -> Table:
         settings = self._settings
-        whole_ns = settings.warm_up_ns + settings.duration_ns + settings.cool_down_ns
         table = Table.grid(padding=(0, 2, 0, 0))
-        elapsed = f"{format_duration(snapshot.elapsed_ns)} of {format_duration(whole_ns)}"
+        elapsed = f"{format_duration(snapshot.elapsed_ns)} of {whole_length(settings)}"
         phase = "warming up" if snapshot.elapsed_ns < settings.warm_up_ns else "measuring"
         table.add_row(Text(phase, style="bold"), elapsed, "")
         measured = snapshot.measured
@@ -84,6 +83,15 @@ class LiveTable:
             value_ns = snapshot.response.quantile(share)
             table.add_row(name, "-" if value_ns is None else format_duration(value_ns), "")
         return table
+
+
+def whole_length(settings: LoadTestSettings) -> str:
+    """How long all of it lasts; with --ci it is known only how long at most."""
+    around_ns = settings.warm_up_ns + settings.cool_down_ns
+    if not settings.precision:
+        return format_duration(around_ns + settings.duration_ns)
+    most = format_duration(around_ns + settings.budget_ns)
+    return f"at most {most}, until {', '.join(settings.precision)}"
 
 
 def by_second(stretches: tuple[IntervalOutcome, ...]) -> list[IntervalOutcome]:

@@ -256,7 +256,8 @@ class CapacitySearch:
         if not inside or high / low <= (1 + self._resolution) ** 2:
             return ""
         # Half of them would be decided, so the bracket would close around the others.
-        length = f": --duration {format_duration(statistics.median(known))}" if known else ""
+        typical = format_duration(statistics.median(known)).replace(" ", "") if known else ""
+        length = f": --duration {typical}" if known else ""
         return f"; {len(inside)} rates between stay undecided, longer trials decide more{length}"
 
     def _length_ns(self, rate_rps: float, *, is_probe: bool = True) -> int:
