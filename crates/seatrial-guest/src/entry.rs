@@ -10,7 +10,7 @@ use seatrial_core::control::CHANNEL_FD_DEFAULT;
 use crate::arguments::{self, Role};
 use crate::channel::Channel;
 use crate::error::{EXIT_SYSTEM, EXIT_USAGE, GuestError};
-use crate::{busy, probe, server, sys};
+use crate::{busy, machine, probe, server, sys};
 
 /// What the guest says about itself in `HELLO` and `version`.
 pub const BUILD: &str = concat!("seatrial-guest ", env!("CARGO_PKG_VERSION"));
@@ -25,6 +25,15 @@ pub extern "C" fn main(argc: c_int, argv: *const *const c_char) -> c_int {
     let first_instruction_ns = sys::monotonic_ns();
     // SAFETY: the C start-up passes `argc` pointers to strings that live as long as the program.
     let argument = |index: usize| unsafe { argument_at(argc, argv, index) };
+    if argument(1).is_some_and(|option| option.to_bytes() == machine::OPTION) {
+        let order = argument(2).map_or(&b""[..], CStr::to_bytes);
+        sys::become_machine();
+        sys::exit_now(run_machine(
+            order,
+            words_from(3, argument),
+            first_instruction_ns,
+        ))
+    }
     let Some((channel_fd, role_index)) = channel_option(argument(1), argument(2)) else {
         complain("--channel-fd: expected a file descriptor number or none");
         return EXIT_USAGE;
@@ -33,25 +42,52 @@ pub extern "C" fn main(argc: c_int, argv: *const *const c_char) -> c_int {
         (Some(_), Some(b"version" | b"--help" | b"help")) | (None, _) => None,
         (Some(fd), _) => Some(Arc::new(Channel::inherit(fd))),
     };
-    if let Some(channel) = &channel {
-        match channel.hello(first_instruction_ns, BUILD) {
-            Ok(()) => {}
-            Err(errno) if Channel::is_closed(errno) => return 0, // nobody waits for this guest
-            Err(errno) => {
-                complain(&format!("cannot say HELLO on the control channel: {errno}"));
-                return EXIT_SYSTEM;
-            }
-        }
+    if let Some(channel) = &channel
+        && let Err(code) = greet(channel, first_instruction_ns)
+    {
+        return code;
     }
     if argument(role_index).is_some_and(|role| role.to_bytes() == b"null") {
         sys::exit_now(0);
     }
-    let words = (role_index..ARGUMENTS_MAX)
+    sys::exit_now(perform(channel.as_ref(), &words_from(role_index, argument)))
+}
+
+/// Plays the role in a virtual machine of its own; gives the exit status.
+fn run_machine(order: &[u8], words: Vec<OsString>, first_instruction_ns: u64) -> i32 {
+    let machine = match machine::prepare(order, words, first_instruction_ns) {
+        Ok(machine) => machine,
+        Err(error) => {
+            complain(&error.to_string());
+            return error.exit_code();
+        }
+    };
+    let channel = Arc::new(Channel::inherit(machine.channel_fd));
+    match greet(&channel, machine.first_instruction_ns) {
+        Ok(()) => perform(Some(&channel), &machine.words),
+        Err(code) => code,
+    }
+}
+
+/// Says HELLO; an error is the status to exit with.
+fn greet(channel: &Channel, first_instruction_ns: u64) -> Result<(), i32> {
+    match channel.hello(first_instruction_ns, BUILD) {
+        Ok(()) => Ok(()),
+        Err(errno) if Channel::is_closed(errno) => Err(0), // nobody waits for this guest
+        Err(errno) => {
+            complain(&format!("cannot say HELLO on the control channel: {errno}"));
+            Err(EXIT_SYSTEM)
+        }
+    }
+}
+
+/// The arguments from an index on.
+fn words_from(first: usize, argument: impl Fn(usize) -> Option<&'static CStr>) -> Vec<OsString> {
+    (first..ARGUMENTS_MAX)
         .map_while(|index| {
             argument(index).map(|word| OsStr::from_bytes(word.to_bytes()).to_owned())
         })
-        .collect::<Vec<_>>();
-    sys::exit_now(perform(channel.as_ref(), &words))
+        .collect()
 }
 
 /// The argument with this index, if there are as many.
@@ -170,7 +206,9 @@ pub fn say(text: &str) {
 
 /// Writes one line to standard error.
 pub fn complain(text: &str) {
-    write_all(2, &format!("seatrial-guest: {text}\n"));
+    let line = format!("seatrial-guest: {text}\n");
+    sys::machine_say(line.as_bytes());
+    write_all(2, &line);
 }
 
 fn write_all(number: i32, text: &str) {

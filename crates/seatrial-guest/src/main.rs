@@ -17,6 +17,7 @@ mod busy;
 mod channel;
 mod entry;
 mod error;
+mod machine;
 mod probe;
 mod server;
 mod spin;

@@ -3,15 +3,28 @@
 #![allow(unsafe_code)] // raw system calls: clocks, fork, wait4, mmap, signal handlers, _exit
 
 use std::ffi::{CString, c_char, c_int};
+use std::net::Ipv4Addr;
 use std::num::NonZeroUsize;
-use std::os::fd::{BorrowedFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::ptr::null_mut;
-use std::sync::atomic::{AtomicI32, AtomicPtr, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicPtr, Ordering};
 
 use rustix::io::Errno;
 
 /// Paths that are removed when the guest exits by its own will; set slots only.
 static PATHS_TO_REMOVE: [AtomicPtr<c_char>; 8] = [const { AtomicPtr::new(null_mut()) }; 8];
+
+/// Whether this process is the init of a virtual machine.
+static IS_MACHINE: AtomicBool = AtomicBool::new(false);
+
+/// Where a machine's exit status goes: QEMU's `isa-debug-exit`.
+const EXIT_PORT: u16 = 0xf4;
+
+/// Where its last words go: QEMU's `isa-debugcon`.
+const SAY_PORT: u16 = 0xe9;
+
+/// Where a copy of a template says so: another one.
+const PROOF_PORT: u16 = 0xea;
 
 /// The process group of the command that a probe runs, 0 for none.
 static CHILD_GROUP: AtomicI32 = AtomicI32::new(0);
@@ -216,8 +229,159 @@ pub fn exit_now(code: i32) -> ! {
             unsafe { libc::unlink(path) };
         }
     }
+    if IS_MACHINE.load(Ordering::SeqCst) {
+        machine_off(code);
+    }
     // SAFETY: _exit takes an integer and does not return.
     unsafe { libc::_exit(code) }
+}
+
+/// From now on the end of this process is the end of the machine.
+pub fn become_machine() {
+    IS_MACHINE.store(true, Ordering::SeqCst);
+}
+
+/// Switches the machine off; a status other than 0 goes to the device that hands it to the host.
+///
+/// Only async-signal-safe calls. It returns where the kernel refuses, which ends init and with it
+/// the machine.
+fn machine_off(code: i32) {
+    // SAFETY: sync takes nothing and cannot fail.
+    unsafe { libc::sync() };
+    if let Ok(code @ 1..) = u8::try_from(code) {
+        port_write(EXIT_PORT, &[code]);
+    }
+    let _ = rustix::system::reboot(rustix::system::RebootCommand::Restart);
+}
+
+/// Gives the host a text through the port of a debug console, where this is a machine with one.
+pub fn machine_say(text: &[u8]) {
+    if IS_MACHINE.load(Ordering::SeqCst) {
+        port_write(SAY_PORT, text);
+    }
+}
+
+/// Gives the host the proof of where a machine comes from, through a second such port.
+pub fn machine_prove(text: &[u8]) {
+    port_write(PROOF_PORT, text);
+}
+
+/// Writes bytes to an I/O port of the machine, of which process 1 is the only user.
+#[cfg(target_arch = "x86_64")]
+fn port_write(port: u16, bytes: &[u8]) {
+    // SAFETY: iopl takes an integer; it only allows what follows.
+    if unsafe { libc::iopl(3) } != 0 {
+        return;
+    }
+    for byte in bytes {
+        // SAFETY: the instruction touches no memory, and a port without a device ignores it.
+        unsafe {
+            std::arch::asm!("out dx, al", in("dx") port, in("al") *byte,
+                options(nomem, nostack, preserves_flags));
+        };
+    }
+}
+
+/// Other machines have no such ports.
+#[cfg(not(target_arch = "x86_64"))]
+const fn port_write(_port: u16, _bytes: &[u8]) {}
+
+/// Gives an interface its address, if it is to have one, and sets it up.
+pub fn raise_interface(name: &str, address: Option<(Ipv4Addr, u8)>) -> Result<(), Errno> {
+    let socket = rustix::net::socket(
+        rustix::net::AddressFamily::INET,
+        rustix::net::SocketType::DGRAM,
+        None,
+    )?;
+    if let Some((address, bits)) = address {
+        let mask = Ipv4Addr::from(u32::MAX.checked_shl(32 - u32::from(bits)).unwrap_or(0));
+        for (request, value) in [(libc::SIOCSIFADDR, address), (libc::SIOCSIFNETMASK, mask)] {
+            let mut message = interface_request(name);
+            message.ifr_ifru.ifru_addr = internet_address(value);
+            ioctl_interface(&socket, request, &mut message)?;
+        }
+    }
+    let mut message = interface_request(name);
+    ioctl_interface(&socket, libc::SIOCGIFFLAGS, &mut message)?;
+    // SAFETY: the kernel has just written this member.
+    let flags = unsafe { message.ifr_ifru.ifru_flags };
+    let up = libc::c_short::try_from(libc::IFF_UP).unwrap_or(1);
+    message.ifr_ifru.ifru_flags = flags | up;
+    ioctl_interface(&socket, libc::SIOCSIFFLAGS, &mut message)
+}
+
+fn interface_request(name: &str) -> libc::ifreq {
+    // SAFETY: ifreq is plain data for which all zeroes is valid.
+    let mut message: libc::ifreq = unsafe { std::mem::zeroed() };
+    // The last byte stays zero.
+    let room = libc::IFNAMSIZ - 1;
+    for (to, from) in message.ifr_name.iter_mut().zip(name.bytes().take(room)) {
+        *to = c_char::from_ne_bytes([from]);
+    }
+    message
+}
+
+fn internet_address(address: Ipv4Addr) -> libc::sockaddr {
+    let mut data = [0; 14];
+    for (to, from) in data[2..6].iter_mut().zip(address.octets()) {
+        *to = c_char::from_ne_bytes([from]);
+    }
+    libc::sockaddr {
+        sa_family: libc::sa_family_t::try_from(libc::AF_INET).unwrap_or(2),
+        sa_data: data,
+    }
+}
+
+fn ioctl_interface(
+    socket: &OwnedFd,
+    request: libc::c_ulong,
+    message: &mut libc::ifreq,
+) -> Result<(), Errno> {
+    // SAFETY: the requests used read and write one ifreq, which `message` is.
+    if unsafe { libc::ioctl(socket.as_raw_fd(), request, std::ptr::from_mut(message)) } != 0 {
+        return Err(last_errno());
+    }
+    Ok(())
+}
+
+/// Takes the first connection to a port of this machine's vsock.
+pub fn accept_vsock(port: u32) -> Result<OwnedFd, Errno> {
+    // SAFETY: sockaddr_vm is plain data for which all zeroes is valid.
+    let mut address: libc::sockaddr_vm = unsafe { std::mem::zeroed() };
+    address.svm_family = libc::sa_family_t::try_from(libc::AF_VSOCK).unwrap_or(40);
+    address.svm_cid = libc::VMADDR_CID_ANY;
+    address.svm_port = port;
+    let length = libc::socklen_t::try_from(size_of::<libc::sockaddr_vm>()).unwrap_or(16);
+    let kind = libc::SOCK_STREAM | libc::SOCK_CLOEXEC;
+    // SAFETY: socket takes three integers.
+    let listener = owned(unsafe { libc::socket(libc::AF_VSOCK, kind, 0) })?;
+    // SAFETY: the address lives through the call and has the length given.
+    let bound = unsafe {
+        libc::bind(
+            listener.as_raw_fd(),
+            (&raw const address).cast::<libc::sockaddr>(),
+            length,
+        )
+    };
+    if bound != 0 {
+        return Err(last_errno());
+    }
+    rustix::net::listen(&listener, 1)?;
+    loop {
+        // SAFETY: null pointers say that the peer's address is not wanted.
+        match owned(unsafe { libc::accept(listener.as_raw_fd(), null_mut(), null_mut()) }) {
+            Err(Errno::INTR) => {}
+            accepted => return accepted,
+        }
+    }
+}
+
+fn owned(fd: c_int) -> Result<OwnedFd, Errno> {
+    if fd < 0 {
+        return Err(last_errno());
+    }
+    // SAFETY: the kernel has just given this descriptor to us alone.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
 extern "C" fn on_termination(_signal: c_int) {
