@@ -4,8 +4,8 @@ Each step is skipped when its inputs have not changed; then nothing is asked of 
 
 Usage: setup.py [--for trial|test|bench] [STEP...]
 
-Steps, in this order when none is named: rust, system, python, runsc, build, and for the benchmarks
-peers.
+Steps, in this order when none is named: rust, system, python, runsc, kernel, build, and for the
+benchmarks peers.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import kernel
 import peers
 import runsc
 from steps import (
@@ -235,6 +236,7 @@ def main() -> int:
         "system": lambda: install_system_packages(arguments.purpose),
         "python": install_python,
         "runsc": runsc.provide,
+        "kernel": kernel.provide,
         "build": build_rust,
         "peers": peers.provide,
     }

@@ -31,6 +31,9 @@ POOL: Final = ipaddress.IPv4Network("10.77.0.0/16")
 POOL_VARIABLE: Final = "SEATRIAL_NETWORK_POOL"
 SUBNET_BITS: Final = 30
 PEER_NAME: Final = "eth0"
+#: What a virtual machine's network needs beside it, in the same namespace.
+TAP_NAME: Final = "tap0"
+BRIDGE_NAME: Final = "br0"
 NAME_BYTES_MAX: Final = 15  # IFNAMSIZ of the kernel less the closing zero byte
 
 # sched.h and mount.h of the kernel; Python has unshare and setns only since 3.12, mount never.
@@ -158,6 +161,37 @@ def readdress(veth: Veth) -> None:
             inside.link("set", index=_index(inside, "lo"), state="up")
 
     _in_namespace(veth.namespace_path, configure)
+
+
+def bridge_tap(veth: Veth) -> None:
+    """Make a tap for a virtual machine and bridge it to the namespace's interface.
+
+    The machine takes over the sandbox's address, so the interface gives it up. All of it ends with
+    the namespace.
+
+    Raises:
+        EnvironmentTrouble: the kernel refused a step (no tun device, no bridges).
+    """
+
+    def connect() -> None:
+        with _netlink() as inside:
+            outer = _index(inside, PEER_NAME)
+            inside.flush_addr(index=outer)
+            inside.link("add", ifname=BRIDGE_NAME, kind="bridge", br_stp_state=0)
+            inside.link("add", ifname=TAP_NAME, kind="tuntap", mode="tap")
+            bridge, tap = _index(inside, BRIDGE_NAME), _index(inside, TAP_NAME)
+            for port in (outer, tap):
+                inside.link("set", index=port, master=bridge)
+            for index in (bridge, outer, tap):
+                inside.link("set", index=index, state="up")
+
+    try:
+        _in_namespace(veth.namespace_path, connect)
+    except Exception as error:
+        # pyroute2's errors have no common base that is an OSError.
+        message = f"cannot make a tap in the network namespace {veth.namespace}: {error}"
+        hint = "virtual machines with a network need /dev/net/tun and the kernel's bridges"
+        raise EnvironmentTrouble(message, hint=hint) from error
 
 
 def remove_veth(*, namespace: str, host_interface: str) -> None:

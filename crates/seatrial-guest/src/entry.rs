@@ -26,13 +26,9 @@ pub extern "C" fn main(argc: c_int, argv: *const *const c_char) -> c_int {
     // SAFETY: the C start-up passes `argc` pointers to strings that live as long as the program.
     let argument = |index: usize| unsafe { argument_at(argc, argv, index) };
     if argument(1).is_some_and(|option| option.to_bytes() == machine::OPTION) {
-        let order = argument(2).map_or(&b""[..], CStr::to_bytes);
+        let bytes = |index| argument(index).map_or(&b""[..], CStr::to_bytes);
         sys::become_machine();
-        sys::exit_now(run_machine(
-            order,
-            words_from(3, argument),
-            first_instruction_ns,
-        ))
+        sys::exit_now(run_machine(bytes(2), bytes(3), first_instruction_ns))
     }
     let Some((channel_fd, role_index)) = channel_option(argument(1), argument(2)) else {
         complain("--channel-fd: expected a file descriptor number or none");
@@ -54,8 +50,8 @@ pub extern "C" fn main(argc: c_int, argv: *const *const c_char) -> c_int {
 }
 
 /// Plays the role in a virtual machine of its own; gives the exit status.
-fn run_machine(order: &[u8], words: Vec<OsString>, first_instruction_ns: u64) -> i32 {
-    let machine = match machine::prepare(order, words, first_instruction_ns) {
+fn run_machine(order: &[u8], role: &[u8], first_instruction_ns: u64) -> i32 {
+    let machine = match machine::prepare(order, role, first_instruction_ns) {
         Ok(machine) => machine,
         Err(error) => {
             complain(&error.to_string());

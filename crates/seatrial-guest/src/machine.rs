@@ -1,7 +1,9 @@
 //! Being process 1 of a virtual machine: what a kernel leaves to its init.
 //!
-//! The kernel's command line gives `--machine ORDER ROLE...`, where `ORDER` is
-//! settings with commas between them:
+//! The kernel's command line gives `--machine ORDER ROLE`, where `ORDER` is
+//! settings with commas between them and `ROLE` the words of the role with `+`
+//! between them, each byte that is no letter, digit or one of `-._:/=` as `%XX`
+//! (a kernel gives its init 32 words at most, and splits at blanks):
 //!
 //! | setting | meaning |
 //! | --- | --- |
@@ -9,12 +11,12 @@
 //! | `channel=vsock:PORT` | it is the first connection to this vsock port |
 //! | `address=IP/BITS` | the address of `eth0` |
 //! | `data=NAME` | the device with the ext4 file system that becomes `/data` |
+//! | `tools=NAME` | the same for `/tools`, read-only |
 //! | `modules=NAME:NAME` | kernel modules to be loaded, in this order |
 //! | `template` | wait on the second serial port for the real order |
 //!
 //! A template is a machine that is stopped and copied while it waits. Each copy
-//! then reads its own order and role: words that end with a zero byte, and one
-//! empty word behind the last.
+//! then reads its own order and role: one line, with a blank between them.
 
 use std::ffi::{OsStr, OsString};
 use std::net::Ipv4Addr;
@@ -60,6 +62,7 @@ struct Order {
     door: Door,
     address: Option<(Ipv4Addr, u8)>,
     data: Option<String>,
+    tools: Option<String>,
     modules: Vec<String>,
     is_template: bool,
 }
@@ -81,13 +84,13 @@ pub struct Machine {
 /// The order is not one, or the kernel refused a step.
 pub fn prepare(
     order: &[u8],
-    words: Vec<OsString>,
+    role: &[u8],
     first_instruction_ns: u64,
 ) -> Result<Machine, GuestError> {
     let mut order = Order::parse(order)?;
     let mut machine = Machine {
         channel_fd: -1,
-        words,
+        words: parse_role(role)?,
         first_instruction_ns,
     };
     mount_kernel_files()?;
@@ -106,6 +109,10 @@ pub fn prepare(
         let path = await_device(device)?;
         mount(path, "/data", "ext4", MountFlags::NOATIME, None).map_err(system("mount /data"))?;
     }
+    if let Some(device) = &order.tools {
+        let path = await_device(device)?;
+        mount(path, "/tools", "ext4", MountFlags::RDONLY, None).map_err(system("mount /tools"))?;
+    }
     machine.channel_fd = match order.door {
         Door::Port => open_port(CHANNEL_PORT)?,
         Door::Vsock(port) => sys::accept_vsock(port).map_err(system("accept on vsock"))?,
@@ -121,6 +128,7 @@ impl Order {
             door: Door::Port,
             address: None,
             data: None,
+            tools: None,
             modules: Vec::new(),
             is_template: false,
         };
@@ -140,10 +148,13 @@ impl Order {
                 Some(("data", value)) if is_device_name(value) => {
                     order.data = Some(value.to_owned());
                 }
+                Some(("tools", value)) if is_device_name(value) => {
+                    order.tools = Some(value.to_owned());
+                }
                 None if setting == "template" => order.is_template = true,
                 _ => {
                     return Err(bad(&format!(
-                        "{setting}; expected channel=, address=, data=NAME, modules=NAME:NAME or template"
+                        "{setting}; expected channel=, address=, data=NAME, tools=NAME, modules=NAME:NAME or template"
                     )));
                 }
             }
@@ -240,13 +251,13 @@ fn wait_as_template(woken_at_ns: &mut u64) -> Result<Vec<u8>, GuestError> {
     write(&port, boot_id.as_bytes()).map_err(system("write to the order's port"))?;
     let mut said = Vec::new();
     let mut chunk = [0; 4096];
-    while !said.ends_with(b"\0\0") {
+    while !said.ends_with(b"\n") {
         let count = read(&port, &mut chunk).map_err(system("read the order"))?;
         if said.is_empty() {
             *woken_at_ns = sys::monotonic_ns();
         }
         if count == 0 || said.len() > ORDER_BYTES_MAX {
-            return Err(bad("the order ended before its empty word"));
+            return Err(bad("the order ended before its line did"));
         }
         said.extend_from_slice(&chunk[..count]);
     }
@@ -255,19 +266,40 @@ fn wait_as_template(woken_at_ns: &mut u64) -> Result<Vec<u8>, GuestError> {
 }
 
 fn parse_said(said: &[u8]) -> Result<(Order, Vec<OsString>), GuestError> {
-    let mut words = said
-        .split(|byte| *byte == 0)
-        .take_while(|word| !word.is_empty());
-    let order = Order::parse(words.next().unwrap_or_default())?;
+    let line = said.strip_suffix(b"\n").unwrap_or(said);
+    let mut parts = line.splitn(2, |byte| *byte == b' ');
+    let order = Order::parse(parts.next().unwrap_or_default())?;
     if order.is_template {
         return Err(bad("a copy cannot be a template"));
     }
-    Ok((
-        order,
-        words
-            .map(|word| OsStr::from_bytes(word).to_owned())
-            .collect(),
-    ))
+    Ok((order, parse_role(parts.next().unwrap_or_default())?))
+}
+
+/// The words of a role as they are written where they may hold nothing special.
+fn parse_role(role: &[u8]) -> Result<Vec<OsString>, GuestError> {
+    if role.is_empty() {
+        return Ok(Vec::new());
+    }
+    role.split(|byte| *byte == b'+').map(parse_word).collect()
+}
+
+fn parse_word(word: &[u8]) -> Result<OsString, GuestError> {
+    let mut bytes = Vec::with_capacity(word.len());
+    let mut rest = word;
+    while let Some((byte, behind)) = rest.split_first() {
+        rest = behind;
+        if *byte != b'%' {
+            bytes.push(*byte);
+            continue;
+        }
+        let digits = rest.split_at_checked(2);
+        let decoded = digits.and_then(|(pair, behind)| {
+            rest = behind;
+            u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()
+        });
+        bytes.push(decoded.ok_or_else(|| bad("a % in the role without two hex digits"))?);
+    }
+    Ok(OsStr::from_bytes(&bytes).to_owned())
 }
 
 #[cfg(test)]
@@ -286,6 +318,7 @@ mod tests {
                 door: Door::Vsock(5000),
                 address: Some((Ipv4Addr::new(10, 77, 0, 2), 30)),
                 data: Some("vda".to_owned()),
+                tools: None,
                 modules: Vec::new(),
                 is_template: false,
             })
@@ -313,9 +346,15 @@ mod tests {
 
     #[test]
     fn a_copy_reads_its_order_and_role() {
-        let (order, words) = parse_said(b"address=10.0.2.15/24\0serve\0a b\0\0").unwrap();
+        let (order, words) = parse_said(b"address=10.0.2.15/24 serve+a%20%2B+\n").unwrap();
         assert_eq!(order.address, Some((Ipv4Addr::new(10, 0, 2, 15), 24)));
-        assert_eq!(words, ["serve", "a b"]);
-        assert!(parse_said(b"template\0idle\0\0").is_err());
+        assert_eq!(words, ["serve", "a +", ""]);
+        for wrong in [
+            &b"template idle\n"[..],
+            b"channel=port a%2\n",
+            b"channel=port %zz\n",
+        ] {
+            assert!(parse_said(wrong).is_err());
+        }
     }
 }

@@ -63,6 +63,9 @@ class Capabilities:
     """CPU (and, with the controller, memory) of each sandbox is booked in a group of its own."""
     can_limit: bool = False
     """Memory and CPU limits can be set."""
+    limit_overhead_bytes: int = 0
+    """What the kernel's memory limit allows beyond the one asked for: a virtual machine's guest
+    gets what was asked for, and its monitor needs memory of its own."""
     has_own_root: bool = False
     """The sandbox sees its own file system, with the data directory at ``/data``."""
     can_bind_tools: bool = False

@@ -60,6 +60,8 @@ class LocalDriver(ABC):
     #: The guest role that the probe starts, and what it waits for.
     probe_role: ClassVar[tuple[str, ...]] = ("idle",)
     probe_goal: ClassVar[Literal["hello", "ready"]] = "ready"
+    #: How long the probe's sandbox may take.
+    probe_deadline_ns: ClassVar[int] = PROBE_DEADLINE_NS
     #: What to do when the runtime does not come up although it is installed.
     broken_hint: str = "run 'seatrial doctor --json' for the runtime's own words"
 
@@ -90,7 +92,7 @@ class LocalDriver(ABC):
         context = DriverContext(run_id=run_id, state_dir=state_root() / run_id)
         try:
             with self.open(context) as session:
-                trouble, relics = self._start_one(session)
+                trouble, relics = self.start_one(session)
         except SeatrialError as error:
             hint = error.hint or self.broken_hint
             return self._result(ProbeStatus.BROKEN, found, error.message, hint=hint)
@@ -98,17 +100,18 @@ class LocalDriver(ABC):
             return self._result(ProbeStatus.BROKEN, found, trouble, hint=self.broken_hint)
         return self._judge(found, relics)
 
-    def _start_one(self, session: LocalSession) -> tuple[str | None, tuple[str, ...]]:
+    def start_one(
+        self, session: LocalSession, *, deadline_ns: int | None = None
+    ) -> tuple[str | None, tuple[str, ...]]:
         """Give what went wrong (None: nothing), and what was left behind."""
-        spec = SandboxSpec(
-            role=self.probe_role, ready=self.probe_goal, deadline_ns=PROBE_DEADLINE_NS
-        )
+        deadline_ns = self.probe_deadline_ns if deadline_ns is None else deadline_ns
+        spec = SandboxSpec(role=self.probe_role, ready=self.probe_goal, deadline_ns=deadline_ns)
         plan = session.plan(spec, 0)
         batch = session.launcher.start(
             [plan],
             wait_for=self.probe_goal,
             hold=False,
-            timeout_ns=PROBE_DEADLINE_NS + PROBE_MARGIN_NS,
+            timeout_ns=deadline_ns + PROBE_MARGIN_NS,
         )
         result = batch.results[0]
         gone_at_ns = session.wait_gone(plan.id, time.monotonic_ns() + GONE_TIMEOUT_NS)

@@ -32,6 +32,8 @@ BUILT_IN: Final[Mapping[str, str]] = {
     "runsc": "seatrial.drivers.oci:runsc",
     "runsc-ptrace": "seatrial.drivers.oci:runsc_ptrace",
     "runsc-kvm": "seatrial.drivers.oci:runsc_kvm",
+    "qemu": "seatrial.drivers.qemu:qemu",
+    "qemu-template": "seatrial.drivers.qemu:qemu_template",
     "null": "seatrial.drivers.process:NullDriver",
     "fake": "seatrial.drivers.fake:FakeDriver",
 }

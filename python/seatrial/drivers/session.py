@@ -133,6 +133,10 @@ class LocalSession(WatchedStop, ABC):
         """Tell whether the runtime sets the limits; else they are set on the outer group."""
         return False
 
+    def forget(self, instance: Instance) -> None:
+        """Remove what ``command`` made outside of the sandbox's directory; nothing, mostly."""
+        del instance
+
     # --- the protocol -----------------------------------------------------------------------------
 
     @property
@@ -148,22 +152,24 @@ class LocalSession(WatchedStop, ABC):
     def plan(self, spec: SandboxSpec, index: int) -> StartPlan:
         """Make what one sandbox needs and describe its start."""
         self._check(spec)
-        self._count += 1
-        token = f"{self.number}{self._count:05d}"
-        name = f"{state.sandbox_prefix(self.context.run_id)}{token}"
-        instance = self._make(name, token, index=index, spec=spec)
+        instance = self.make_instance(spec, index)
         try:
             command = self.command(instance)
         except BaseException:
-            self.release(name)
+            self.release(instance.id)
             raise
+        return self.describe(instance, command)
+
+    def describe(self, instance: Instance, command: Command) -> StartPlan:
+        """Give the start plan of a sandbox that is made."""
+        spec = instance.spec
         return StartPlan(
-            id=name,
+            id=instance.id,
             argv=command.argv,
             env=(
                 f"PATH={TOOL_PATH}",
                 f"{state.RUN_VARIABLE}={self.context.run_id}",
-                f"{state.SANDBOX_VARIABLE}={name}",
+                f"{state.SANDBOX_VARIABLE}={instance.id}",
             ),
             cwd=None,
             channel_fd=CHANNEL_FD,
@@ -261,6 +267,7 @@ class LocalSession(WatchedStop, ABC):
             # Run last to first; each runs though one before it failed.
             steps.callback(self._instances.pop, plan_id, None)
             steps.callback(self._remove_tree, instance.directory)
+            steps.callback(self.forget, instance)
             steps.callback(self._remove_groups, instance)
             steps.callback(self._remove_network, instance)
             steps.callback(self._remove_litter, instance)
@@ -313,8 +320,12 @@ class LocalSession(WatchedStop, ABC):
         if self._count >= SANDBOXES_MAX:
             raise DriverError(f"{self.name}: over {SANDBOXES_MAX} sandboxes in one session")
 
-    def _make(self, name: str, token: str, *, index: int, spec: SandboxSpec) -> Instance:
+    def make_instance(self, spec: SandboxSpec, index: int) -> Instance:
+        """Make directory, group and network of a sandbox under the next free name."""
         run_id = self.context.run_id
+        self._count += 1
+        token = f"{self.number}{self._count:05d}"
+        name = f"{state.sandbox_prefix(run_id)}{token}"
         with contextlib.ExitStack() as undo:
             directory = self.directory / token
             directory.mkdir(mode=0o700)
@@ -349,7 +360,8 @@ class LocalSession(WatchedStop, ABC):
             return None
         limits = Limits()
         if not self.limits_itself():
-            limits = Limits(memory_bytes=spec.memory_limit_bytes, cpu_count=spec.cpu_limit)
+            asked, extra = spec.memory_limit_bytes, self.capabilities.limit_overhead_bytes
+            limits = Limits(memory_bytes=asked and asked + extra, cpu_count=spec.cpu_limit)
         try:
             return self._cgroup_host.create(path, limits=limits)
         except OSError as error:

@@ -112,7 +112,9 @@ def _entries(
         yield f"{folder}/{module.name}", stat.S_IFREG | 0o644, module.read_bytes()
 
 
-def _tree(root: Path, directory: Path, leave_out: frozenset[str]) -> Iterator[tuple[str, int, bytes]]:
+def _tree(
+    root: Path, directory: Path, leave_out: frozenset[str]
+) -> Iterator[tuple[str, int, bytes]]:
     for path in sorted(directory.iterdir()):
         name = str(path.relative_to(root))
         if name in leave_out:

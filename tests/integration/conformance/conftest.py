@@ -23,7 +23,18 @@ if TYPE_CHECKING:
     from seatrial.drivers.base import DriverSession
 
 #: Every driver that starts real sandboxes of which the guest stays until it is told to stop.
-REAL = ("process", "lean", "bwrap", "crun", "runc", "runsc", "runsc-ptrace", "runsc-kvm")
+REAL = (
+    "process",
+    "lean",
+    "bwrap",
+    "crun",
+    "runc",
+    "runsc",
+    "runsc-ptrace",
+    "runsc-kvm",
+    "qemu",
+    "qemu-template",
+)
 
 
 @pytest.fixture(params=REAL)
