@@ -1,13 +1,16 @@
 """What a session knows about one sandbox of its own, and what its driver says about it."""
 
+import contextlib
 import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from seatrial.drivers.base import SandboxSpec
+from seatrial import network
+from seatrial.drivers.base import Capabilities, SandboxSpec
+from seatrial.errors import DriverError, EnvironmentTrouble
 from seatrial.launch import Isolation
 from seatrial.network import Veth
-from seatrial.probes.cgroup import Cgroup
+from seatrial.probes.cgroup import Cgroup, CgroupHost, Limits
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,3 +56,35 @@ class SeenProcess:
     first_word: str
     group: str
     """The group below the sandbox's outer group; "" is the outer group itself."""
+
+
+def limits_of(spec: SandboxSpec, capabilities: Capabilities) -> Limits:
+    """Give what the kernel is to enforce on everything that belongs to a sandbox."""
+    asked, extra = spec.memory_limit_bytes, capabilities.limit_overhead_bytes
+    return Limits(memory_bytes=asked and asked + extra, cpu_count=spec.cpu_limit)
+
+
+def make_group(host: CgroupHost, path: str, *, limits: Limits, driver: str) -> Cgroup:
+    """Make a sandbox's outer group.
+
+    Raises:
+        DriverError: the kernel refused it.
+    """
+    try:
+        return host.create(path, limits=limits)
+    except OSError as error:
+        message = f"{driver}: cannot make the control group of {path}: {error}"
+        raise DriverError(message, hint="see 'seatrial doctor'") from error
+
+
+def remove_network(instance: Instance) -> None:
+    """Remove a sandbox's namespace and pair."""
+    if instance.namespace_fd is not None:
+        os.close(instance.namespace_fd)
+    if instance.veth is None:
+        return
+    # What cannot be removed is found again by name, in the audit.
+    with contextlib.suppress(EnvironmentTrouble):
+        network.remove_veth(
+            namespace=instance.veth.namespace, host_interface=instance.veth.host_interface
+        )

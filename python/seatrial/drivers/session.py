@@ -28,9 +28,16 @@ from seatrial.drivers.base import (
     SandboxSpec,
     read_server_stats,
 )
-from seatrial.drivers.instance import Command, Instance, SeenProcess
+from seatrial.drivers.instance import (
+    Command,
+    Instance,
+    SeenProcess,
+    limits_of,
+    make_group,
+    remove_network,
+)
 from seatrial.drivers.stopping import WatchedStop
-from seatrial.errors import DriverError, EnvironmentTrouble, SeatrialError
+from seatrial.errors import DriverError, SeatrialError
 from seatrial.guest.binary import guest_binary
 from seatrial.launch import Launcher, StartPlan
 from seatrial.model.experiment import NetworkMode
@@ -269,7 +276,7 @@ class LocalSession(WatchedStop, ABC):
             steps.callback(self._remove_tree, instance.directory)
             steps.callback(self.forget, instance)
             steps.callback(self._remove_groups, instance)
-            steps.callback(self._remove_network, instance)
+            steps.callback(remove_network, instance)
             steps.callback(self._remove_litter, instance)
             steps.callback(self._kill, instance)
 
@@ -330,8 +337,11 @@ class LocalSession(WatchedStop, ABC):
             directory = self.directory / token
             directory.mkdir(mode=0o700)
             undo.callback(shutil.rmtree, directory, ignore_errors=True)
-            cgroup = self._make_group(f"{run_id}/{token}", spec)
-            if cgroup is not None:
+            cgroup = None
+            if self.capabilities.has_own_cgroup:
+                limits = Limits() if self.limits_itself() else limits_of(spec, self.capabilities)
+                group = f"{run_id}/{token}"
+                cgroup = make_group(self._cgroup_host, group, limits=limits, driver=self.name)
                 undo.callback(cgroup.remove)
             veth, descriptor = None, None
             if spec.network is NetworkMode.VETH:
@@ -354,19 +364,6 @@ class LocalSession(WatchedStop, ABC):
         )
         self._instances[name] = instance
         return instance
-
-    def _make_group(self, path: str, spec: SandboxSpec) -> Cgroup | None:
-        if not self.capabilities.has_own_cgroup:
-            return None
-        limits = Limits()
-        if not self.limits_itself():
-            asked, extra = spec.memory_limit_bytes, self.capabilities.limit_overhead_bytes
-            limits = Limits(memory_bytes=asked and asked + extra, cpu_count=spec.cpu_limit)
-        try:
-            return self._cgroup_host.create(path, limits=limits)
-        except OSError as error:
-            message = f"{self.name}: cannot make the control group of {path}: {error}"
-            raise DriverError(message, hint="see 'seatrial doctor'") from error
 
     def _instance(self, plan_id: str) -> Instance:
         try:
@@ -474,17 +471,6 @@ class LocalSession(WatchedStop, ABC):
             return
         self._litter["cgroup"] += len(instance.cgroup.box_directories())
         instance.cgroup.remove()
-
-    def _remove_network(self, instance: Instance) -> None:
-        if instance.namespace_fd is not None:
-            os.close(instance.namespace_fd)
-        if instance.veth is None:
-            return
-        # What cannot be removed is found again by name, in the audit.
-        with contextlib.suppress(EnvironmentTrouble):
-            network.remove_veth(
-                namespace=instance.veth.namespace, host_interface=instance.veth.host_interface
-            )
 
     def _remove_directory(self) -> None:
         directory = getattr(self, "directory", None)
