@@ -22,7 +22,7 @@ from seatrial.drivers.instance import Command
 from seatrial.drivers.machine import role_text
 from seatrial.drivers.qemu import QemuSession, machine_role
 from seatrial.drivers.qmp import Listener, Qmp, command_line, remaining_s
-from seatrial.errors import DriverError
+from seatrial.errors import DriverError, SeatrialError
 from seatrial.launch import Outcome
 from seatrial.model.experiment import NetworkMode
 
@@ -156,9 +156,19 @@ class QemuTemplateSession(QemuSession):
                             qmp.lend_file("state", file)
                             qmp.execute("migrate", uri="fd:state")
                             qmp.wait_migrated()
+        except DriverError as error:
+            raise DriverError(f"{error.message}{self._last_words(instance)}") from error
         finally:
             self.release(instance.id)
         return Template(memory=memory, state=state, boot_id=boot_id)
+
+    def _last_words(self, instance: Instance) -> str:
+        """Give how a template's machine ended, and what it said."""
+        with contextlib.suppress(SeatrialError):
+            (stop,) = self.launcher.stop([instance.id], how="kill", grace_ns=0)
+            said = " ".join(stop.stderr_tail.split())
+            return f" (exit code {stop.exit_code}, signal {stop.signal}): {said}"
+        return ""
 
     def _template_argv(self, instance: Instance, memory: Path) -> tuple[str, ...]:
         directory = instance.directory
