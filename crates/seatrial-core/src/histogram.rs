@@ -105,8 +105,14 @@ impl Histogram {
     /// Adds one duration.
     #[inline]
     pub fn record(&mut self, value: Nanos) {
-        self.add_to_bucket(bucket_of(value.get()), 1);
-        self.sum += u128::from(value.get());
+        self.record_many(value, 1);
+    }
+
+    /// Adds the same duration this many times, at least once.
+    #[inline]
+    pub fn record_many(&mut self, value: Nanos, count: u64) {
+        self.add_to_bucket(bucket_of(value.get()), count);
+        self.sum += u128::from(value.get()) * u128::from(count);
         self.min = self.min.min(value);
         self.max = self.max.max(value);
     }

@@ -1,4 +1,4 @@
-//! Waits until an intended time, and measures how well it does.
+//! Waits until an intended time.
 //!
 //! A blocking wait wakes some microseconds late, because the kernel has to
 //! schedule the thread. The hybrid wait blocks until shortly before the instant and
@@ -9,7 +9,6 @@ use std::num::NonZeroU64;
 
 use crate::clock::Clock;
 use crate::error::CoreError;
-use crate::histogram::Histogram;
 use crate::units::Nanos;
 
 /// Shortest guard of the hybrid wait: what a wake-up takes on an idle machine.
@@ -76,7 +75,6 @@ pub enum Woken {
 pub struct Pacer {
     mode: WaitMode,
     guard: Nanos,
-    lag: Histogram,
 }
 
 impl Pacer {
@@ -86,7 +84,6 @@ impl Pacer {
         Self {
             mode,
             guard: GUARD_MIN,
-            lag: Histogram::new(),
         }
     }
 
@@ -176,17 +173,6 @@ impl Pacer {
             WaitMode::Spin => spin_until(clock, instant, poll),
         }
     }
-
-    /// Notes that what could have been sent at `possible_at` was sent at `sent_at`.
-    pub fn note_sent(&mut self, possible_at: Nanos, sent_at: Nanos) {
-        self.lag.record(possible_at.until(sent_at));
-    }
-
-    /// How late the thread was by its own fault.
-    #[must_use]
-    pub fn into_lag(self) -> Histogram {
-        self.lag
-    }
 }
 
 /// Looks for events until the instant comes.
@@ -252,18 +238,6 @@ mod tests {
                 assert!(clock.now() < Nanos::new(1_000_000));
             }
         }
-    }
-
-    #[test]
-    fn lag_counts_from_the_instant_it_was_possible() {
-        let mut pacer = Pacer::new(WaitMode::Block);
-        pacer.note_sent(Nanos::new(100), Nanos::new(130));
-        pacer.note_sent(Nanos::new(200), Nanos::new(190));
-        let lag = pacer.into_lag();
-        assert_eq!(
-            (lag.min(), lag.max()),
-            (Some(Nanos::ZERO), Some(Nanos::new(30)))
-        );
     }
 
     #[test]

@@ -67,6 +67,18 @@ impl Share {
         index % self.members as u64 == self.member as u64
     }
 
+    /// Which one of ours the request with this global index is, from 0.
+    #[must_use]
+    #[inline]
+    pub const fn position_of(self, index: u64) -> u64 {
+        // A division takes longer than all else that is done to find out whether a record is kept.
+        if self.members == 1 {
+            index
+        } else {
+            index / self.members as u64
+        }
+    }
+
     /// The number in the whole run of our thing number `own`, when things are dealt in turn.
     #[must_use]
     pub fn number_of(self, own: usize) -> u32 {
@@ -152,6 +164,7 @@ impl Sequence {
     }
 
     /// The next id of ours with its demand, which depends on seed and id only.
+    #[inline]
     fn next(&mut self) -> (u64, Nanos) {
         let index = self.index;
         self.index = index.saturating_add(self.share.members.into());
@@ -273,10 +286,12 @@ impl ClosedLoop {
 }
 
 impl Arrival for ClosedLoop {
+    #[inline]
     fn due_at(&self, slot_free_at: Option<Nanos>) -> Option<Nanos> {
         slot_free_at.filter(|_| !self.is_exhausted())
     }
 
+    #[inline]
     fn take(&mut self, intended_at: Nanos) -> Scheduled {
         let (request_id, demand) = self.sequence.next();
         Scheduled {
@@ -286,10 +301,12 @@ impl Arrival for ClosedLoop {
         }
     }
 
+    #[inline]
     fn is_exhausted(&self) -> bool {
         self.sequence.is_exhausted()
     }
 
+    #[inline]
     fn think(&mut self) -> Nanos {
         if self.think == DemandLaw::None {
             return Nanos::ZERO;

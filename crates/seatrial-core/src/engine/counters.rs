@@ -45,6 +45,13 @@ impl Counters {
         *self.of(outcome) += 1;
     }
 
+    /// Counts requests with correct replies.
+    pub(super) const fn count_ok(&mut self, count: u64) {
+        self.intended_count += count;
+        self.sent_count += count;
+        self.ok_count += count;
+    }
+
     fn of(&mut self, outcome: Outcome) -> &mut u64 {
         match outcome {
             Outcome::Ok => &mut self.ok_count,
@@ -80,12 +87,20 @@ pub(super) struct PhaseCounters {
 
 impl PhaseCounters {
     pub fn count(&mut self, phase: Phase, outcome: Outcome, is_sent: bool) {
-        let counters = if phase == Phase::Measure {
+        self.of(phase).count(outcome, is_sent);
+    }
+
+    /// Counts correct replies.
+    pub fn count_ok(&mut self, phase: Phase, count: u64) {
+        self.of(phase).count_ok(count);
+    }
+
+    fn of(&mut self, phase: Phase) -> &mut Counters {
+        if phase == Phase::Measure {
             &mut self.measured
         } else {
             &mut self.others
-        };
-        counters.count(outcome, is_sent);
+        }
     }
 
     /// Of all phases.

@@ -1,26 +1,36 @@
-//! The other part of the send loop: requests whose time is over, whose connection ends, or that find no place.
+//! The other part of the send loop: requests whose time is over, whose connection ends, or that find no place,
+//! and the records of those of which one is kept.
 
 use crate::arrival::{Arrival, Scheduled};
 use crate::clock::Clock;
 use crate::engine::failures::reasons;
+use crate::engine::flights::Flight;
 use crate::engine::ledger::blank;
 use crate::engine::member::{Member, asked};
 use crate::record::{Outcome, RequestRecord};
-use crate::transport::{CloseCause, Transport};
+use crate::transport::stamps::KernelStamps;
+use crate::transport::{CloseCause, Reply, Transport};
 use crate::units::Nanos;
+
+/// When a reply came.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Arrived<'a> {
+    pub first_byte_at: Nanos,
+    pub done_at: Nanos,
+    pub kernel: Option<&'a KernelStamps>,
+}
 
 impl<A: Arrival, T: Transport, C: Clock> Member<'_, A, T, C> {
     /// Ends what is past its deadline, and connections that will not answer any more.
+    #[cold]
     pub(super) fn expire(&mut self, now: Nanos) {
         while let Some(flight) = self.table.next_expired(now, || self.arrival.think()) {
-            let record = self.ended(&flight, Outcome::Timeout);
-            self.ledger.keep_failed(&record, reasons::TIMEOUT_LATE);
-            let (connection, id) = (flight.connection as usize, record.request_id);
+            self.keep_timed_out(&flight, reasons::TIMEOUT_LATE);
+            let (connection, id) = (flight.connection as usize, flight.scheduled.request_id);
             self.transport.abandon(connection, id, &mut self.events);
         }
         while let Some(flight) = self.table.next_returned(now) {
-            let record = self.ended(&flight, Outcome::Timeout);
-            self.ledger.keep_failed(&record, reasons::TIMEOUT_UNSERVED);
+            self.keep_timed_out(&flight, reasons::TIMEOUT_UNSERVED);
         }
         while let Some(connection) = self.table.next_silent(now) {
             self.transport.disconnect(connection);
@@ -31,9 +41,9 @@ impl<A: Arrival, T: Transport, C: Clock> Member<'_, A, T, C> {
     /// Puts requests that a peer has left alone on places that are free by now.
     #[cold]
     pub(super) fn send_again(&mut self, now: Nanos) {
-        while let Some((connection, scheduled)) = self.table.reassign(now) {
-            self.ledger.resent_count += 1;
-            self.transport.send(connection, &asked(&scheduled));
+        while let Some((connection, before)) = self.table.reassign(now) {
+            self.ledger.note_resent(&before);
+            self.transport.send(connection, &asked(&before.scheduled));
         }
     }
 
@@ -73,12 +83,21 @@ impl<A: Arrival, T: Transport, C: Clock> Member<'_, A, T, C> {
                 first_byte_at: first_byte_at.take().filter(is_of_reply),
                 ..ended
             };
+            self.ledger.note_lag(&flight);
             self.ledger.keep_failed(&record, text);
             is_oldest = false;
         }
         self.last_cause = Some(cause);
     }
 
+    /// Keeps a request that was on a connection and got no whole reply in time.
+    fn keep_timed_out(&mut self, flight: &Flight, text: &str) {
+        let record = self.ended(flight, Outcome::Timeout);
+        self.ledger.note_lag(flight);
+        self.ledger.keep_failed(&record, text);
+    }
+
+    /// Keeps a request that found no place in time.
     pub(super) fn keep_unsent(&mut self, scheduled: &Scheduled, text: &str) {
         let refused = match self.last_cause {
             Some(CloseCause::Refused(code)) if self.table.is_down() => Some(code),
@@ -108,12 +127,10 @@ impl<A: Arrival, T: Transport, C: Clock> Member<'_, A, T, C> {
     /// At the end: what waits for a reply timed out, what waits for a place was never sent.
     pub(super) fn give_up_rest(&mut self) {
         while let Some(flight) = self.table.next_waiting() {
-            let record = self.ended(&flight, Outcome::Timeout);
-            self.ledger.keep_failed(&record, reasons::TIMEOUT_AT_END);
+            self.keep_timed_out(&flight, reasons::TIMEOUT_AT_END);
         }
         while let Some(flight) = self.table.next_returned(Nanos::MAX) {
-            let record = self.ended(&flight, Outcome::Timeout);
-            self.ledger.keep_failed(&record, reasons::TIMEOUT_UNSERVED);
+            self.keep_timed_out(&flight, reasons::TIMEOUT_UNSERVED);
         }
         while let Some(intended_at) = self.arrival.due_at(None) {
             if intended_at >= self.window.offer_end {
@@ -122,6 +139,35 @@ impl<A: Arrival, T: Transport, C: Clock> Member<'_, A, T, C> {
             let scheduled = self.arrival.take(intended_at);
             self.ledger.note_due(intended_at, self.slot);
             self.keep_unsent(&scheduled, reasons::UNSENT_AT_END);
+        }
+    }
+
+    /// The record of a request that got a whole reply.
+    pub(super) fn answered(
+        &self,
+        flight: &Flight,
+        reply: &Reply,
+        arrived: Arrived<'_>,
+        outcome: Outcome,
+    ) -> RequestRecord {
+        RequestRecord {
+            first_byte_at: Some(arrived.first_byte_at),
+            done_at: Some(arrived.done_at),
+            server_service: reply.service,
+            kernel: arrived.kernel.copied().unwrap_or(KernelStamps::NONE),
+            ..self.ended(flight, outcome)
+        }
+    }
+
+    /// The record of a request that was on a connection; without a reply so far.
+    pub(super) fn ended(&self, flight: &Flight, outcome: Outcome) -> RequestRecord {
+        RequestRecord {
+            intended_at: flight.scheduled.intended_at,
+            sent_at: flight.sent_at(),
+            connection: Some(self.thread.number_of(flight.connection as usize)),
+            request_id: flight.scheduled.request_id,
+            demand: flight.scheduled.demand,
+            ..blank(outcome, flight.phase)
         }
     }
 }

@@ -27,12 +27,76 @@ pub(super) struct Flight {
     pub connection: u32,
     /// When its place on the connection became free.
     pub slot_free_at: Nanos,
-    pub sent_at: Option<Nanos>,
-    pub deadline: Nanos,
+    /// [`UNSENT`] until it is known; with it a node fits into one line of a cache.
+    sent_at: Nanos,
     /// Recorded as a time-out already; it only waits for its late reply.
     pub is_expired: bool,
     /// Was on another connection before, whose peer did nothing about it.
     pub is_resent: bool,
+}
+
+/// When a request was due, when it could be sent, and when it was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Sending {
+    pub intended_at: Nanos,
+    /// When its place on the connection became free.
+    pub slot_free_at: Nanos,
+    pub sent_at: Nanos,
+    /// It was sent before, on another connection.
+    pub is_resent: bool,
+}
+
+/// Stands for a request that was not handed over yet; no clock reaches it.
+const UNSENT: Nanos = Nanos::MAX;
+
+impl Flight {
+    /// A request that was just put on a connection.
+    #[inline]
+    pub const fn new(
+        scheduled: Scheduled,
+        phase: Phase,
+        connection: u32,
+        slot_free_at: Nanos,
+    ) -> Self {
+        Self {
+            scheduled,
+            phase,
+            connection,
+            slot_free_at,
+            sent_at: UNSENT,
+            is_expired: false,
+            is_resent: false,
+        }
+    }
+
+    /// The same request on another connection, where it was not handed over yet.
+    pub const fn resent(self, connection: u32, slot_free_at: Nanos) -> Self {
+        Self {
+            connection,
+            slot_free_at,
+            sent_at: UNSENT,
+            is_resent: true,
+            ..self
+        }
+    }
+
+    /// When it was due, could be sent, and was; `None` for one that was not handed over.
+    #[inline]
+    pub fn sending(&self) -> Option<Sending> {
+        let sent_at = self.sent_at()?;
+        Some(Sending {
+            intended_at: self.scheduled.intended_at,
+            slot_free_at: self.slot_free_at,
+            sent_at,
+            is_resent: self.is_resent,
+        })
+    }
+
+    /// When it was handed over, if it was.
+    #[inline]
+    pub fn sent_at(&self) -> Option<Nanos> {
+        (self.sent_at != UNSENT).then_some(self.sent_at)
+    }
 }
 
 /// First and last of a list through the slab.
@@ -62,6 +126,21 @@ const UNLINKED: Links = Links {
     before: NIL,
     after: NIL,
 };
+
+impl Default for Node {
+    fn default() -> Self {
+        let scheduled = Scheduled {
+            request_id: 0,
+            intended_at: Nanos::ZERO,
+            demand: Nanos::ZERO,
+        };
+        Self {
+            flight: Flight::new(scheduled, Phase::WarmUp, 0, Nanos::ZERO),
+            of_connection: UNLINKED,
+            of_deadline: UNLINKED,
+        }
+    }
+}
 
 #[derive(Clone, Copy, Debug)]
 struct Node {
@@ -107,42 +186,41 @@ pub(super) struct Flights {
     nodes: Vec<Node>,
     unused: Vec<u32>,
     deadlines: Ends,
+    /// From the intended instant to the deadline.
+    request_timeout: Nanos,
     /// Nodes by request id; only when replies are matched so.
     by_id: Option<Index>,
 }
 
 impl Flights {
     /// Room for flights whose replies come in this order; `places` is how many there can be.
-    pub fn new(order: ReplyOrder, places: usize) -> Self {
+    pub fn new(order: ReplyOrder, places: usize, request_timeout: Nanos) -> Self {
         let reserved = places.min(RESERVED_MAX);
         let index = || Index::with_capacity_and_hasher(reserved, BuildHasherDefault::default());
         Self {
             nodes: Vec::with_capacity(reserved),
             unused: Vec::new(),
             deadlines: Ends::default(),
+            request_timeout,
             by_id: (order == ReplyOrder::ById).then(index),
         }
     }
 
     /// Adds a flight to its connection.
+    #[inline]
     pub fn push(&mut self, ends: &mut Ends, flight: Flight) {
-        let node = Node {
+        let at = self.unused_node();
+        // Made where it stays: a copy that is read right after it was written stalls the processor.
+        self.nodes[at as usize] = Node {
             flight,
             of_connection: UNLINKED,
             of_deadline: UNLINKED,
         };
-        let at = if let Some(at) = self.unused.pop() {
-            self.nodes[at as usize] = node;
-            at
-        } else {
-            self.nodes.push(node);
-            // 10,000 connections of depth 1,024 are far below the largest index.
-            u32::try_from(self.nodes.len() - 1).unwrap_or(NIL)
-        };
         self.link_after(Chain::Connection, ends, ends.tail, at);
         // Instants increase nearly always, so the walk from the end is short.
         let mut earlier = self.deadlines.tail;
-        while earlier != NIL && self.nodes[earlier as usize].flight.deadline > flight.deadline {
+        let intended_at = flight.scheduled.intended_at;
+        while earlier != NIL && self.get(earlier).scheduled.intended_at > intended_at {
             earlier = self.nodes[earlier as usize].of_deadline.before;
         }
         let mut deadlines = self.deadlines;
@@ -153,33 +231,51 @@ impl Flights {
         }
     }
 
+    #[inline]
+    fn unused_node(&mut self) -> u32 {
+        self.unused.pop().unwrap_or_else(|| self.new_node())
+    }
+
+    #[cold]
+    fn new_node(&mut self) -> u32 {
+        self.nodes.push(Node::default());
+        // 10,000 connections of depth 1,024 are far below the largest index.
+        u32::try_from(self.nodes.len() - 1).unwrap_or(NIL)
+    }
+
     /// Takes the oldest flight off a connection.
+    #[inline]
     pub fn pop_front(&mut self, ends: &mut Ends) -> Option<Flight> {
         (ends.head != NIL).then(|| self.remove(ends, ends.head))
     }
 
     /// The oldest flight of a connection.
+    #[inline]
     pub fn front(&self, ends: Ends) -> Option<&Flight> {
         self.nodes.get(ends.head as usize).map(|node| &node.flight)
     }
 
     /// The newest flight of a connection.
+    #[inline]
     pub fn back(&self, ends: Ends) -> Option<&Flight> {
         self.nodes.get(ends.tail as usize).map(|node| &node.flight)
     }
 
     /// The node of the flight with this id on this connection.
+    #[inline]
     pub fn find(&self, connection: u32, request_id: u64) -> Option<u32> {
         let at = *self.by_id.as_ref()?.get(&request_id)?;
         (self.nodes[at as usize].flight.connection == connection).then_some(at)
     }
 
     /// The flight at a node that [`Flights::find`] or [`Flights::first_due`] named.
+    #[inline]
     pub fn get(&self, at: u32) -> &Flight {
         &self.nodes[at as usize].flight
     }
 
     /// Takes a flight off its connection.
+    #[inline]
     pub fn remove(&mut self, ends: &mut Ends, at: u32) -> Flight {
         let flight = self.nodes[at as usize].flight;
         self.unlink(Chain::Connection, ends, at);
@@ -193,24 +289,34 @@ impl Flights {
         flight
     }
 
-    /// Marks what was not sent yet as sent, the newest first; tells `note` about each.
-    pub fn stamp(&mut self, ends: Ends, sent_at: Nanos, mut note: impl FnMut(&Flight)) {
-        let mut at = ends.tail;
+    /// Marks what was not sent yet as sent, the newest first; how many there were that had not
+    /// been sent before on another connection.
+    #[inline]
+    pub fn stamp(&mut self, ends: Ends, sent_at: Nanos) -> u64 {
+        let (mut at, mut count) = (ends.tail, 0);
         while at != NIL {
             let newest = &mut self.nodes[at as usize];
-            if newest.flight.sent_at.is_some() {
-                return;
+            if newest.flight.sent_at != UNSENT {
+                break;
             }
-            newest.flight.sent_at = Some(sent_at);
-            note(&newest.flight);
+            newest.flight.sent_at = sent_at;
+            count += u64::from(!newest.flight.is_resent);
             at = newest.of_connection.before;
         }
+        count
     }
 
     /// The node with the earliest deadline, and that deadline.
+    #[inline]
     pub fn first_due(&self) -> Option<(u32, Nanos)> {
         let at = self.deadlines.head;
-        (at != NIL).then(|| (at, self.nodes[at as usize].flight.deadline))
+        (at != NIL).then(|| (at, self.deadline_of(self.get(at))))
+    }
+
+    /// When a request times out.
+    #[inline]
+    pub fn deadline_of(&self, flight: &Flight) -> Nanos {
+        flight.scheduled.intended_at.later_by(self.request_timeout)
     }
 
     /// Lets a flight stay on its connection without a deadline.
@@ -221,12 +327,14 @@ impl Flights {
         *flight
     }
 
+    #[inline]
     fn unlink_deadline(&mut self, at: u32) {
         let mut deadlines = self.deadlines;
         self.unlink(Chain::Deadline, &mut deadlines, at);
         self.deadlines = deadlines;
     }
 
+    #[inline]
     fn links(&mut self, chain: Chain, at: u32) -> &mut Links {
         let node = &mut self.nodes[at as usize];
         match chain {
@@ -236,6 +344,7 @@ impl Flights {
     }
 
     /// Puts a node behind another one, or in front of all when that is [`NIL`].
+    #[inline]
     fn link_after(&mut self, chain: Chain, ends: &mut Ends, before: u32, at: u32) {
         let after = if before == NIL {
             std::mem::replace(&mut ends.head, at)
@@ -250,6 +359,7 @@ impl Flights {
         *self.links(chain, at) = Links { before, after };
     }
 
+    #[inline]
     fn unlink(&mut self, chain: Chain, ends: &mut Ends, at: u32) {
         let Links { before, after } = *self.links(chain, at);
         if before == NIL {
@@ -269,21 +379,13 @@ impl Flights {
 mod tests {
     use super::*;
 
-    fn flight(request_id: u64, connection: u32, deadline: u64) -> Flight {
-        Flight {
-            scheduled: Scheduled {
-                request_id,
-                intended_at: Nanos::ZERO,
-                demand: Nanos::ZERO,
-            },
-            phase: Phase::Measure,
-            connection,
-            slot_free_at: Nanos::ZERO,
-            sent_at: None,
-            deadline: Nanos::new(deadline),
-            is_expired: false,
-            is_resent: false,
-        }
+    fn flight(request_id: u64, connection: u32, intended_at: u64) -> Flight {
+        let scheduled = Scheduled {
+            request_id,
+            intended_at: Nanos::new(intended_at),
+            demand: Nanos::ZERO,
+        };
+        Flight::new(scheduled, Phase::Measure, connection, Nanos::ZERO)
     }
 
     fn due_ids(flights: &mut Flights) -> Vec<u64> {
@@ -296,7 +398,7 @@ mod tests {
 
     #[test]
     fn lists_stay_whole_when_flights_leave_from_anywhere() {
-        let mut flights = Flights::new(ReplyOrder::ById, 100);
+        let mut flights = Flights::new(ReplyOrder::ById, 100, Nanos::new(7));
         let mut ends = [Ends::default(); 2];
         for id in 0..10u64 {
             let connection = u32::try_from(id % 2).unwrap();
@@ -329,18 +431,30 @@ mod tests {
 
     #[test]
     fn only_what_was_not_sent_is_stamped() {
-        let mut flights = Flights::new(ReplyOrder::Fifo, 100);
+        let mut flights = Flights::new(ReplyOrder::Fifo, 100, Nanos::new(7));
         let mut ends = Ends::default();
-        let mut stamped = Vec::new();
-        for (id, at) in [(0, 5), (1, 6)] {
-            flights.push(&mut ends, flight(id, 0, 10));
-            flights.stamp(ends, Nanos::new(at), |flight| {
-                stamped.push((flight.scheduled.request_id, flight.sent_at));
-            });
+        let mut last = 0;
+        for (count, at) in [(1, 5), (2, 6)] {
+            for _ in 0..count {
+                flights.push(&mut ends, flight(last, 0, 10));
+                last += 1;
+            }
+            assert_eq!(flights.stamp(ends, Nanos::new(at)), count);
         }
-        assert_eq!(
-            stamped,
-            [(0, Some(Nanos::new(5))), (1, Some(Nanos::new(6)))]
-        );
+        let mut stamps = Vec::new();
+        while let Some(flight) = flights.pop_front(&mut ends) {
+            stamps.push(flight.sent_at().unwrap().get());
+        }
+        assert_eq!(stamps, [5, 6, 6]);
+    }
+
+    #[test]
+    fn a_flight_is_due_its_time_out_after_it_was_intended() {
+        let mut flights = Flights::new(ReplyOrder::Fifo, 100, Nanos::new(7));
+        let mut ends = Ends::default();
+        for (id, at) in [(0, 20), (1, 10)] {
+            flights.push(&mut ends, flight(id, 0, at));
+        }
+        assert_eq!(flights.first_due(), Some((1, Nanos::new(17))));
     }
 }

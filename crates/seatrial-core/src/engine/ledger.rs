@@ -3,6 +3,7 @@
 use crate::arrival::Share;
 use crate::engine::counters::{Counters, PhaseCounters};
 use crate::engine::failures::Failures;
+use crate::engine::flights::{Flight, Sending};
 use crate::engine::placement::Sightings;
 use crate::engine::timeline::{OpenInterval, Timeline};
 use crate::engine::watch::Slot;
@@ -12,6 +13,9 @@ use crate::sys::ThreadUsage;
 use crate::transport::stamps::KernelStamps;
 use crate::transport::{Traffic, TransportReport};
 use crate::units::Nanos;
+
+/// Answers that are noted before they go into histograms.
+const ANSWERS_MAX: usize = 64;
 
 /// How the requests to one of several targets fared in the measure phase.
 #[derive(Clone, Debug, Default)]
@@ -41,7 +45,7 @@ pub(super) struct Ledger {
     /// Response times of the intervals that have ended.
     pub response: Histogram,
     pub service: Histogram,
-    pub send_lag: Histogram,
+    pub lags: Lags,
     pub queue: Histogram,
     pub wire: Histogram,
     pub wake: Histogram,
@@ -59,6 +63,9 @@ pub(super) struct Ledger {
     pub targets: Vec<Option<Box<TargetLedger>>>,
     pub timeline: Timeline,
     open: OpenInterval,
+    /// Correct replies of the interval that is going on which are not in its histograms yet,
+    /// and how many there were that differ in nothing.
+    answers: Vec<(Answer, u64)>,
     traffic: Traffic,
 }
 
@@ -69,7 +76,7 @@ impl Ledger {
             records: RecordSample::new(layout.records_max, layout.share),
             response: Histogram::new(),
             service: Histogram::new(),
-            send_lag: Histogram::new(),
+            lags: Lags::default(),
             queue: Histogram::new(),
             wire: Histogram::new(),
             wake: Histogram::new(),
@@ -85,17 +92,20 @@ impl Ledger {
                 .collect(),
             open: OpenInterval::new(&timeline, layout.start),
             timeline,
+            answers: Vec::with_capacity(ANSWERS_MAX),
             traffic: Traffic::default(),
         }
     }
 
     /// When the interval ends that is going on.
+    #[inline]
     pub fn interval_end(&self) -> Nanos {
         self.open.end
     }
 
     /// Ends the interval that is going on, and goes on with the one in which `now` is.
     pub fn close_interval(&mut self, now: Nanos, traffic: Traffic, slot: Option<&Slot>) {
+        self.settle();
         let end = self.open.end;
         let (start, mut cell) = self.open.close();
         cell.sent_bytes = traffic.sent_bytes - self.traffic.sent_bytes;
@@ -115,6 +125,7 @@ impl Ledger {
     }
 
     /// Notes that a request was due.
+    #[inline]
     pub fn note_due(&mut self, intended_at: Nanos, slot: Option<&Slot>) {
         if intended_at >= self.open.start {
             self.open.cell.intended_count += 1;
@@ -127,6 +138,7 @@ impl Ledger {
     }
 
     /// Notes a request that was put on a connection whose place became free at `slot_free_at`.
+    #[inline]
     pub fn note_place(&mut self, phase: Phase, intended_at: Nanos, slot_free_at: Nanos) {
         if slot_free_at <= intended_at {
             return;
@@ -137,41 +149,90 @@ impl Ledger {
         }
     }
 
-    /// Notes that a request was sent.
-    pub fn note_sent(&mut self) {
-        self.open.cell.sent_count += 1;
+    /// Notes that this many requests were sent.
+    #[inline]
+    pub fn note_sent(&mut self, count: u64) {
+        self.open.cell.sent_count += count;
+    }
+
+    /// Counts a request that was answered correctly; its record is kept apart, if at all.
+    ///
+    /// What is the same of all replies of one read to requests of one send is noted once,
+    /// with their number, and histograms are filled many answers at a time, because both
+    /// cost much more than noting does.
+    #[inline]
+    pub fn count_ok(&mut self, answer: Answer) {
+        match self.answers.last_mut() {
+            Some((last, count)) if *last == answer => *count += 1,
+            _ => {
+                if self.answers.len() == ANSWERS_MAX {
+                    self.settle();
+                }
+                self.answers.push((answer, 1));
+            }
+        }
+    }
+
+    /// Fills the histograms of the interval that is going on with what was noted in it.
+    fn settle(&mut self) {
+        let mut answers = std::mem::take(&mut self.answers);
+        for (answer, count) in answers.drain(..) {
+            self.settle_one(&answer, count);
+        }
+        self.answers = answers;
+    }
+
+    fn settle_one(&mut self, answer: &Answer, count: u64) {
+        self.open.cell.ok_count += count;
+        self.counters.count_ok(answer.phase, count);
+        let response = answer.sending.intended_at.until(answer.done_at);
+        if answer.phase != Phase::Measure {
+            self.open.others.record_many(response, count);
+            return;
+        }
+        self.open.measured.record_many(response, count);
+        let service = answer.sending.sent_at.until(answer.done_at);
+        self.service.record_many(service, count);
+        self.lags.note(&answer.sending, count);
+        if let Some(target) = self.target_of(Some(answer.connection)) {
+            target.counters.count_ok(count);
+            target.response.record_many(response, count);
+        }
     }
 
     /// Counts a correct reply that came in the measure phase, whenever its request was due.
-    pub fn note_achieved(&mut self, record: &RequestRecord, done_at: Nanos) {
+    #[inline]
+    pub fn note_achieved(&mut self, connection: u32, done_at: Nanos) {
         self.achieved_count += 1;
         self.achieved_at = Some(done_at);
-        if let Some(target) = self.target_of(record) {
+        if let Some(target) = self.target_of(Some(connection)) {
             target.achieved_count += 1;
         }
     }
 
-    /// Keeps a request that was answered correctly.
-    pub fn keep_ok(&mut self, record: &RequestRecord) {
-        self.keep(record);
-        self.open.cell.ok_count += 1;
-        let (Some(sent_at), Some(done_at)) = (record.sent_at, record.done_at) else {
+    /// Notes what the kernel knows about a correct reply.
+    pub fn note_kernel(&mut self, phase: Phase, done_at: Nanos, kernel: &KernelStamps) {
+        let (Some(wire), Some(received_at)) = (kernel.wire, kernel.received_at) else {
             return;
         };
-        let response = record.intended_at.until(done_at);
-        if record.phase == Phase::Measure {
-            self.open.measured.record(response);
-            self.service.record(sent_at.until(done_at));
-            if let (Some(wire), Some(received_at)) = (record.kernel.wire, record.kernel.received_at)
-            {
-                self.wire.record(wire);
-                self.wake.record(received_at.until(done_at));
-            }
-            if let Some(target) = self.target_of(record) {
-                target.response.record(response);
-            }
-        } else {
-            self.open.others.record(response);
+        if phase == Phase::Measure {
+            self.wire.record(wire);
+            self.wake.record(received_at.until(done_at));
+        }
+    }
+
+    /// Notes how late a request was sent that was not answered correctly.
+    pub fn note_lag(&mut self, flight: &Flight) {
+        if let (Phase::Measure, Some(sending)) = (flight.phase, flight.sending()) {
+            self.lags.note(&sending, 1);
+        }
+    }
+
+    /// Notes that a request goes on another connection; `before` is how it was on the one it leaves.
+    pub fn note_resent(&mut self, before: &Flight) {
+        self.resent_count += 1;
+        if let (Phase::Measure, Some(sending)) = (before.phase, before.sending()) {
+            self.lags.note_left(&sending);
         }
     }
 
@@ -189,21 +250,79 @@ impl Ledger {
         if record.phase != Phase::Measure {
             return;
         }
-        if let Some(sent_at) = record.sent_at {
-            self.send_lag.record(record.intended_at.until(sent_at));
-        }
-        if let Some(target) = self.target_of(record) {
+        if let Some(target) = self.target_of(record.connection) {
             target.counters.count(record.outcome, is_sent);
         }
     }
 
-    /// The target that the request went to, when targets are told apart.
-    fn target_of(&mut self, record: &RequestRecord) -> Option<&mut TargetLedger> {
+    /// The target of this connection of the run, when targets are told apart.
+    #[inline]
+    fn target_of(&mut self, connection: Option<u32>) -> Option<&mut TargetLedger> {
         if self.targets.is_empty() {
             return None;
         }
-        let number = record.connection? as usize % self.targets.len();
+        let number = connection? as usize % self.targets.len();
         Some(self.targets[number].get_or_insert_default())
+    }
+}
+
+/// What is counted of every correct reply.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Answer {
+    pub sending: Sending,
+    pub done_at: Nanos,
+    pub phase: Phase,
+    /// Its number in the whole run.
+    pub connection: u32,
+}
+
+/// How late requests of the measure phase were sent: after they were due, and after they
+/// could have been sent.
+///
+/// For a request that found a free place both are the same, and so it is recorded once. One that
+/// was sent again counts as due until the last sending, and as held up by us until the first.
+#[derive(Debug, Default)]
+pub(super) struct Lags {
+    prompt: Histogram,
+    /// After they were due, of those that had to wait for a place or were sent again.
+    queued: Histogram,
+    /// After their place was free, of the same.
+    placed: Histogram,
+}
+
+impl Lags {
+    #[inline]
+    fn note(&mut self, sending: &Sending, count: u64) {
+        let lag = sending.intended_at.until(sending.sent_at);
+        if sending.is_resent {
+            self.queued.record_many(lag, count);
+        } else if sending.slot_free_at <= sending.intended_at {
+            self.prompt.record_many(lag, count);
+        } else {
+            self.queued.record_many(lag, count);
+            let placed = sending.slot_free_at.until(sending.sent_at);
+            self.placed.record_many(placed, count);
+        }
+    }
+
+    /// Notes a sending that is not the last one of its request.
+    fn note_left(&mut self, sending: &Sending) {
+        if !sending.is_resent {
+            let possible_at = sending.intended_at.max(sending.slot_free_at);
+            self.placed.record(possible_at.until(sending.sent_at));
+        }
+    }
+
+    /// Adds how long after they were due requests were sent.
+    pub fn add_send_to(&self, total: &mut Histogram) {
+        total.merge(&self.prompt);
+        total.merge(&self.queued);
+    }
+
+    /// Adds how long after they could have been sent they were, by the engine's own fault.
+    pub fn add_pacing_to(&self, total: &mut Histogram) {
+        total.merge(&self.prompt);
+        total.merge(&self.placed);
     }
 }
 
@@ -228,7 +347,6 @@ pub(super) const fn blank(outcome: Outcome, phase: Phase) -> RequestRecord {
 #[derive(Debug)]
 pub(super) struct MemberResult {
     pub ledger: Ledger,
-    pub pacing_lag: Histogram,
     pub connect: Histogram,
     pub usage: ThreadUsage,
     pub guard: Option<Nanos>,
@@ -244,4 +362,43 @@ pub(super) struct MemberResult {
     pub ended_at: Nanos,
     pub was_interrupted: bool,
     pub was_finished_early: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sending(due: u64, free: u64, sent: u64, is_resent: bool) -> Sending {
+        Sending {
+            intended_at: Nanos::new(due),
+            slot_free_at: Nanos::new(free),
+            sent_at: Nanos::new(sent),
+            is_resent,
+        }
+    }
+
+    #[test]
+    fn lags_count_from_when_it_was_due_and_from_when_it_was_possible() {
+        let mut lags = Lags::default();
+        // (due, place free, sent): found a place, waited for one, stamped before it was due.
+        for (due, free, sent) in [(100, 40, 130), (100, 160, 170), (200, 200, 190)] {
+            lags.note(&sending(due, free, sent, false), 1);
+        }
+        // Sent, and twice again: how late it was at first is our fault, the rest is not.
+        lags.note_left(&sending(100, 40, 105, false));
+        lags.note_left(&sending(100, 300, 400, true));
+        lags.note(&sending(100, 600, 700, true), 1);
+        let (mut send, mut pacing) = (Histogram::new(), Histogram::new());
+        lags.add_send_to(&mut send);
+        lags.add_pacing_to(&mut pacing);
+        let made_of = |values: [u64; 4]| {
+            let mut histogram = Histogram::new();
+            for value in values {
+                histogram.record(Nanos::new(value));
+            }
+            histogram
+        };
+        assert_eq!(send, made_of([30, 70, 0, 600]));
+        assert_eq!(pacing, made_of([30, 10, 0, 5]));
+    }
 }

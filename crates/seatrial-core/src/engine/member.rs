@@ -8,9 +8,10 @@
 
 use crate::arrival::{Arrival, Scheduled, Share};
 use crate::clock::Clock;
+use crate::engine::endings::Arrived;
 use crate::engine::failures::reasons;
 use crate::engine::flights::Flight;
-use crate::engine::ledger::{Ledger, MemberResult, blank};
+use crate::engine::ledger::{Answer, Ledger, MemberResult};
 use crate::engine::placement::Sightings;
 use crate::engine::plan::LoadPlan;
 use crate::engine::table::{Answered, ConnectionTable};
@@ -19,10 +20,9 @@ use crate::engine::window::Window;
 use crate::error::CoreError;
 use crate::histogram::Histogram;
 use crate::pacer::{Pacer, Woken};
-use crate::record::{Outcome, Phase, RequestRecord};
+use crate::record::Outcome;
 use crate::stop::{Order, StopSignal};
 use crate::sys::{self, ThreadUsage};
-use crate::transport::stamps::KernelStamps;
 use crate::transport::{CloseCause, Event, Reply, Request, Traffic, Transport};
 use crate::units::Nanos;
 
@@ -44,14 +44,6 @@ enum Offer {
     WaitingForSlot,
     /// Nothing will be offered any more.
     Over,
-}
-
-/// When a reply came.
-#[derive(Clone, Copy, Debug)]
-struct Arrived {
-    first_byte_at: Nanos,
-    done_at: Nanos,
-    kernel: KernelStamps,
 }
 
 /// One thread of the engine.
@@ -100,7 +92,9 @@ impl<A: Arrival, T: Transport, C: Clock> Member<'_, A, T, C> {
             let now = self.clock.now();
             self.roll(now);
             // First, because what expires may free a place for what is due.
-            self.expire(now);
+            if now >= self.table.expiry_at() {
+                self.expire(now);
+            }
             let offer = self.dispatch(now);
             self.flush();
             if offer == Offer::Over {
@@ -132,7 +126,6 @@ impl<A: Arrival, T: Transport, C: Clock> Member<'_, A, T, C> {
             ledger: self.ledger,
             connect: self.connect,
             guard: self.pacer.guard(),
-            pacing_lag: self.pacer.into_lag(),
             usage: usage()?.since(&before),
             sightings: self.sightings,
             traffic: self.transport.traffic(),
@@ -166,6 +159,7 @@ impl<A: Arrival, T: Transport, C: Clock> Member<'_, A, T, C> {
     }
 
     /// Goes on to the interval in which `now` is.
+    #[inline]
     pub(super) fn roll(&mut self, now: Nanos) {
         if now >= self.ledger.interval_end() {
             self.close_interval(now);
@@ -190,14 +184,15 @@ impl<A: Arrival, T: Transport, C: Clock> Member<'_, A, T, C> {
             self.send_again(now);
         }
         for _ in 0..BATCH_MAX {
-            let offer = self.next_offer(now);
+            let slot_free_at = self.table.oldest_free_at();
+            let offer = self.next_offer(now, slot_free_at);
             let Offer::At(intended_at) = offer else {
                 return offer;
             };
             if intended_at > now {
                 return offer;
             }
-            let has_slot = self.table.oldest_free_at().is_some();
+            let has_slot = slot_free_at.is_some();
             let is_late = intended_at.later_by(self.plan.request_timeout) <= now;
             if is_late || (!has_slot && self.table.is_lost()) {
                 let scheduled = self.arrival.take(intended_at);
@@ -212,8 +207,9 @@ impl<A: Arrival, T: Transport, C: Clock> Member<'_, A, T, C> {
         Offer::At(now)
     }
 
-    fn next_offer(&self, now: Nanos) -> Offer {
-        match self.arrival.due_at(self.table.oldest_free_at()) {
+    #[inline]
+    fn next_offer(&self, now: Nanos, slot_free_at: Option<Nanos>) -> Offer {
+        match self.arrival.due_at(slot_free_at) {
             Some(at) if at < self.window.offer_end => Offer::At(at),
             Some(_) => Offer::Over,
             None if self.arrival.is_exhausted() || self.table.is_lost() => Offer::Over,
@@ -252,17 +248,8 @@ impl<A: Arrival, T: Transport, C: Clock> Member<'_, A, T, C> {
         while let Some(connection) = self.table.next_unflushed() {
             let sent_at = self.clock.now();
             self.roll(sent_at);
-            let (pacer, ledger) = (&mut self.pacer, &mut self.ledger);
-            self.table.stamp(connection, sent_at, |flight| {
-                if flight.is_resent {
-                    return; // it was noted when it was sent first
-                }
-                ledger.note_sent();
-                if flight.phase == Phase::Measure {
-                    let possible_at = flight.scheduled.intended_at.max(flight.slot_free_at);
-                    pacer.note_sent(possible_at, sent_at);
-                }
-            });
+            let count = self.table.stamp(connection, sent_at);
+            self.ledger.note_sent(count);
             self.transport.flush(connection, &mut self.events);
         }
     }
@@ -283,26 +270,21 @@ impl<A: Arrival, T: Transport, C: Clock> Member<'_, A, T, C> {
         if now < self.window.offer_end {
             until = until.min(self.window.offer_end);
         }
+        until = until.min(self.table.expiry_at());
         let has_returned = self.table.has_returned();
-        let is_needed = offer != Offer::Over || has_returned;
-        let retry_at = self.table.retry_at().filter(|_| is_needed);
-        let free_at = has_returned.then(|| self.table.oldest_free_at()).flatten();
-        // What waits for a place ends at its deadline, whether or not anything else happens then.
-        let waiting_at = self
-            .arrival
-            .due_at(None)
-            .filter(|_| offer == Offer::WaitingForSlot);
-        let unsent_at = waiting_at.map(|at| at.later_by(self.plan.request_timeout));
-        let told_at = self.slot.map(|_| self.ledger.interval_end());
-        let instants = [
-            self.table.expiry_at(),
-            unsent_at,
-            retry_at,
-            free_at,
-            told_at,
-        ];
-        for instant in instants.into_iter().flatten() {
-            until = until.min(instant);
+        if has_returned {
+            until = until.min(self.table.oldest_free_at().unwrap_or(Nanos::MAX));
+        }
+        if offer != Offer::Over || has_returned {
+            until = until.min(self.table.retry_at().unwrap_or(Nanos::MAX));
+        }
+        if offer == Offer::WaitingForSlot {
+            // What waits for a place ends at its deadline, whether or not anything else happens then.
+            let waiting_at = self.arrival.due_at(None).unwrap_or(Nanos::MAX);
+            until = until.min(waiting_at.later_by(self.plan.request_timeout));
+        }
+        if self.slot.is_some() {
+            until = until.min(self.ledger.interval_end());
         }
         let (transport, events) = (&mut self.transport, &mut self.events);
         let (stop, obeyed) = (self.stop, self.obeyed);
@@ -329,15 +311,9 @@ impl<A: Arrival, T: Transport, C: Clock> Member<'_, A, T, C> {
             return;
         }
         let mut events = std::mem::take(&mut self.events);
-        for event in events.drain(..) {
+        // They are looked at where they are: one is written and read for each reply.
+        for event in &events {
             match event {
-                Event::Connected { connection } => {
-                    let now = self.clock.now();
-                    let think = || self.arrival.think();
-                    if let Some(time) = self.table.bring_up(connection, now, think) {
-                        self.connect.record(time);
-                    }
-                }
                 Event::Reply {
                     connection,
                     reply,
@@ -345,21 +321,28 @@ impl<A: Arrival, T: Transport, C: Clock> Member<'_, A, T, C> {
                     done_at,
                     kernel,
                 } => {
-                    if self.table.is_up(connection) {
+                    if self.table.is_up(*connection) {
                         let arrived = Arrived {
-                            first_byte_at,
-                            done_at,
-                            kernel: kernel.map_or(KernelStamps::NONE, |stamps| *stamps),
+                            first_byte_at: *first_byte_at,
+                            done_at: *done_at,
+                            kernel: kernel.as_deref(),
                         };
-                        self.handle_reply(connection, &reply, arrived);
+                        self.handle_reply(*connection, reply, arrived);
+                    }
+                }
+                Event::Connected { connection } => {
+                    let now = self.clock.now();
+                    let think = || self.arrival.think();
+                    if let Some(time) = self.table.bring_up(*connection, now, think) {
+                        self.connect.record(time);
                     }
                 }
                 Event::Draining {
                     connection,
                     unserved,
                 } => {
-                    if self.table.is_up(connection) {
-                        self.drain(connection, &unserved);
+                    if self.table.is_up(*connection) {
+                        self.drain(*connection, unserved);
                     }
                 }
                 Event::Closed {
@@ -367,23 +350,21 @@ impl<A: Arrival, T: Transport, C: Clock> Member<'_, A, T, C> {
                     cause,
                     first_byte_at,
                 } => {
-                    if self.table.is_in_use(connection) {
-                        self.lose(connection, cause, first_byte_at);
+                    if self.table.is_in_use(*connection) {
+                        self.lose(*connection, cause.clone(), *first_byte_at);
                     }
                 }
             }
         }
+        events.clear();
         // Handling may have lost a connection, but never appends events; keep the allocation.
         self.events = events;
         self.moved = self.transport.traffic();
     }
 
-    fn handle_reply(&mut self, connection: usize, reply: &Reply, arrived: Arrived) {
-        let Arrived {
-            first_byte_at,
-            done_at,
-            kernel,
-        } = arrived;
+    #[inline]
+    fn handle_reply(&mut self, connection: usize, reply: &Reply, arrived: Arrived<'_>) {
+        let done_at = arrived.done_at;
         self.roll(done_at);
         let think = || self.arrival.think();
         let answered = self
@@ -398,44 +379,45 @@ impl<A: Arrival, T: Transport, C: Clock> Member<'_, A, T, C> {
             Answered::Nobody => {
                 self.transport.disconnect(connection);
                 let cause = CloseCause::Protocol("a reply that answers no request".into());
-                self.lose(connection, cause, Some(first_byte_at));
+                self.lose(connection, cause, Some(arrived.first_byte_at));
                 return;
             }
         };
-        let record = RequestRecord {
-            first_byte_at: Some(first_byte_at),
-            done_at: Some(done_at),
-            server_service: reply.service,
-            kernel,
-            ..self.ended(&flight, Outcome::Ok)
-        };
-        match &reply.failure {
-            None => {
-                if let Some(note) = reply.note {
-                    self.ledger.failures.count(Outcome::Ok, note, 1);
-                }
-                if self.window.is_counted(done_at) {
-                    self.ledger.note_achieved(&record, done_at);
-                }
-                self.ledger.keep_ok(&record);
-            }
-            Some(text) => {
-                let outcome = Outcome::ApplicationError;
-                let record = RequestRecord { outcome, ..record };
-                self.ledger.keep_failed(&record, text);
-            }
+        if let Some(text) = &reply.failure {
+            let record = self.answered(&flight, reply, arrived, Outcome::ApplicationError);
+            self.ledger.note_lag(&flight);
+            self.ledger.keep_failed(&record, text);
+        } else {
+            self.count_ok(&flight, reply, arrived);
         }
     }
 
-    /// The record of a request that was on a connection; without a reply so far.
-    pub(super) fn ended(&self, flight: &Flight, outcome: Outcome) -> RequestRecord {
-        RequestRecord {
-            intended_at: flight.scheduled.intended_at,
-            sent_at: flight.sent_at,
-            connection: Some(self.thread.number_of(flight.connection as usize)),
-            request_id: flight.scheduled.request_id,
-            demand: flight.scheduled.demand,
-            ..blank(outcome, flight.phase)
+    /// Counts a correct reply. Its record is made only if it belongs to the sample.
+    #[inline]
+    fn count_ok(&mut self, flight: &Flight, reply: &Reply, arrived: Arrived<'_>) {
+        let done_at = arrived.done_at;
+        if let Some(note) = reply.note {
+            self.ledger.failures.count(Outcome::Ok, note, 1);
+        }
+        let connection = self.thread.number_of(flight.connection as usize);
+        if self.window.is_counted(done_at) {
+            self.ledger.note_achieved(connection, done_at);
+        }
+        // Nothing is answered that was not sent; the table sees to it.
+        if let Some(sending) = flight.sending() {
+            self.ledger.count_ok(Answer {
+                sending,
+                done_at,
+                phase: flight.phase,
+                connection,
+            });
+        }
+        if let Some(kernel) = arrived.kernel {
+            self.ledger.note_kernel(flight.phase, done_at, kernel);
+        }
+        if self.ledger.records.wants(flight.scheduled.request_id) {
+            let record = self.answered(flight, reply, arrived, Outcome::Ok);
+            self.ledger.records.push(&record);
         }
     }
 }

@@ -58,6 +58,7 @@ impl Places {
     }
 
     /// When the next request could have gone out; `None` when it cannot yet.
+    #[inline]
     pub fn oldest_free_at(&self) -> Option<Nanos> {
         let place = self.next()?;
         match &self.permits {
@@ -67,6 +68,7 @@ impl Places {
     }
 
     /// Takes the place that waits longest: its connection, and since when it could be used.
+    #[inline]
     pub fn take(&mut self) -> Option<(u32, Nanos)> {
         let free_at = self.oldest_free_at()?;
         let place = if self.is_next_thinking() {
@@ -84,6 +86,7 @@ impl Places {
 
     /// Adds a place on a connection that nobody uses from `free_at` on, and that is free when
     /// its user has thought for this long.
+    #[inline]
     pub fn add(&mut self, connection: u32, free_at: Nanos, think: Nanos) {
         let owner = &mut self.owners[connection as usize];
         owner.free_count += 1;
@@ -99,6 +102,7 @@ impl Places {
         }
     }
 
+    #[inline]
     fn next(&self) -> Option<Place> {
         let thinking = self.thinking.peek().map(|Reverse(place)| *place);
         match (self.free.front(), thinking) {
@@ -107,6 +111,7 @@ impl Places {
         }
     }
 
+    #[inline]
     fn is_next_thinking(&self) -> bool {
         let is_earlier = |thinking: &Reverse<Place>| {
             let front = self.free.front();
@@ -116,6 +121,7 @@ impl Places {
     }
 
     /// Gives back what allowed a request to be outstanding.
+    #[inline]
     pub fn give_back_permit(&mut self, free_at: Nanos) {
         if let Some(permits) = &mut self.permits {
             permits.push_back(free_at);
@@ -138,7 +144,15 @@ impl Places {
     }
 
     /// Drops places of lost connections from the front.
+    #[inline]
     fn trim(&mut self) {
+        if self.stale_count > 0 {
+            self.trim_stale();
+        }
+    }
+
+    #[cold]
+    fn trim_stale(&mut self) {
         let owners = &self.owners;
         let is_stale = |place: &Place| owners[place.connection as usize].life != place.life;
         while self.stale_count > 0 {

@@ -177,8 +177,8 @@ impl LoadResult {
         let ledger = member.ledger;
         self.response.merge(&ledger.response);
         self.service.merge(&ledger.service);
-        self.send_lag.merge(&ledger.send_lag);
-        self.pacing_lag.merge(&member.pacing_lag);
+        ledger.lags.add_send_to(&mut self.send_lag);
+        ledger.lags.add_pacing_to(&mut self.pacing_lag);
         self.queue.merge(&ledger.queue);
         self.connect.merge(&member.connect);
         self.wire.merge(&ledger.wire);

@@ -98,7 +98,11 @@ impl ConnectionTable {
         let connections = std::iter::repeat_with(new_connection);
         Self {
             connections: connections.take(layout.connections).collect(),
-            flights: Flights::new(layout.order, bound.unwrap_or(places_count)),
+            flights: Flights::new(
+                layout.order,
+                bound.unwrap_or(places_count),
+                layout.request_timeout,
+            ),
             places: Places::new(layout.connections, bound),
             unflushed: Vec::with_capacity(layout.connections),
             silences: VecDeque::new(),
@@ -113,11 +117,13 @@ impl ConnectionTable {
     }
 
     /// Requests that still wait for their reply in time.
+    #[inline]
     pub fn live_count(&self) -> usize {
         self.live_count
     }
 
     /// Whether every connection was given up.
+    #[inline]
     pub fn is_lost(&self) -> bool {
         self.given_up_count == self.connections.len()
     }
@@ -128,6 +134,7 @@ impl ConnectionTable {
     }
 
     /// When the place that waits longest became free; `None` when all are taken.
+    #[inline]
     pub fn oldest_free_at(&self) -> Option<Nanos> {
         self.places.oldest_free_at()
     }
@@ -151,18 +158,10 @@ impl ConnectionTable {
 
     /// Puts a request on the place that waits longest; the connection and since when the place
     /// was free, if there was one.
+    #[inline]
     pub fn assign(&mut self, scheduled: Scheduled, phase: Phase) -> Option<(usize, Nanos)> {
         let (connection, slot_free_at) = self.places.take()?;
-        let flight = Flight {
-            scheduled,
-            phase,
-            connection,
-            slot_free_at,
-            sent_at: None,
-            deadline: scheduled.intended_at.later_by(self.layout.request_timeout),
-            is_expired: false,
-            is_resent: false,
-        };
+        let flight = Flight::new(scheduled, phase, connection, slot_free_at);
         self.last_id = self.last_id.max(Some(scheduled.request_id));
         self.live_count += 1;
         self.put(flight);
@@ -170,28 +169,32 @@ impl ConnectionTable {
     }
 
     /// Puts a flight on its connection.
+    #[inline]
     fn put(&mut self, flight: Flight) {
         let connection = flight.connection;
         let ends = &mut self.connections[connection as usize].flights;
         let last = self.flights.back(*ends);
-        if last.is_none_or(|last| last.sent_at.is_some()) {
+        if last.is_none_or(|last| last.sent_at().is_some()) {
             self.unflushed.push(connection as usize);
         }
         self.flights.push(ends, flight);
     }
 
     /// A connection with requests that were not handed over yet.
+    #[inline]
     pub fn next_unflushed(&mut self) -> Option<usize> {
         self.unflushed.pop()
     }
 
-    /// Stamps what was not handed over yet; tells `note` about each.
-    pub fn stamp(&mut self, connection: usize, sent_at: Nanos, note: impl FnMut(&Flight)) {
+    /// Stamps what was not handed over yet; how many requests that were.
+    #[inline]
+    pub fn stamp(&mut self, connection: usize, sent_at: Nanos) -> u64 {
         let ends = self.connections[connection].flights;
-        self.flights.stamp(ends, sent_at, note);
+        self.flights.stamp(ends, sent_at)
     }
 
     /// Whether replies can come on the connection; those of others are late ones of the past.
+    #[inline]
     pub fn is_up(&self, connection: usize) -> bool {
         matches!(
             self.connections[connection].state,
@@ -208,6 +211,7 @@ impl ConnectionTable {
     }
 
     /// Takes the request that was answered off the connection and frees its place.
+    #[inline]
     pub fn complete(
         &mut self,
         connection: usize,
@@ -220,7 +224,7 @@ impl ConnectionTable {
             ReplyOrder::Fifo => {
                 let front = self.flights.front(entry.flights).filter(|front| {
                     let is_ours = request_id.is_none_or(|id| id == front.scheduled.request_id);
-                    front.sent_at.is_some() && is_ours
+                    front.sent_at().is_some() && is_ours
                 });
                 if front.is_none() {
                     return Answered::Nobody;
@@ -229,7 +233,7 @@ impl ConnectionTable {
             }
             ReplyOrder::ById => {
                 let found = request_id.and_then(|id| self.flights.find(narrow(connection), id));
-                let Some(at) = found.filter(|at| self.flights.get(*at).sent_at.is_some()) else {
+                let Some(at) = found.filter(|at| self.flights.get(*at).sent_at().is_some()) else {
                     return self.answered_before(request_id);
                 };
                 Some(self.flights.remove(&mut entry.flights, at))
@@ -306,12 +310,15 @@ impl ConnectionTable {
         None
     }
 
-    /// The earliest instant at which a request times out, or patience with one ends.
-    pub fn expiry_at(&self) -> Option<Nanos> {
-        let deadline = self.flights.first_due().map(|(_, due)| due);
-        let patience = self.silences.front().map(|(at, ..)| *at);
-        let returned = self.returned.front().map(|flight| flight.deadline);
-        [deadline, patience, returned].into_iter().flatten().min()
+    /// The earliest instant at which a request times out, or patience with one ends; never
+    /// ([`Nanos::MAX`]) when nothing waits.
+    #[inline]
+    pub fn expiry_at(&self) -> Nanos {
+        let deadline = self.flights.first_due().map_or(Nanos::MAX, |(_, due)| due);
+        let patience = self.silences.front().map_or(Nanos::MAX, |(at, ..)| *at);
+        let returned = self.returned.front();
+        let returned = returned.map_or(Nanos::MAX, |flight| self.flights.deadline_of(flight));
+        deadline.min(patience).min(returned)
     }
 
     /// Puts no further request on a connection, which goes on with those that it has.
@@ -348,7 +355,8 @@ impl ConnectionTable {
 
     /// Keeps a live request that is on no connection any more until it has a place on another.
     fn keep_returned(&mut self, flight: Flight) {
-        let is_earlier = |other: &Flight| other.deadline <= flight.deadline;
+        let intended_at = |flight: &Flight| flight.scheduled.intended_at;
+        let is_earlier = |other: &Flight| intended_at(other) <= intended_at(&flight);
         let at = self.returned.partition_point(is_earlier);
         self.returned.insert(at, flight);
     }
@@ -358,27 +366,23 @@ impl ConnectionTable {
         !self.returned.is_empty()
     }
 
-    /// Puts the most urgent of these on a place that is free by now; the connection and the request.
-    pub fn reassign(&mut self, now: Nanos) -> Option<(usize, Scheduled)> {
+    /// Puts the most urgent of these on a place that is free by now; the connection, and the
+    /// request as it was before.
+    pub fn reassign(&mut self, now: Nanos) -> Option<(usize, Flight)> {
         let _ = self.returned.front()?;
         self.oldest_free_at().filter(|free_at| *free_at <= now)?;
         let (connection, slot_free_at) = self.places.take()?;
-        let flight = Flight {
-            connection,
-            slot_free_at,
-            sent_at: None,
-            is_resent: true,
-            ..self.returned.pop_front()?
-        };
-        self.put(flight);
-        Some((connection as usize, flight.scheduled))
+        let before = self.returned.pop_front()?;
+        self.put(before.resent(connection, slot_free_at));
+        Some((connection as usize, before))
     }
 
     /// One of these whose time is over by `now`.
     pub fn next_returned(&mut self, now: Nanos) -> Option<Flight> {
-        self.returned
-            .front()
-            .filter(|flight| flight.deadline <= now)?;
+        let first = self.returned.front()?;
+        if self.flights.deadline_of(first) > now {
+            return None;
+        }
         self.live_count -= 1;
         self.returned.pop_front()
     }
@@ -443,6 +447,7 @@ impl ConnectionTable {
     }
 
     /// When the next connection should be made again; `None` when all are up or given up.
+    #[inline]
     pub fn retry_at(&self) -> Option<Nanos> {
         self.retries.peek().map(|Reverse((at, _))| *at)
     }

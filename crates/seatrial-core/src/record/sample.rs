@@ -46,6 +46,7 @@ pub struct RecordSample {
     stride: u64,
     /// Rows before this one fit the stride.
     cursor: usize,
+    picks: Picks,
 }
 
 impl RecordSample {
@@ -60,6 +61,7 @@ impl RecordSample {
             share,
             stride: 1,
             cursor: 0,
+            picks: Picks::new(),
         }
     }
 
@@ -70,13 +72,20 @@ impl RecordSample {
     }
 
     fn fits(&self, request_id: u64, stride: u64) -> bool {
-        is_picked(request_id / u64::from(self.share.members), stride)
+        is_picked(self.share.position_of(request_id), stride)
+    }
+
+    /// Whether a record of this request belongs to the sample; asked for each request, so that
+    /// most records need not be made.
+    #[inline]
+    pub fn wants(&mut self, request_id: u64) -> bool {
+        let number = self.share.position_of(request_id);
+        self.capacity > 0 && (self.stride == 1 || self.picks.has(number, self.stride))
     }
 
     /// Keeps a record if it belongs to the sample.
-    #[inline]
     pub fn push(&mut self, record: &RequestRecord) {
-        if self.capacity == 0 || !self.fits(record.request_id, self.stride) {
+        if !self.wants(record.request_id) {
             return;
         }
         if self.rows.len() < self.capacity {
@@ -99,6 +108,7 @@ impl RecordSample {
                 self.cursor += 1;
             }
             self.stride *= 2;
+            self.picks = Picks::new();
             self.cursor = 0;
             if !self.fits(record.request_id, self.stride) {
                 return;
@@ -133,6 +143,43 @@ fn is_picked(number: u64, stride: u64) -> bool {
         let half = BITS.item(row << 6 | u64::from(level)).next_bits() >> 63;
         (number >> level) & 1 == half
     })
+}
+
+/// The number that [`is_picked`] finds in the row of `stride` numbers around this one: every level
+/// decides one bit of it, from the longest rows to the shortest.
+fn pick_of(number: u64, stride: u64) -> u64 {
+    let levels = stride.trailing_zeros();
+    (0..levels).rev().fold(number >> levels, |row, level| {
+        let half = BITS.item(row << 6 | u64::from(level)).next_bits() >> 63;
+        row << 1 | half
+    })
+}
+
+/// The picked numbers of the rows in which requests end at present, so that few are drawn again.
+#[derive(Debug)]
+struct Picks([u64; Self::ROWS]);
+
+impl Picks {
+    /// Rows that are remembered. Requests end nearly in the order of the schedule.
+    const ROWS: usize = 64;
+
+    /// None is known: no row has this pick, because request ids stay far below it.
+    const fn new() -> Self {
+        Self([u64::MAX; Self::ROWS])
+    }
+
+    /// The same as [`is_picked`].
+    #[inline]
+    fn has(&mut self, number: u64, stride: u64) -> bool {
+        let levels = stride.trailing_zeros();
+        let row = number >> levels;
+        #[allow(clippy::cast_possible_truncation)] // only the lowest bits are used
+        let pick = &mut self.0[row as usize % Self::ROWS];
+        if *pick >> levels != row {
+            *pick = pick_of(number, stride);
+        }
+        *pick == number
+    }
 }
 
 fn row_of(record: &RequestRecord) -> Row {
@@ -238,6 +285,22 @@ mod tests {
             let rows: Vec<u64> = kept.iter().map(|number| number / stride).collect();
             let whole = count / stride;
             prop_assert!(rows.iter().copied().eq(0..whole) || rows.iter().copied().eq(0..=whole));
+        }
+    }
+
+    proptest! {
+        /// What is remembered of rows never changes the answer, in whatever order they are asked.
+        #[test]
+        fn remembered_picks_are_the_picks(
+            levels in 1..20u32, numbers in prop::collection::vec(0..1_000_000u64, 1..300),
+        ) {
+            let (mut picks, stride) = (Picks::new(), 1 << levels);
+            for number in numbers {
+                let pick = pick_of(number, stride);
+                prop_assert!(is_picked(pick, stride) && pick / stride == number / stride);
+                prop_assert_eq!(picks.has(number, stride), is_picked(number, stride));
+                prop_assert!(picks.has(pick, stride));
+            }
         }
     }
 

@@ -83,11 +83,13 @@ impl Protocol for Echo {
         PartialEcho::default()
     }
 
+    #[inline]
     fn encode(&mut self, _partial: &mut PartialEcho, request: &Request, bytes: &mut Vec<u8>) {
         bytes.extend_from_slice(&request.request_id.to_le_bytes()[..self.id_bytes]);
         bytes.extend_from_slice(&self.pattern[self.id_bytes..]);
     }
 
+    #[inline]
     fn decode(
         &mut self,
         partial: &mut PartialEcho,

@@ -84,7 +84,23 @@ impl FakeModel {
 }
 
 /// A reply on its way; ordered by time, then by the order of sending.
-type Pending = Reverse<(Nanos, u64, usize)>;
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Pending {
+    at: Nanos,
+    number: u64,
+    connection: usize,
+    /// Which life of the connection it belongs to.
+    life: u32,
+    request_id: u64,
+    service: Nanos,
+}
+
+/// Whether a connection is there, and how often it was closed: what is on its way is lost then.
+#[derive(Clone, Copy, Debug, Default)]
+struct Line {
+    is_open: bool,
+    life: u32,
+}
 
 /// A transport to a modelled server.
 #[derive(Debug)]
@@ -94,11 +110,9 @@ pub struct FakeTransport {
     draws: Draws,
     /// When each worker has done all that it was given.
     workers_free_at: Vec<Nanos>,
-    pending: BinaryHeap<Pending>,
-    /// Replies by number; those of a closed connection are taken out.
-    replies: std::collections::HashMap<u64, Reply>,
+    pending: BinaryHeap<Reverse<Pending>>,
     sent_count: u64,
-    is_open: Vec<bool>,
+    lines: Vec<Line>,
     is_dead: bool,
     faults_done: usize,
     damage: Option<Fault>,
@@ -112,9 +126,8 @@ impl FakeTransport {
             workers_free_at: vec![Nanos::ZERO; model.workers.max(1)],
             draws: Draws::new(seed, Stream::FakeService),
             pending: BinaryHeap::new(),
-            replies: std::collections::HashMap::new(),
             sent_count: 0,
-            is_open: vec![false; connections],
+            lines: vec![Line::default(); connections],
             is_dead: false,
             faults_done: 0,
             damage: None,
@@ -147,8 +160,8 @@ impl FakeTransport {
                     CloseCause::Reset
                 };
                 self.is_dead = fault == Fault::Die;
-                for connection in 0..self.is_open.len() {
-                    if self.is_open[connection] {
+                for connection in 0..self.lines.len() {
+                    if self.lines[connection].is_open {
                         self.disconnect(connection);
                         events.push(Event::Closed {
                             connection,
@@ -161,9 +174,14 @@ impl FakeTransport {
         }
     }
 
-    fn deliver(&mut self, number: u64, connection: usize, at: Nanos, events: &mut Vec<Event>) {
-        let Some(mut reply) = self.replies.remove(&number) else {
+    fn deliver(&mut self, pending: &Pending, events: &mut Vec<Event>) {
+        if self.lines[pending.connection].life != pending.life {
             return;
+        }
+        let mut reply = Reply {
+            request_id: Some(pending.request_id),
+            service: Some(pending.service),
+            ..Reply::default()
         };
         match self.damage.take() {
             Some(Fault::WrongId) => reply.request_id = Some(u64::MAX),
@@ -171,10 +189,10 @@ impl FakeTransport {
             _ => {}
         }
         events.push(Event::Reply {
-            connection,
+            connection: pending.connection,
             reply,
-            first_byte_at: at,
-            done_at: at,
+            first_byte_at: pending.at,
+            done_at: pending.at,
             kernel: None,
         });
     }
@@ -199,18 +217,15 @@ impl Transport for FakeTransport {
                 first_byte_at: None,
             });
         } else {
-            self.is_open[connection] = true;
+            self.lines[connection].is_open = true;
             events.push(Event::Connected { connection });
         }
     }
 
     fn disconnect(&mut self, connection: usize) {
-        self.is_open[connection] = false;
-        for Reverse((_, number, owner)) in &self.pending {
-            if *owner == connection {
-                let _ = self.replies.remove(number);
-            }
-        }
+        let line = &mut self.lines[connection];
+        line.is_open = false;
+        line.life = line.life.wrapping_add(1);
     }
 
     fn send(&mut self, connection: usize, request: &Request) {
@@ -221,22 +236,21 @@ impl Transport for FakeTransport {
         let start = self.workers_free_at[worker].max(now);
         let end = self.model.end_of(start, service);
         self.workers_free_at[worker] = end;
-        let reply = Reply {
-            request_id: Some(request.request_id),
-            failure: None,
-            service: Some(service),
-            ..Reply::default()
-        };
-        let _ = self.replies.insert(self.sent_count, reply);
-        self.pending
-            .push(Reverse((end, self.sent_count, connection)));
+        self.pending.push(Reverse(Pending {
+            at: end,
+            number: self.sent_count,
+            connection,
+            life: self.lines[connection].life,
+            request_id: request.request_id,
+            service,
+        }));
         self.sent_count += 1;
     }
 
     fn flush(&mut self, _connection: usize, _events: &mut Vec<Event>) {}
 
     fn wait(&mut self, until: Nanos, events: &mut Vec<Event>) -> Result<(), CoreError> {
-        let next_reply = self.pending.peek().map(|Reverse((at, ..))| *at);
+        let next_reply = self.pending.peek().map(|Reverse(next)| next.at);
         if let Some(at) = self.next_fault_at() {
             if at <= until && next_reply.is_none_or(|reply_at| at <= reply_at) {
                 self.clock.advance_to(at);
@@ -249,14 +263,12 @@ impl Transport for FakeTransport {
         match next_reply {
             Some(at) if at <= until => {
                 self.clock.advance_to(at);
-                while let Some(Reverse((next_at, number, connection))) =
-                    self.pending.peek().copied()
-                {
-                    if next_at > at {
+                while let Some(Reverse(next)) = self.pending.peek().copied() {
+                    if next.at > at {
                         break;
                     }
                     let _ = self.pending.pop();
-                    self.deliver(number, connection, at, events);
+                    self.deliver(&next, events);
                 }
             }
             _ => self.clock.advance_to(until),

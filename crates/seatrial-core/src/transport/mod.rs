@@ -350,6 +350,7 @@ pub enum DecodeError {
 }
 
 /// Takes up to `count` bytes from the front.
+#[inline]
 fn take_front<'a>(bytes: &mut &'a [u8], count: usize) -> &'a [u8] {
     let (front, rest) = bytes.split_at(count.min(bytes.len()));
     *bytes = rest;

@@ -126,6 +126,7 @@ impl<P: Protocol, C: Clock> Transport for SocketTransport<P, C> {
         self.links[connection].reset();
     }
 
+    #[inline]
     fn send(&mut self, connection: usize, request: &Request) {
         let link = &mut self.links[connection];
         let Some(state) = link.state.as_mut() else {
@@ -142,6 +143,7 @@ impl<P: Protocol, C: Clock> Transport for SocketTransport<P, C> {
         }
     }
 
+    #[inline]
     fn flush(&mut self, connection: usize, events: &mut Vec<Event>) {
         if self.write_out(connection).is_err() {
             self.read_rest(connection, events);
@@ -162,6 +164,7 @@ impl<P: Protocol, C: Clock> Transport for SocketTransport<P, C> {
         }
     }
 
+    #[inline]
     fn wait(&mut self, until: Nanos, events: &mut Vec<Event>) -> Result<(), CoreError> {
         if self.ready.is_empty() {
             let timeout = self.clock.now().until(until);
@@ -186,6 +189,7 @@ impl<P: Protocol, C: Clock> Transport for SocketTransport<P, C> {
         Ok(())
     }
 
+    #[inline]
     fn traffic(&self) -> Traffic {
         self.traffic
     }

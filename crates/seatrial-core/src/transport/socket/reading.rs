@@ -42,6 +42,7 @@ struct Taken {
 
 impl<P: Protocol, C: Clock> SocketTransport<P, C> {
     /// Does what a report of the kernel asks for.
+    #[inline]
     pub(super) fn handle(&mut self, connection: usize, events: &mut Vec<Event>) {
         let link = &self.links[connection];
         if link.fd.is_none() {
@@ -61,6 +62,7 @@ impl<P: Protocol, C: Clock> SocketTransport<P, C> {
     }
 
     /// Reads once, appends the replies that are whole now, and writes what the protocol answers.
+    #[inline]
     pub(super) fn read(&mut self, connection: usize, waiting: Waiting, events: &mut Vec<Event>) {
         if let Some(cause) = self.read_in(connection, waiting, events) {
             self.close(connection, cause, events);
@@ -89,6 +91,7 @@ impl<P: Protocol, C: Clock> SocketTransport<P, C> {
     }
 
     /// Reads once; why the connection ended, if it did.
+    #[inline]
     fn read_in(
         &mut self,
         connection: usize,
@@ -119,6 +122,7 @@ impl<P: Protocol, C: Clock> SocketTransport<P, C> {
     }
 
     /// Turns what was read into events.
+    #[inline]
     fn decode(
         &mut self,
         connection: usize,

@@ -15,6 +15,7 @@ use crate::transport::stamps::Stamper;
 impl<P: Protocol, C: Clock> SocketTransport<P, C> {
     /// Writes what is outstanding, as far as the kernel takes it; the rest follows when
     /// the kernel has room.
+    #[inline]
     pub(super) fn write_out(&mut self, connection: usize) -> Result<(), Errno> {
         let link = &mut self.links[connection];
         let Some(fd) = &link.fd else { return Ok(()) };
