@@ -1,4 +1,4 @@
-"""runc's start latency through Seatrial against a bare C loop that spawns and waits."""
+"""Seatrial's launcher against a bare C loop that spawns and waits, and our own lean sandbox."""
 
 from __future__ import annotations
 
@@ -9,25 +9,34 @@ from typing import TYPE_CHECKING
 
 from benchmarks.quiet import Quiet
 from benchmarks.rows import Row, Target
-from benchmarks.series import contest, micros_text
+from benchmarks.series import contest, micros_text, rate_text
 from benchmarks.tools import compiled
 from seatrial import proc
 from seatrial.drivers import registry
 from seatrial.drivers.base import DriverContext, DriverSession, SandboxSpec, new_run_id
+from seatrial.guest.binary import guest_binary
+from seatrial.units import NS_PER_S, NS_PER_US
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from benchmarks.series import Figures
     from benchmarks.settings import Settings
+    from seatrial.launch.plan import StartPlan
 
-CONCURRENCIES = (1, 8)
-BATCHES = {1: 10, 8: 3}
+CONCURRENCIES = (1, 8, 32)
+#: Enough starts for a median of which a few slow ones are not a part.
+BATCHES = {1: 30, 8: 5, 32: 2}
+LEAN_STARTS_COUNT = 60
+#: Of the closed loop whose rate is measured: as many as keep two processors busy.
+SUSTAINED_AT_ONCE = 16
+SUSTAINED_BATCHES_COUNT = 60
 DEADLINE_NS = 30_000_000_000
 
 
 class Starter:
-    """Starts runc sandboxes of one session, by either launcher, from the same bundles."""
+    """Starts sandboxes of one session by either launcher, from the same preparations."""
 
     def __init__(self, session: DriverSession, program: Path) -> None:
         self._session = session
@@ -38,7 +47,7 @@ class Starter:
         """First byte - due, by Seatrial's launcher: the median over the starts."""
         values: list[float] = []
         for _ in range(BATCHES[concurrency]):
-            plans = [self._plan() for _ in range(concurrency)]
+            plans = self._plans(concurrency)
             batch = self._session.launcher.start(
                 plans, wait_for="hello", hold=False, timeout_ns=2 * DEADLINE_NS
             )
@@ -46,36 +55,91 @@ class Starter:
                 if result.first_byte_at_ns is None or result.due_at_ns is None:
                     raise RuntimeError(f"{result.id}: {result.outcome}: {result.error}")
                 values.append(float(result.first_byte_at_ns - result.due_at_ns))
-            self._release([plan.id for plan in plans])
+            self._release(plans)
         return {"first_byte_ns": statistics.median(values)}
 
     def theirs(self, concurrency: int) -> Figures:
         """First byte - release, by the C loop: the median over the starts."""
         values: list[float] = []
         for _ in range(BATCHES[concurrency]):
-            plans = [self._plan() for _ in range(concurrency)]
-            words = [str(self._program), str(concurrency)]
-            for plan in plans:
-                words += ["--", ",".join(plan.cgroup_procs), *plan.argv]
-            done = proc.run(words, timeout_s=60)
-            values += [float(line.split()[0]) for line in done.text.splitlines()]
-            self._release([plan.id for plan in plans])
+            plans = self._plans(concurrency)
+            values += self._loop(plans, concurrency, joins_groups=True)
+            self._release(plans)
         return {"first_byte_ns": statistics.median(values)}
 
-    def _plan(self):
-        index, self._next = self._next, self._next + 1
-        spec = SandboxSpec(role=("idle",), deadline_ns=DEADLINE_NS)
-        return self._session.plan(spec, index)
+    def bare(self, guest: str) -> float:
+        """First byte - release of the guest as a bare child of the C loop, in nobody's group."""
+        words = [str(self._program), "1"]
+        for _ in range(LEAN_STARTS_COUNT):
+            words += ["--", "", guest, "--channel-fd", "3", "idle"]
+        return statistics.median(_first_bytes(words))
 
-    def _release(self, ids: list[str]) -> None:
+    def ready(self) -> float:
+        """READY - due of one sandbox at a time, by Seatrial's launcher (ns)."""
+        values: list[float] = []
+        for _ in range(LEAN_STARTS_COUNT):
+            plans = self._plans(1)
+            batch = self._session.launcher.start(
+                plans, wait_for="ready", hold=False, timeout_ns=2 * DEADLINE_NS
+            )
+            result = batch.results[0]
+            if result.ready_at_ns is None or result.due_at_ns is None:
+                raise RuntimeError(f"{result.id}: {result.outcome}: {result.error}")
+            values.append(float(result.ready_at_ns - result.due_at_ns))
+            self._release(plans)
+        return statistics.median(values)
+
+    def sustained(self) -> Figures:
+        """Starts a second of a closed loop of batches, each ready, stopped and reaped.
+
+        What is prepared (groups) and removed is outside of the first figure, inside the second.
+        """
+        started_ns = time.monotonic_ns()
+        batches = [self._plans(SUSTAINED_AT_ONCE) for _ in range(SUSTAINED_BATCHES_COUNT)]
+        looped_ns = time.monotonic_ns()
+        for plans in batches:
+            batch = self._session.launcher.start(
+                plans, wait_for="ready", hold=False, timeout_ns=2 * DEADLINE_NS
+            )
+            failed = [result for result in batch.results if result.outcome != "ok"]
+            if failed:
+                raise RuntimeError(f"{failed[0].id}: {failed[0].outcome}: {failed[0].error}")
+        ended_ns = time.monotonic_ns()
+        for plans in batches:
+            self._release(plans)
+        count = SUSTAINED_AT_ONCE * SUSTAINED_BATCHES_COUNT
+        return {
+            "starts_rps": count / (ended_ns - looped_ns) * NS_PER_S,
+            "all_rps": count / (time.monotonic_ns() - started_ns) * NS_PER_S,
+        }
+
+    def _loop(
+        self, plans: Sequence[StartPlan], concurrency: int, *, joins_groups: bool
+    ) -> list[float]:
+        words = [str(self._program), str(concurrency)]
+        for plan in plans:
+            words += ["--", ",".join(plan.cgroup_procs) if joins_groups else "", *plan.argv]
+        return _first_bytes(words)
+
+    def _plans(self, count: int) -> list[StartPlan]:
+        first, self._next = self._next, self._next + count
+        spec = SandboxSpec(role=("idle",), deadline_ns=DEADLINE_NS)
+        return [self._session.plan(spec, first + number) for number in range(count)]
+
+    def _release(self, plans: Sequence[StartPlan]) -> None:
+        ids = [plan.id for plan in plans]
         self._session.wait_all_gone(ids, time.monotonic_ns() + DEADLINE_NS)
         for plan_id in ids:
             self._session.release(plan_id)
 
 
 def rows(settings: Settings) -> list[Row]:
-    """The ratio at each concurrency, interleaved."""
+    """The ratios for runc, interleaved, and what lean costs beyond a bare child."""
     program = compiled("spawn_wait", settings.build)
+    return [*_runc_rows(settings, program), *_lean_rows(settings, program)]
+
+
+def _runc_rows(settings: Settings, program: Path) -> list[Row]:
     found: list[Row] = []
     with ExitStack() as stack:
         context = DriverContext.for_run(new_run_id("bench-"))
@@ -100,7 +164,67 @@ def rows(settings: Settings) -> list[Row]:
                     ours="ours",
                     theirs="C",
                     shown=micros_text,
-                    target=Target(must=1.05, is_upper=True),
+                    target=Target(must=1.03, is_upper=True),
                 )
             )
     return found
+
+
+def _lean_rows(settings: Settings, program: Path) -> list[Row]:
+    """What a lean sandbox takes beyond fork and exec of the guest, and how many a second."""
+    with ExitStack() as stack:
+        context = DriverContext.for_run(new_run_id("bench-"))
+        session = stack.enter_context(registry.get("lean").open(context))
+        quiet = Quiet(settings)
+        quiet.add_helpers([session.launcher.pid])
+        starter = Starter(session, program)
+        guest = str(guest_binary())
+        starter.ready()
+
+        def beyond() -> Figures:
+            ready_ns, bare_ns = starter.ready(), starter.bare(guest)
+            return {"beyond_ns": ready_ns - bare_ns, "ready_ns": ready_ns, "bare_ns": bare_ns}
+
+        done = contest(
+            {"lean": beyond, "sustained": starter.sustained},
+            rounds=settings.rounds,
+            quiet=quiet,
+        )
+    return [
+        done.bound(
+            Row(id="", name="lean: release to READY, beyond the first byte of a bare vfork+exec"),
+            "beyond_ns",
+            ours="lean",
+            shown=micros_text,
+            scale=NS_PER_US,
+            target=Target(must=500, is_upper=True, unit=" us"),
+        ),
+        done.bound(
+            Row(id="", name="lean: starts a second, each ready, stopped and reaped"),
+            "starts_rps",
+            ours="sustained",
+            shown=rate_text,
+            scale=1,
+            target=Target(must=1000, unit="/s"),
+        ),
+        done.bound(
+            Row(id="", name="lean: the same with groups made and removed by Python"),
+            "all_rps",
+            ours="sustained",
+            shown=rate_text,
+            scale=1,
+            target=None,
+        ),
+    ]
+
+
+def _first_bytes(words: Sequence[str]) -> list[float]:
+    """The first figure of each line of the C loop (ns).
+
+    Raises:
+        RuntimeError: a command ended without a word.
+    """
+    values = [float(line.split()[0]) for line in proc.run(words, timeout_s=60).text.splitlines()]
+    if any(value < 0 for value in values):
+        raise RuntimeError(f"{words[3:6]}: ended without a word")
+    return values

@@ -137,13 +137,22 @@ def trend_line(line: Line | NotAvailable) -> TrendLine | None:
     )
 
 
-def group_totals(series: Iterable[Series]) -> dict[tuple[str, str, str], list[Series]]:
-    """Series of totals by bench, driver and metric, those at one count alone included."""
-    groups: dict[tuple[str, str, str], list[Series]] = {}
+def group_totals(series: Iterable[Series]) -> dict[tuple[Point, str, str], list[Series]]:
+    """Series of totals by what they share (bench and other axes), driver and metric.
+
+    Those at one count alone are included.
+    """
+    groups: dict[tuple[Point, str, str], list[Series]] = {}
     for one in series:
         if one.metric.endswith(TOTAL_SUFFIX) and COUNT_AXIS in one.point.values:
-            groups.setdefault((one.bench, one.driver, one.metric), []).append(one)
+            groups.setdefault((held_point(one), one.driver, one.metric), []).append(one)
     return groups
+
+
+def held_point(series: Series) -> Point:
+    """The point of a series without its count: what a line over counts stands at."""
+    values = {name: v for name, v in series.point.values.items() if name != COUNT_AXIS}
+    return Point(bench=series.bench, values=values)
 
 
 def _cells_of(
@@ -205,11 +214,11 @@ def block_means(series: Series) -> list[float]:
 def _slope_cells(series: Iterable[Series], *, baseline: str, confidence: float) -> list[Cell]:
     groups = group_totals(series)
     cells: list[Cell] = []
-    for (bench, driver, name), members in groups.items():
+    for (held, driver, name), members in groups.items():
         if len(members) < 2:  # noqa: PLR2004 - a slope needs two counts
             continue
         line = fit_totals(members, confidence=confidence)
-        reference = groups.get((bench, baseline, name))
+        reference = groups.get((held, baseline, name))
         ratio, judged = _compare_slopes(
             members, reference, is_baseline=driver == baseline, confidence=confidence
         )
@@ -219,8 +228,8 @@ def _slope_cells(series: Iterable[Series], *, baseline: str, confidence: float) 
             is_slope = statistic is Statistic.SLOPE
             cells.append(
                 Cell(
-                    bench=bench,
-                    point=Point(bench=bench),
+                    bench=held.bench,
+                    point=held,
                     driver=driver,
                     metric=name,
                     statistic=statistic,

@@ -9,6 +9,7 @@ from seatrial.analysis.cells import (
     COUNT_AXIS,
     fit_totals,
     group_totals,
+    held_point,
     location,
     location_statistic,
     trend_line,
@@ -86,7 +87,7 @@ def build_trends(series: Iterable[Series], *, confidence: float) -> tuple[Trend,
         marks = _marks(group, axis, confidence=confidence)
         if len(marks) < 2:  # noqa: PLR2004 - one mark is no trend
             continue
-        is_count = axis == COUNT_AXIS
+        line_key = (held_point(first), first.driver, first.metric)
         trends.append(
             Trend(
                 bench=first.bench,
@@ -96,7 +97,7 @@ def build_trends(series: Iterable[Series], *, confidence: float) -> tuple[Trend,
                 axis=axis,
                 held={name: v for name, v in first.point.values.items() if name != axis},
                 points=marks,
-                line=lines.get((first.bench, first.driver, first.metric)) if is_count else None,
+                line=lines.get(line_key) if axis == COUNT_AXIS else None,
             )
         )
     return tuple(trends)

@@ -9,7 +9,19 @@ from types import MappingProxyType
 from typing import Final
 
 from seatrial.model.inside_tables import ATTEMPTS, PROBES, READINGS
-from seatrial.model.table import GUEST_INSTANT, INSTANT, ArrowType, Table
+from seatrial.model.sandbox_tables import (
+    BACKGROUND,
+    BATCHES,
+    BOOKS,
+    FILL,
+    IDLE,
+    LIMITS,
+    MEMORY,
+    ROLES,
+    SENTINEL,
+    STARTS,
+)
+from seatrial.model.table import INSTANT, ArrowType, Table
 from seatrial.model.table import maybe as _maybe
 from seatrial.model.table import whole as _whole
 
@@ -17,49 +29,6 @@ from seatrial.model.table import whole as _whole
 # 1  first version
 SCHEMA_VERSION: Final = 1
 
-
-STARTS: Final = Table(
-    name="starts",
-    meaning="one row for each sandbox that was asked to start",
-    columns=(
-        _whole("id", "", "the sandbox's id within the trial", type=ArrowType.UTF8),
-        _whole("round", "", "the batch it belonged to, from 0", type=ArrowType.INT32),
-        _whole("position", "", "its place within the batch, from 0", type=ArrowType.INT32),
-        _whole("is_floor", "", "a null runtime, started for comparison", type=ArrowType.BOOL),
-        _maybe("pid", "", "process id of the direct child", type=ArrowType.INT64),
-        _whole(
-            "outcome",
-            "",
-            "ok, spawn-failed, exited-early, timed-out or protocol-error",
-            type=ArrowType.UTF8,
-        ),
-        _whole("censored", "", "cut off by its deadline", type=ArrowType.BOOL),
-        _maybe("error", "", "what went wrong, in words", type=ArrowType.UTF8),
-        _maybe("exit_code", "", "exit code of the direct child", type=ArrowType.INT32),
-        _maybe("signal", "", "signal that ended the direct child", type=ArrowType.INT32),
-        _maybe("stderr_tail", "", "the last of what it wrote to stderr", type=ArrowType.UTF8),
-        _maybe("due_at_ns", INSTANT, "the batch was released"),
-        _maybe("invoked_at_ns", INSTANT, "just before the child was cloned"),
-        _maybe("accepted_at_ns", INSTANT, "clone and exec had returned"),
-        _maybe("first_byte_at_ns", INSTANT, "the guest's HELLO was seen"),
-        _maybe("ready_at_ns", INSTANT, "the guest's READY was seen"),
-        _maybe("ping_sent_at_ns", INSTANT, "a PING was sent"),
-        _maybe("first_reply_at_ns", INSTANT, "the guest's first PONG was seen"),
-        _maybe("stop_requested_at_ns", INSTANT, "it was asked to stop"),
-        _maybe("exit_seen_at_ns", INSTANT, "the direct child's end was seen"),
-        _maybe("stop_error", "", "why it did not end by the request", type=ArrowType.UTF8),
-        _maybe("gone_at_ns", INSTANT, "nothing of it was left"),
-        _maybe("guest_first_instruction_mono_ns", GUEST_INSTANT, "first statement of main"),
-        _maybe("guest_hello_mono_ns", GUEST_INSTANT, "just before HELLO was written"),
-        _maybe("guest_ready_mono_ns", GUEST_INSTANT, "just before READY was written"),
-        _maybe("user_ns", "ns", "user CPU time of the direct child and what it reaped"),
-        _maybe("system_ns", "ns", "system CPU time of the direct child and what it reaped"),
-        _maybe("max_rss_bytes", "bytes", "peak resident memory of the direct child"),
-        _maybe("cgroup_user_ns", "ns", "user CPU time charged to the sandbox's cgroup"),
-        _maybe("cgroup_system_ns", "ns", "system CPU time charged to the sandbox's cgroup"),
-        _maybe("cgroup_cpu_ns", "ns", "all CPU time charged to the sandbox's cgroup"),
-    ),
-)
 
 REQUESTS: Final = Table(
     name="requests",
@@ -97,60 +66,6 @@ SAMPLES: Final = Table(
     ),
 )
 
-BATCHES: Final = Table(
-    name="batches",
-    meaning="one row for each batch of sandboxes that was released by one barrier",
-    columns=(
-        _whole("round", "", "number of the batch, from 0", type=ArrowType.INT32),
-        _whole("released_at_ns", INSTANT, "the barrier opened"),
-        _maybe("launcher_user_ns", "ns", "the launcher's own user CPU time during the batch"),
-        _maybe("launcher_system_ns", "ns", "the launcher's own system CPU time during the batch"),
-        _whole("is_floor", "", "a batch of null runtimes, for comparison", type=ArrowType.BOOL),
-        _whole("starts_count", "count", "how many sandboxes were released"),
-        _maybe(
-            "resident_ratio",
-            "share of pages",
-            "of the files that a start reads, in the page cache just before",
-            type=ArrowType.FLOAT64,
-        ),
-        _maybe("background_count", "count", "sandboxes that were to live beside them"),
-        _maybe("background_alive_count", "count", "those that lived when all had answered"),
-    ),
-)
-
-BOOKS: Final = Table(
-    name="books",
-    meaning="one row for each batch and control window: who used the processors in it",
-    columns=(
-        _whole("round", "", "number of the batch; -1: the control window", type=ArrowType.INT32),
-        _whole("is_floor", "", "a batch of null runtimes", type=ArrowType.BOOL),
-        _whole("is_control", "", "nothing was started in it", type=ArrowType.BOOL),
-        _whole("starts_count", "count", "sandboxes that were started in it"),
-        _whole("started_at_ns", INSTANT, "it began"),
-        _whole("ended_at_ns", INSTANT, "it ended"),
-        _maybe("sandboxes_cpu_ns", "ns", "charged to the groups of the sandboxes started in it"),
-        _maybe("daemon_cpu_ns", "ns", "used by what serves all sandboxes; null: there is none"),
-        _maybe("background_cpu_ns", "ns", "charged to the sandboxes that live beside them"),
-        _whole("tool_cpu_ns", "ns", "used by Seatrial: this process and its launchers"),
-        _whole("host_user_ns", "ns", "user and nice time of the host, in ticks"),
-        _whole("host_system_ns", "ns", "system, interrupt and softirq time of it, in ticks"),
-        _whole("steal_ns", "ns", "given to another guest by the hypervisor, in ticks"),
-    ),
-)
-
-BACKGROUND: Final = Table(
-    name="background",
-    meaning="one row for each reading of the sandboxes that live beside the measured ones",
-    columns=(
-        _whole("driver", "", "what runs them", type=ArrowType.UTF8),
-        _whole("count", "count", "how many were asked for"),
-        _whole("alive_count", "count", "how many lived"),
-        _whole("started_count", "count", "how many of them were started for this trial"),
-        _maybe("pss_bytes", "bytes", "proportional set size of all their processes"),
-        _maybe("cgroup_bytes", "bytes", "charged to all their groups"),
-        _maybe("processes_count", "count", "all their processes"),
-    ),
-)
 
 WINDOWS: Final = Table(
     name="windows",
@@ -311,45 +226,6 @@ FAILURES: Final = Table(
     ),
 )
 
-MEMORY: Final = Table(
-    name="memory",
-    meaning="one row for each reading of the memory that the live sandboxes hold together",
-    columns=(
-        _whole("count", "count", "live sandboxes"),
-        _whole("is_settled", "", "two readings in a row had agreed", type=ArrowType.BOOL),
-        _whole("is_final", "", "the reading that counts", type=ArrowType.BOOL),
-        _whole("since_last_start_ns", "ns", "time since the last sandbox was up"),
-        _maybe("processes_count", "count", "processes of the sandboxes, runtimes included"),
-        _maybe("unreadable_count", "count", "processes whose memory could not be read"),
-        _maybe("dead_count", "count", "sandboxes without any process"),
-        _maybe("pss_bytes", "bytes", "proportional set size of those processes"),
-        _maybe("uss_bytes", "bytes", "memory that only one of them maps"),
-        _maybe("rss_bytes", "bytes", "resident set size, shared pages counted again and again"),
-        _maybe("cgroup_bytes", "bytes", "charged to the sandboxes' cgroups"),
-        _maybe("mem_available_drop_bytes", "bytes", "drop of the host's MemAvailable"),
-        _maybe("slab_growth_bytes", "bytes", "growth of the kernel's slab memory"),
-    ),
-)
-
-IDLE: Final = Table(
-    name="idle",
-    meaning="one row for each stretch in which the live sandboxes were left alone",
-    columns=(
-        _whole("count", "count", "live sandboxes"),
-        _whole("window_ns", "ns", "length of the stretch"),
-        _maybe("cpu_ns", "ns", "CPU time charged to all their cgroups meanwhile"),
-    ),
-)
-
-SENTINEL: Final = Table(
-    name="sentinel",
-    meaning="one row for each null start taken beside the trial, to see the machine drift",
-    columns=(
-        _whole("position", "", "its place in time within the trial, from 0"),
-        _maybe("due_at_ns", INSTANT, "it was released"),
-        _maybe("first_byte_at_ns", INSTANT, "its HELLO was seen; null: it did not start"),
-    ),
-)
 
 # An instant of another tool, which is on no clock of ours: only differences may be used.
 FOREIGN_INSTANT: Final = "ns since 1970 of the measured host's wall clock"
@@ -402,6 +278,9 @@ _ALL: Final = (
     FAILURES,
     MEMORY,
     IDLE,
+    ROLES,
+    LIMITS,
+    FILL,
     PROBES,
     ATTEMPTS,
     READINGS,

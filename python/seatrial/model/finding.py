@@ -43,6 +43,8 @@ _CODES: dict[str, str] = {
     "start-failures": "Some sandboxes did not start.",
     "unsupported": "The driver cannot do what the trial needs.",
     "no-room": "The host cannot take what the trial asks for, so it was not tried.",
+    "limit-not-enforced": "A limit that was asked for does not hold, so nothing can be compared.",
+    "density-bound": "What ended the search for the largest count.",
     "release-skew": "The starts of a batch were not released together.",
     "cache-state": "The page cache did not hold what the point asked for.",
     "background-lost": "Sandboxes beside the measured ones ended while others were measured.",

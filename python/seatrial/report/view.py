@@ -37,6 +37,8 @@ SEVERITY_GLYPHS = {Severity.ERROR: "✖", Severity.WARNING: "▲", Severity.INFO
 MARK_GLYPHS = {"generator-bound": "†", "saturated": "‡", "not-stationary": "§"}
 #: The sign of any other.
 OTHER_MARK = "¶"
+#: Of what is fitted through all counts of the bench density.
+LINE_TITLE = "Line over all counts"
 #: The multiplication sign, by name, since it looks like a letter.
 TIMES = "\N{MULTIPLICATION SIGN}"
 
@@ -186,7 +188,7 @@ def format_factor(ratio: float) -> str:
 def point_title(point: Point) -> str:
     """The axes of a point in words; empty for the only point of a bench."""
     if not point.values:
-        return "Line over all counts" if point.bench == "density" else ""
+        return LINE_TITLE if point.bench == "density" else ""
     if "layout" in point.values:
         return ", ".join(_fleet_words(point))
     if point.bench == "inside":
@@ -195,7 +197,11 @@ def point_title(point: Point) -> str:
         f"{name.removesuffix('_rps').removesuffix('_bytes')} {_axis_value(name, value)}"
         for name, value in sorted(point.values.items(), key=lambda item: item[0] != "mode")
     ]
-    return ", ".join(text.removeprefix("mode ") for text in named)
+    if point.bench == "density" and set(point.values) == {"memory_bytes"}:
+        named.insert(0, LINE_TITLE)
+    return ", ".join(
+        "as many as fit" if text == "fill bound" else text.removeprefix("mode ") for text in named
+    )
 
 
 def _fleet_words(point: Point) -> Iterable[str]:
