@@ -21,7 +21,7 @@ from seatrial.model.finding import Severity
 from seatrial.model.metric import METRICS
 from seatrial.model.plan import Point
 from seatrial.model.summary import FLOOR, Statistic, Verdict
-from seatrial.report.text import render_comparison
+from seatrial.report.compared import render_comparison
 from seatrial.report.view import bench_views
 from seatrial.store.run_store import RunStore
 from tests.support.runs import BLOCKS, DRIVERS, small_experiment, small_run, summary_of
@@ -200,7 +200,9 @@ def test_compare_counts_lost_numbers_and_failures_as_regressions(tmp_path: Path)
     )
     before = make_run(tmp_path / "a", Script(blocks=BLOCKS), asked=asked)
     after = make_run(tmp_path / "b", broken, asked=asked)
-    assert execute(Namespace(before=before, after=after, json=False, force=False)) == 1
+    words = {"json": False, "force": False, "adjusted": False}
+    nothing: dict[str, list[str]] = {"despite": [], "factor": [], "pair": []}
+    assert execute(Namespace(before=before, after=after, **words, **nothing)) == 1
     found = _compare(before, after)
     lost = {(one.driver, one.point.key) for one in found.changes if one.verdict is Verdict.LOST}
     starts = {"start concurrency=1", "start concurrency=8"}

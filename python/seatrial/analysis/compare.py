@@ -6,23 +6,32 @@ blocks do not belong together, so the errors of both add up, and the result says
 
 from __future__ import annotations
 
+import dataclasses
 import math
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from seatrial.analysis.cells import SHARE_BOUNDS, location, location_statistic
+from seatrial.analysis.cells import (
+    SHARE_BOUNDS,
+    block_means,
+    is_foreign_mean,
+    location,
+    location_statistic,
+)
+from seatrial.analysis.conditions import confounders
 from seatrial.analysis.evidence import gather_series
 from seatrial.analysis.lost import find_lost, is_lost
+from seatrial.analysis.multiplicity import adjusted, by_chance, p_value
 from seatrial.analysis.summarise import read_trials
 from seatrial.errors import ConfigError
-from seatrial.model.codec import encode
 from seatrial.model.estimate import Estimate, NotAvailable
-from seatrial.model.experiment import BENCHES
 from seatrial.model.metric import Direction, metric
-from seatrial.model.summary import FLOOR, Change, RunComparison, Statistic, Verdict
+from seatrial.model.summary import Change, Confounder, RunComparison, Statistic, Verdict
 from seatrial.stats.dependence import student_quantile
 from seatrial.stats.ratio import bootstrap_error, verdict
+from seatrial.stats.unpaired import mean_ratio_interval
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -37,44 +46,73 @@ NOT_INTERLEAVED = (
 )
 
 
-def compare_runs(before: RunStore, after: RunStore, *, is_forced: bool = False) -> RunComparison:
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Terms:
+    """What a comparison was asked for."""
+
+    pairs: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    """Drivers of the older run by those of the newer that they stand against; empty: each against
+    its own name."""
+    despite: frozenset[str] = frozenset()
+    """Conditions that may differ; the numbers under them are marked."""
+    factors: frozenset[str] = frozenset()
+    """Conditions that differ on purpose: they are what is compared, and mark nothing."""
+    is_forced: bool = False
+    """Whether any condition may differ."""
+
+
+def compare_runs(
+    before: RunStore, after: RunStore, *, is_forced: bool = False, terms: Terms | None = None
+) -> RunComparison:
     """Compares what both runs measured at the same point on the same driver.
 
     Args:
         before: The older run.
         after: The newer run.
-        is_forced: Compare although the machine or the flags differ; each difference is a warning.
+        is_forced: Compare although conditions differ; each difference is a warning and a mark.
+        terms: What else is asked for.
 
     Raises:
-        ConfigError: The runs differ in machine, flags or settings, and it is not forced.
+        ConfigError: Conditions differ that nobody named, a name is of none, or a driver of a pair
+            is not in its run.
     """
-    obstacles = differences(before.manifest, after.manifest)
-    if obstacles and not is_forced:
-        raise ConfigError(
-            f"runs {before.manifest.run_id} and {after.manifest.run_id} are not comparable: "
-            + "; ".join(obstacles),
-            hint="compare runs of the same request on the same machine, or give --force",
-            code="not-comparable",
-        )
+    terms = terms or Terms(is_forced=is_forced)
+    manifests = before.manifest, after.manifest
+    pairs = _pairs(*manifests, terms)
+    unequal = _accepted(*manifests, confounders(*manifests, pairs=pairs), terms)
+    labels = {new: old if old == new else f"{old} -> {new}" for old, new in pairs.items()}
     new_trials = read_trials(after)
-    old, new = gather_series(read_trials(before)), gather_series(new_trials)
+    old = {
+        dataclasses.replace(key, driver=pairs[key.driver]): dataclasses.replace(
+            one, driver=pairs[key.driver]
+        )
+        for key, one in gather_series(read_trials(before)).items()
+        if key.driver in pairs
+    }
+    new = {
+        key: one for key, one in gather_series(new_trials).items() if key.driver in pairs.values()
+    }
     confidence = before.manifest.plan.experiment.confidence
     changes = [
-        _change(old[key], new[key], confidence=confidence)
+        _under(_change(old[key], new[key], confidence=confidence), unequal)
         for key in old
-        if key in new and key.driver != FLOOR
+        if key in new
     ]
     lost = find_lost(changes, old=old, manifest=after.manifest, trials=new_trials)
     gone = {(one.point.key, one.driver) for one in lost}
     kept = [one for one in changes if not is_lost(one, lost)]
+    told = [
+        dataclasses.replace(one, driver=labels[one.driver])
+        for one in adjusted([*lost, *kept], confidence=confidence)
+    ]
     return RunComparison(
         before_run_id=before.manifest.run_id,
         after_run_id=after.manifest.run_id,
-        changes=(*lost, *kept),
+        changes=tuple(told),
         warnings=(
             NOT_INTERLEAVED,
-            *_by_chance(kept, confidence=confidence),
-            *obstacles,
+            *by_chance(told, confidence=confidence),
+            *_grouped(unequal),
             *_version_changes(before, after),
             *_gaps(before, after),
         ),
@@ -87,39 +125,84 @@ def compare_runs(before: RunStore, after: RunStore, *, is_forced: bool = False) 
                 }
             )
         ),
+        confounders=unequal,
     )
 
 
-def differences(before: Manifest, after: Manifest) -> tuple[str, ...]:
-    """What forbids a comparison: another machine, other flags, other settings of a bench."""
-    found: list[str] = []
-    facts = before.fingerprint.differences(after.fingerprint)
-    if facts:
-        found.append(f"the machines differ in {', '.join(facts)}")
-    shared = set(before.plan.drivers) & set(after.plan.drivers)
-    for driver in sorted(shared):
-        flags = [dict(one.driver_flags.get(driver, {})) for one in (before, after)]
-        if flags[0] != flags[1]:
-            found.append(f"{driver} ran with flags {flags[0]} before and {flags[1]} after")
-    ours, theirs = before.plan.experiment, after.plan.experiment
-    for name in ("network", *BENCHES):
-        old, new = getattr(ours, name), getattr(theirs, name)
-        if old is not None and new is not None and encode(old) != encode(new):
-            found.append(f"the settings of {name} differ")
-    return tuple(found)
+def _pairs(before: Manifest, after: Manifest, terms: Terms) -> dict[str, str]:
+    """Which driver stands against which: the older run's by the newer's."""
+    sides = before.plan.drivers, after.plan.drivers
+    for names, known, run_id in (
+        (terms.pairs.keys(), sides[0], before.run_id),
+        (terms.pairs.values(), sides[1], after.run_id),
+    ):
+        strange = [name for name in names if name not in known]
+        if strange:
+            raise ConfigError(
+                f"--pair: run {run_id} has no driver {strange[0]}; expected one of: "
+                f"{', '.join(known)}",
+                hint="--pair A=B stands driver A of the older run against B of the newer",
+                code="pair-unknown",
+            )
+    if terms.pairs:
+        return dict(terms.pairs)
+    return {name: name for name in (*sides[0], *sides[1])}
 
 
-def _by_chance(changes: Sequence[Change], *, confidence: float) -> tuple[str, ...]:
-    """How many of the comparisons may differ although nothing changed."""
-    judged = sum(change.verdict is not Verdict.NOT_JUDGED for change in changes)
-    expected = judged * (1 - confidence)
-    if expected < 1:
-        return ()
-    text = (
-        f"{judged} comparisons at {confidence:.0%} confidence: about {expected:.0f} of them may "
-        "differ by chance; repeat a run before acting on a single one"
-    )
-    return (text,)
+def _accepted(
+    before: Manifest, after: Manifest, found: Sequence[Confounder], terms: Terms
+) -> tuple[Confounder, ...]:
+    """What differs beside what is compared, if all of that was named."""
+    names = {one.name for one in found}
+    strange = sorted((terms.despite | terms.factors) - names)
+    if strange:
+        raise ConfigError(
+            f"nothing called {strange[0]} differs between {before.run_id} and {after.run_id}; "
+            f"what differs: {', '.join(sorted(names)) or 'nothing'}",
+            hint="leave it out of --despite and --factor",
+            code="despite-unknown",
+        )
+    unequal = tuple(one for one in found if one.name not in terms.factors)
+    refused = [one for one in unequal if one.name not in terms.despite]
+    if refused and not terms.is_forced:
+        raise ConfigError(
+            f"runs {before.run_id} and {after.run_id} are not comparable: "
+            + "; ".join(_grouped(refused)),
+            hint="compare runs of the same request on the same machine; or accept a difference "
+            "with --despite NAME, name what is compared with --factor NAME, accept all with "
+            "--force",
+            code="not-comparable",
+        )
+    return unequal
+
+
+def _grouped(found: Sequence[Confounder]) -> tuple[str, ...]:
+    """One sentence for the machine, one for each bench's settings, one for each driver."""
+    groups: dict[tuple[str | None, str | None], list[Confounder]] = {}
+    for one in found:
+        groups.setdefault((one.bench, one.driver), []).append(one)
+    texts: list[str] = []
+    for (bench, driver), members in groups.items():
+        said = ", ".join(f"{one.name} ({one.before} before, {one.after} after)" for one in members)
+        if bench is None and driver is None:
+            texts.append(f"the machines differ in {said}")
+        elif driver is None:
+            texts.append(f"the settings of {bench} differ: {said}")
+        else:
+            place = "" if bench is None else f" in {bench}"
+            texts.append(f"the conditions of {driver}{place} differ: {said}")
+    return tuple(texts)
+
+
+def _under(change: Change, unequal: Sequence[Confounder]) -> Change:
+    """The change with the names of what else differed for it."""
+    names = {
+        one.name: None
+        for one in unequal
+        if one.bench in {None, change.bench}
+        and (one.driver is None or one.driver.rpartition(" -> ")[2] == change.driver)
+    }
+    return dataclasses.replace(change, despite=tuple(names)) if names else change
 
 
 def _gaps(before: RunStore, after: RunStore) -> tuple[str, ...]:
@@ -153,7 +236,10 @@ def _change(old: Series, new: Series, *, confidence: float) -> Change:
     before, after = (
         location(one, confidence=confidence, statistic=statistic) for one in (old, new)
     )
-    ratio = _unpaired_ratio(old, new, confidence=confidence)
+    if is_foreign_mean(old.metric):
+        ratio = mean_ratio_interval(block_means(new), block_means(old), confidence=confidence)
+    else:
+        ratio = _unpaired_ratio(old, new, confidence=confidence)
     if statistic is Statistic.PROPORTION:
         ratio = _proportion_ratio(before, after)
     judged, explanation = verdict(ratio, direction=declared.direction), ""
@@ -173,8 +259,17 @@ def _change(old: Series, new: Series, *, confidence: float) -> Change:
         after=after,
         ratio=ratio,
         verdict=judged,
-        explanation=explanation,
+        explanation=explanation or _single_readings(before, after),
+        p_value=p_value(old, new, ratio),
     )
+
+
+def _single_readings(before: Estimate | NotAvailable, after: Estimate | NotAvailable) -> str:
+    """What can be said of two numbers without an interval: how far they are apart, and no more."""
+    points = [one.point for one in (before, after) if isinstance(one, NotAvailable)]
+    if len(points) < 2 or not points[0] or points[1] is None:  # noqa: PLR2004 - both sides
+        return ""
+    return f"{points[1] / points[0] - 1:+.1%}, one reading on each side: no interval, not judged"
 
 
 def _judge_shares(

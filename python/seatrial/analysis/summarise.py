@@ -6,6 +6,7 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from seatrial.analysis.cells import build_cells
+from seatrial.analysis.conditions import confounded_findings, inside_run, mark_confounded
 from seatrial.analysis.evidence import TrialEvidence, gather_series, reduce_trial
 from seatrial.analysis.figures import build_distributions, build_trends
 from seatrial.analysis.judge import judge_run
@@ -55,7 +56,8 @@ def summarise(store: RunStore, *, bench_of: BenchOf | None = None) -> RunSummary
         confidence=experiment.confidence,
         seed=experiment.seed,
     )
-    cells = mark_cells(cells, trials)
+    unequal = inside_run(manifest)
+    cells = mark_confounded(mark_cells(cells, trials), unequal)
     findings = judge_run(
         trials,
         cells,
@@ -81,7 +83,11 @@ def summarise(store: RunStore, *, bench_of: BenchOf | None = None) -> RunSummary
         distributions=build_distributions(series.values()),
         trends=build_trends(series.values(), confidence=experiment.confidence),
         courses=tuple(trial.course for trial in trials if trial.course is not None),
-        findings=(*findings, *_before_and_between(store)),
+        findings=(
+            *findings,
+            *confounded_findings(unequal, baseline=experiment.baseline),
+            *_before_and_between(store),
+        ),
         versions=_versions(manifest),
         fingerprint=_facts(manifest),
         fingerprint_key=manifest.fingerprint.identity,

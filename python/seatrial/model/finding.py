@@ -30,6 +30,7 @@ _CODES: dict[str, str] = {
     "drifting": "The machine became slower or faster while the run went on.",
     "cold-first-round": "The first round is not like the others; caches were cold.",
     "first-round-outlier": "The first batch is unlike those after it; a mean is of neither.",
+    "confounded": "Other conditions differed as well; the ratio is not of the runtimes alone.",
     "broken-log": "An imported log is not whole; what is missing is left out, and named.",
     "too-few-samples": "There are too few samples for what was asked of them.",
     "leftovers": "Something that a trial made was still there after it.",

@@ -230,6 +230,23 @@ class RunSummary:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Confounder:
+    """A condition in which two sides differ beside what is compared."""
+
+    # Such as "kernel", "snapshotter", "start.rounds" or "flag.platform".
+    name: str
+    before: str
+    after: str
+    # What it weighs on; None: everything.
+    bench: str | None = None
+    driver: str | None = None
+
+    def weighs_on(self, bench: str, driver: str) -> bool:
+        """Whether numbers of a bench on a driver were taken under it."""
+        return self.bench in {None, bench} and self.driver in {None, driver}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Change:
     """One number in two runs."""
 
@@ -247,6 +264,14 @@ class Change:
     verdict: Verdict
     # What happened, in a sentence, where the ratio does not say it; else empty.
     explanation: str = ""
+    # Chance of such a difference if nothing changed, by itself and by Holm's rule among all
+    # comparisons; None where nothing can be told.
+    p_value: float | None = None
+    p_holm: float | None = None
+    # The verdict that stands after Holm's correction.
+    adjusted: Verdict = Verdict.NOT_JUDGED
+    # Names of the conditions that differ although they are not what is compared.
+    despite: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -260,10 +285,19 @@ class RunComparison:
     warnings: tuple[str, ...]
     # Points that only one of them has.
     unmatched: tuple[str, ...]
+    # Conditions that differ; the comparison was asked for despite of them.
+    confounders: tuple[Confounder, ...] = ()
     schema_version: int = SUMMARY_SCHEMA_VERSION
 
     @property
     def regressions(self) -> tuple[Change, ...]:
         """Everything that became slower, worse in its direction, or impossible to measure."""
-        worse = {Verdict.SLOWER, Verdict.LOST}
-        return tuple(change for change in self.changes if change.verdict in worse)
+        return tuple(change for change in self.changes if change.verdict in _WORSE)
+
+    @property
+    def adjusted_regressions(self) -> tuple[Change, ...]:
+        """Those of them that stand after Holm's correction for the number of comparisons."""
+        return tuple(change for change in self.changes if change.adjusted in _WORSE)
+
+
+_WORSE: Final = frozenset({Verdict.SLOWER, Verdict.LOST})

@@ -10,7 +10,6 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from seatrial.model.estimate import Estimate
 from seatrial.model.finding import Severity
 from seatrial.model.summary import Verdict
 from seatrial.report.familiar import FLEET, familiar_tables
@@ -19,19 +18,14 @@ from seatrial.report.view import (
     GLYPHS,
     SEVERITY_GLYPHS,
     bench_views,
-    format_estimate,
-    format_factor,
     marks_in,
-    point_title,
-    verdict_word,
 )
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from seatrial.model.finding import Finding
-    from seatrial.model.metric import Metric
-    from seatrial.model.summary import RunComparison, RunSummary
+    from seatrial.model.summary import RunSummary
     from seatrial.report.view import Entry, Group
 
 SEVERITY_STYLES = {Severity.ERROR: "bold red", Severity.WARNING: "yellow", Severity.INFO: "cyan"}
@@ -61,49 +55,6 @@ def render_text(summary: RunSummary) -> RenderableType:
         Text(f"{mark.glyph} {mark.code}: {mark.meaning}", style="yellow")
         for mark in marks_in(views)
     ]
-    return Stack(*parts)
-
-
-def render_comparison(comparison: RunComparison, *, metrics: dict[str, Metric]) -> RenderableType:
-    """Two runs as something that Rich can print: what differs, then how much did not."""
-    parts: list[RenderableType] = [
-        Text(f"{comparison.before_run_id} -> {comparison.after_run_id}", style="bold")
-    ]
-    parts += [Text(f"▲ warning  {warning}", style="yellow") for warning in comparison.warnings]
-    different = [one for one in comparison.changes if one.verdict in VERDICT_STYLES]
-    if different:
-        table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-        for heading in ("runtime", "point", "metric", "before", "after", "ratio", "verdict"):
-            table.add_column(heading, header_style="dim")
-        for change in different:
-            ratio = change.ratio
-            table.add_row(
-                escape(change.driver),
-                escape(f"{change.bench} {point_title(change.point)}".strip()),
-                f"{change.metric} {change.statistic}",
-                format_estimate(change.before, change.unit),
-                format_estimate(change.after, change.unit),
-                format_factor(ratio.point) if isinstance(ratio, Estimate) else "",
-                Text(
-                    f"{GLYPHS[change.verdict]} "
-                    f"{verdict_word(change.verdict, metrics[change.metric])}",
-                    style=VERDICT_STYLES[change.verdict],
-                ),
-            )
-        parts += ["", table]
-    explained = [one for one in different if one.explanation]
-    parts += [""] if explained else []
-    parts += [
-        Text(
-            f"{GLYPHS[one.verdict]} {one.driver}, {one.point.key}, {one.metric}: {one.explanation}",
-            style=VERDICT_STYLES[one.verdict],
-        )
-        for one in explained
-    ]
-    same = sum(one.verdict is Verdict.INDISTINGUISHABLE for one in comparison.changes)
-    parts += ["", f"{len(different)} different, {same} indistinguishable"]
-    if comparison.unmatched:
-        parts.append(f"only in one of them: {escape('; '.join(comparison.unmatched))}")
     return Stack(*parts)
 
 

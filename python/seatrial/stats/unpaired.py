@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -20,6 +21,16 @@ VALUES_MIN_COUNT = 2
 LOG_HALF_WIDTH_MAX = 50.0
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogRatio:
+    """Ratio of two means, with the standard error of its logarithm."""
+
+    point: float
+    error: float
+    degrees: int
+    """Welch and Satterthwaite's degrees of freedom, rounded down."""
+
+
 def mean_ratio_interval(
     measured: Sequence[float], reference: Sequence[float], *, confidence: float
 ) -> Estimate | NotAvailable:
@@ -35,27 +46,56 @@ def mean_ratio_interval(
             n=count,
             n_needed=VALUES_MIN_COUNT,
         )
-    sides = [np.asarray(side, dtype=np.float64) for side in (measured, reference)]
-    means = [float(side.mean()) for side in sides]
-    if min(means) <= 0:
+    found = _log_ratio(measured, reference)
+    if found is None:
         return NotAvailable(reason="n/a (a mean is not positive)", n=count)
-    parts = [
-        float(side.var(ddof=1)) / side.size / mean**2
-        for side, mean in zip(sides, means, strict=True)
-    ]
-    total = sum(parts)
-    degrees = max(1, math.floor(_welch_degrees(parts, [side.size for side in sides])))
-    point = means[0] / means[1]
-    half = student_quantile(confidence, degrees=degrees) * math.sqrt(total)
+    half = student_quantile(confidence, degrees=found.degrees) * found.error
     factor = math.exp(min(half, LOG_HALF_WIDTH_MAX))
     return Estimate(
-        point=point,
-        low=point / factor,
-        high=point * factor,
+        point=found.point,
+        low=found.point / factor,
+        high=found.point * factor,
         confidence=confidence,
         n=count,
         method="ratio of means, delta method, Welch's t",
         unit="ratio",
+    )
+
+
+def p_value_of_means(measured: Sequence[float], reference: Sequence[float]) -> float | None:
+    """Chance of means at least as far apart if both were one (Welch); None without a spread.
+
+    On the logarithm of their ratio where both are positive, else on their difference.
+    """
+    if min(len(measured), len(reference)) < VALUES_MIN_COUNT:
+        return None
+    found = _log_ratio(measured, reference)
+    if found is not None:
+        distance, error, degrees = abs(math.log(found.point)), found.error, found.degrees
+    else:
+        sides = [np.asarray(side, dtype=np.float64) for side in (measured, reference)]
+        parts = [float(side.var(ddof=1)) / side.size for side in sides]
+        distance, error = abs(float(sides[0].mean() - sides[1].mean())), math.sqrt(sum(parts))
+        degrees = max(1, math.floor(_welch_degrees(parts, [side.size for side in sides])))
+    if error == 0:
+        return 1.0 if distance == 0 else 0.0
+    return float(2 * special.stdtr(degrees, -distance / error))
+
+
+def _log_ratio(measured: Sequence[float], reference: Sequence[float]) -> LogRatio | None:
+    sides = [np.asarray(side, dtype=np.float64) for side in (measured, reference)]
+    means = [float(side.mean()) for side in sides]
+    if min(means) <= 0:
+        return None
+    parts = [
+        float(side.var(ddof=1)) / side.size / mean**2
+        for side, mean in zip(sides, means, strict=True)
+    ]
+    degrees = _welch_degrees(parts, [side.size for side in sides])
+    return LogRatio(
+        point=means[0] / means[1],
+        error=math.sqrt(sum(parts)),
+        degrees=max(1, math.floor(degrees)),
     )
 
 

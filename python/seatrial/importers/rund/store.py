@@ -114,7 +114,7 @@ def _point(cell: StartCell | MemoryCell) -> Point:
 
 def _manifest(data: RundData, plan: Plan, source: str) -> Manifest:
     conditions = {
-        f"rund-{kind} {runtime}": dict(found)
+        f"rund-{kind} {runtime}": {**found, **_rounds(data, kind, runtime)}
         for (kind, runtime), found in sorted(data.conditions.items())
     }
     kernels = {str(found["kernel"]) for found in conditions.values() if "kernel" in found}
@@ -136,6 +136,18 @@ def _manifest(data: RundData, plan: Plan, source: str) -> Manifest:
         fingerprint=Fingerprint(facts=facts),
         conditions=conditions,
     )
+
+
+def _rounds(data: RundData, kind: str, runtime: str) -> dict[str, Scalar]:
+    """Returns how many rounds the cells of a sweep have, where they have any."""
+    counts = [
+        int(cell.starts.rounds[-1]) + 1
+        for cell in data.starts
+        if cell.starts is not None
+        and cell.runtime == runtime
+        and (cell.background is None) == (kind == "time")
+    ]
+    return {"rounds": max(counts)} if counts and kind != "mem" else {}
 
 
 def _text(data: RundData) -> str:
