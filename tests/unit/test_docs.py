@@ -14,6 +14,7 @@ from seatrial.config.load import parse_experiment, read_source
 ROOT = Path(__file__).parents[2]
 SECTIONS = {
     "Top level": written.WrittenExperiment,
+    "`[sized_for]`": written.WrittenSizedFor,
     "`[network]`": written.WrittenNetwork,
     "`[start]`": written.WrittenStart,
     "`[density]`": written.WrittenDensity,
@@ -22,7 +23,7 @@ SECTIONS = {
     "`[rpc]`": written.WrittenRpc,
     "`[inside]`": written.WrittenInside,
 }
-TABLES = {"network", "start", "density", "load", "fleet", "rpc", "inside", "driver"}
+TABLES = {"sized_for", "network", "start", "density", "load", "fleet", "rpc", "inside", "driver"}
 
 
 def documented(title: str) -> set[str]:

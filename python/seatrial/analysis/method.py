@@ -27,6 +27,7 @@ def method_notes(plan: Plan, *, compared_count: int) -> tuple[MethodNote, ...]:
         else ""
     )
     return (
+        *_scaled(plan),
         MethodNote(
             title="Order of trials",
             text=f"{len(plan.trials)} trials in {experiment.blocks} blocks. A block holds every "
@@ -71,3 +72,13 @@ def method_notes(plan: Plan, *, compared_count: int) -> tuple[MethodNote, ...]:
             "ones is called cold. Nothing is dropped for any of it.",
         ),
     )
+
+
+def _scaled(plan: Plan) -> tuple[MethodNote, ...]:
+    """Numbers of a smaller experiment are not those of the one that it is named after."""
+    scaling = plan.experiment.scaling
+    if scaling is None:
+        return ()
+    said = "; ".join(scaling.changes) or "nothing became another value"
+    text = f"The experiment was scaled by {scaling.factor:g} for this machine. {said}."
+    return (MethodNote(title="Scale", text=text),)

@@ -20,6 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--drivers", metavar="A,B", help="run on these instead of the experiment's own"
     )
+    add_scale(parser)
     parser.add_argument("--all", action="store_true", help="print every trial, however many")
     parser.add_argument("--json", action="store_true", help="print the whole plan as JSON")
 
@@ -36,6 +37,7 @@ def execute(args: argparse.Namespace) -> int:
     experiment = load_experiment(
         args.experiment, known_drivers=registry.names(), check_load=check_load
     )
+    experiment = with_scale(experiment, args.scale)
     available = resolve(experiment, parse_drivers(args.drivers))
     plan = expand(experiment, available.drivers, estimate_ns=estimate_of(experiment))
     if args.json:
@@ -45,6 +47,41 @@ def execute(args: argparse.Namespace) -> int:
     for name, why in available.skipped.items():
         output.talk(f"left out: {name} ({why})")
     return 0
+
+
+def add_scale(parser: argparse.ArgumentParser) -> None:
+    """Declare ``--scale``."""
+    parser.add_argument(
+        "--scale",
+        metavar="X",
+        help="multiply counts of sandboxes and amounts of work by X, or by what this machine is "
+        "of the one that the experiment is sized for: auto",
+    )
+
+
+def with_scale(experiment: Experiment, scale: str | None) -> Experiment:
+    """Give the experiment as ``--scale`` makes it."""
+    if scale is None:
+        return experiment
+    from seatrial.config.scale import read_factor, scaled
+    from seatrial.probes.fingerprint import read_fingerprint
+
+    facts = read_fingerprint().facts
+    factor = read_factor(
+        scale,
+        experiment,
+        processors_count=int(facts["processors_usable_count"] or 1),
+        memory_bytes=int(facts["memory_bytes"] or 1),
+    )
+    return scaled(experiment, factor)
+
+
+def scaling_lines(experiment: Experiment) -> tuple[str, ...]:
+    """Say what was scaled."""
+    scaling = experiment.scaling
+    if scaling is None:
+        return ()
+    return (f"scaled by {scaling.factor:g}", *(f"  {change}" for change in scaling.changes))
 
 
 def estimate_of(experiment: Experiment) -> EstimateNs:
@@ -78,6 +115,8 @@ def _print(plan: Plan, *, shows_all: bool) -> None:
     width = max(len(name) for name in facts)
     for name, text in facts.items():
         output.data(f"{name:<{width}}  {text}")
+    for line in scaling_lines(experiment):
+        output.data(line)
     output.data("")
     shown = plan.trials if shows_all else plan.trials[:TRIALS_SHOWN]
     output.table(

@@ -21,6 +21,8 @@ PAGE = "report.html"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares the command's options."""
+    from seatrial.cli.plan import add_scale
+
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("experiment", metavar="PRESET|FILE", nargs="?", help="a preset or a file")
     what.add_argument("--resume", metavar="RUN", type=Path, help="go on with a killed run")
@@ -37,6 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--baseline", metavar="NAME", help="the driver that ratios compare with")
     parser.add_argument("--blocks", metavar="N", type=int, help="repeat every point N times")
     parser.add_argument("--seed", metavar="N", type=int, help="another order, other arrivals")
+    add_scale(parser)
     parser.add_argument("--no-html", action="store_true", help="do not make the HTML page")
     parser.add_argument("--json", action="store_true", help="print the summary as JSON")
     parser.add_argument(
@@ -71,7 +74,7 @@ def _resumed(args: argparse.Namespace) -> RunStore:
     from seatrial.run.prepare import check_resume
     from seatrial.store.run_store import RunStore
 
-    names = ("drivers", "baseline", "blocks", "seed")
+    names = ("drivers", "baseline", "blocks", "seed", "scale")
     fixed = [f"--{name}" for name in names if getattr(args, name) is not None]
     if fixed:
         raise ConfigError(
@@ -87,7 +90,7 @@ def _create(args: argparse.Namespace) -> RunStore:
     from seatrial.benches.load_request import check_load
     from seatrial.cli import output
     from seatrial.cli.available import parse_drivers, resolve
-    from seatrial.cli.plan import estimate_of
+    from seatrial.cli.plan import estimate_of, scaling_lines, with_scale
     from seatrial.config.expand import expand
     from seatrial.config.load import parse_experiment, read_source
     from seatrial.drivers import registry
@@ -96,7 +99,9 @@ def _create(args: argparse.Namespace) -> RunStore:
 
     source = read_source(args.experiment)
     experiment = parse_experiment(source, known_drivers=registry.names(), check_load=check_load)
-    experiment = _changed(experiment, args)
+    experiment = with_scale(_changed(experiment, args), args.scale)
+    for line in scaling_lines(experiment):
+        output.talk(line)
     wanted = parse_drivers(args.drivers)
     output.talk("looking for what works here ...")
     available = resolve(experiment, wanted)

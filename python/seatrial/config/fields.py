@@ -41,6 +41,7 @@ BLOCKS_MAX: Final = 1_000
 SANDBOXES_MAX: Final = 10_000
 ROUNDS_MAX: Final = 100_000
 READINGS_MAX: Final = 100
+PROCESSORS_MAX: Final = 4_096
 # No guest fits into less, and no host that this runs on has more.
 MEMORY_BYTES_MIN: Final = 4 * MIB
 MEMORY_BYTES_MAX: Final = 1 << 40

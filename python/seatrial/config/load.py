@@ -31,6 +31,7 @@ from seatrial.config.written import (
     WrittenLoad,
     WrittenNetwork,
     WrittenRpc,
+    WrittenSizedFor,
     WrittenStart,
 )
 from seatrial.errors import ConfigError
@@ -44,12 +45,25 @@ from seatrial.model.experiment import (
 from seatrial.units import MIB, format_bytes
 
 # The presets, in the order in which they are listed; each is a file in `presets/`.
-PRESETS: Final = ("quick", "start", "density", "load", "inside", "kata-lancet", "rpc-stress")
+PRESETS: Final = (
+    "quick",
+    "start",
+    "density",
+    "load",
+    "inside",
+    "kata-lancet",
+    "rpc-stress",
+    "rund-time",
+    "rund-mem",
+    "rund-density",
+    "gvisor-kata",
+)
 FILE_BYTES_MAX: Final = MIB
 
 _TABLES: Final[Mapping[str, type]] = {
     "": WrittenExperiment,
     "network": WrittenNetwork,
+    "sized_for": WrittenSizedFor,
     "start": WrittenStart,
     "density": WrittenDensity,
     "load": WrittenLoad,

@@ -27,6 +27,7 @@ from seatrial.config.fields import (
     FUNCTION_LIMIT_MAX,
     OUTSTANDING_MAX,
     POINTS_MAX,
+    PROCESSORS_MAX,
     READINGS_MAX,
     REPEATS_MAX,
     ROUNDS_MAX,
@@ -74,6 +75,7 @@ from seatrial.model.experiment import (
     Layout,
     LoadProtocol,
     LoadSettings,
+    MachineSize,
     NetworkMode,
     Operation,
     RpcMode,
@@ -350,6 +352,20 @@ class WrittenInside:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class WrittenSizedFor:
+    """``[sized_for]``."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
+
+    processors: Annotated[StrictInt, Field(ge=1, le=PROCESSORS_MAX)]
+    memory: MemorySize
+
+    def resolve(self) -> MachineSize:
+        """Give the machine in the program's units."""
+        return MachineSize(processors_count=self.processors, memory_bytes=self.memory)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class WrittenExperiment:
     """The whole file."""
 
@@ -361,6 +377,7 @@ class WrittenExperiment:
     baseline: StrictStr = "process"
     drivers: DriverNames = field(default_factory=lambda: [AVAILABLE])
     confidence: Annotated[StrictFloat, Field(gt=0, lt=1)] = 0.95
+    sized_for: WrittenSizedFor | None = None
     network: WrittenNetwork = field(default_factory=WrittenNetwork)
     start: WrittenStart | None = None
     density: WrittenDensity | None = None
@@ -387,4 +404,5 @@ class WrittenExperiment:
             rpc=None if self.rpc is None else self.rpc.resolve(),
             inside=None if self.inside is None else self.inside.resolve(),
             driver_options=self.driver,
+            sized_for=None if self.sized_for is None else self.sized_for.resolve(),
         )

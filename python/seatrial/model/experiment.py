@@ -268,6 +268,23 @@ class InsideSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class MachineSize:
+    """What the counts of an experiment are meant for."""
+
+    processors_count: int
+    memory_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scaling:
+    """How an experiment was made smaller or larger than its file says."""
+
+    factor: float
+    # Each a setting with its old and its new values, in words.
+    changes: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Experiment:
     """One experiment file, checked. A bench that is None was not asked for."""
 
@@ -287,6 +304,9 @@ class Experiment:
     inside: InsideSettings | None = None
     # Options by driver, each a value by its name.
     driver_options: Mapping[str, Mapping[str, Scalar]] = field(default_factory=dict)
+    sized_for: MachineSize | None = None
+    # None: everything is as the file says.
+    scaling: Scaling | None = None
     # Those of ``IMPORTED_BENCHES`` that an imported run has; a file cannot ask for them.
     imported: tuple[str, ...] = ()
 
