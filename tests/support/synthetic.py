@@ -29,6 +29,7 @@ from seatrial.store.layout import new_run_id
 from seatrial.store.manifest import Manifest, Versions
 from seatrial.store.run_store import RunStore
 from tests.support.synthetic_agents import fleet_tables, rpc_tables
+from tests.support.synthetic_inside import inside_tables
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -313,6 +314,8 @@ class Script:
         return rpc_tables(spec, rng, hour * self.costs[spec.driver].service_ns)
 
     def _inside(self, spec: TrialSpec, rng: random.Random, hour: float) -> dict[str, list[Row]]:
+        if spec.point.values:
+            return inside_tables(spec, rng)
         cost = self.costs[spec.driver]
         return {
             "probes": [

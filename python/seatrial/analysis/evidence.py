@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seatrial.analysis.courses import course_of
+from seatrial.analysis.tries import Try, tries_of
 from seatrial.benches.base import Group
 from seatrial.model.finding import Finding
 from seatrial.model.plan import Point, TrialSpec
@@ -58,6 +59,8 @@ class TrialEvidence:
     """Makespan of each round of starts that came up whole, in the order of rounds."""
     course: Course | None = None
     """How its load went over time, if it had one."""
+    tries: tuple[Try, ...] = ()
+    """Of work inside of its sandbox."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,6 +130,7 @@ def reduce_trial(
         ),
         round_makespans_ns=_values(samples, MAKESPAN),
         course=course_of(spec, tables) if status is TrialStatus.OK else None,
+        tries=tries_of(spec, tables, status=status, reason=reason),
     )
 
 

@@ -12,6 +12,7 @@ from seatrial.analysis.figures import build_distributions, build_trends
 from seatrial.analysis.judge import judge_run
 from seatrial.analysis.marks import mark_cells
 from seatrial.analysis.method import method_notes
+from seatrial.analysis.scores import build_orderings, build_scores, judge_scores, mark_scored
 from seatrial.model.columns import TABLES
 from seatrial.model.finding import Finding, Severity
 from seatrial.model.metric import metric
@@ -58,6 +59,8 @@ def summarise(store: RunStore, *, bench_of: BenchOf | None = None) -> RunSummary
     )
     unequal = inside_run(manifest)
     cells = mark_confounded(mark_cells(cells, trials), unequal)
+    scores = build_scores(manifest.plan, trials, cells)
+    cells = mark_scored(cells, scores)
     findings = judge_run(
         trials,
         cells,
@@ -83,9 +86,14 @@ def summarise(store: RunStore, *, bench_of: BenchOf | None = None) -> RunSummary
         distributions=build_distributions(series.values()),
         trends=build_trends(series.values(), confidence=experiment.confidence),
         courses=tuple(trial.course for trial in trials if trial.course is not None),
+        scores=scores,
+        orderings=build_orderings(
+            scores, series, confidence=experiment.confidence, seed=experiment.seed
+        ),
         findings=(
             *findings,
             *confounded_findings(unequal, baseline=experiment.baseline),
+            *judge_scores(scores),
             *_before_and_between(store),
         ),
         versions=_versions(manifest),

@@ -40,7 +40,7 @@ LISTENING: Final = b"Server listening"
 SOME_PORT: Final = 7000
 ROUTES: Final[Mapping[NetworkMode, str]] = {
     NetworkMode.VETH: "veth pair",
-    NetworkMode.HOST: "loopback of the host's own stack",
+    NetworkMode.HOST: "loopback",
 }
 
 

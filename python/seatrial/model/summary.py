@@ -38,6 +38,28 @@ class Verdict(StrEnum):
     NOT_JUDGED = "not-judged"
 
 
+class Status(StrEnum):
+    """How far the repeats of a piece of work agree, or why there is no number."""
+
+    STABLE = "stable"
+    UNSURE = "stable?"
+    UNSTABLE = "unstable"
+    UNSUPPORTED = "unsupported"
+    FAILED = "failed"
+    SKIPPED = "skipped"
+    NOT_RUN = "not run"
+
+
+class Relation(StrEnum):
+    """How a number stands to the one after it."""
+
+    MORE = ">"
+    BARELY_MORE = ">="
+    UNRESOLVED = "?=?"
+    BARELY_LESS = "<="
+    LESS = "<"
+
+
 class Statistic(StrEnum):
     """Which property of a sample an estimate is of."""
 
@@ -149,6 +171,54 @@ class Course:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Score:
+    """One number of work inside of sandboxes, with everything that qualifies it."""
+
+    point: Point
+    driver: str
+    metric: str
+    # The piece of work that gives it, such as "randread".
+    work: str
+    status: Status
+    # Codes of findings, as in ``Cell.marks``.
+    marks: tuple[str, ...] = ()
+    # Median, least and largest of the steady tries; None: none gave a number.
+    value: float | None = None
+    least: float | None = None
+    most: float | None = None
+    # Sample standard deviation over mean.
+    variation_ratio: float | None = None
+    # First touches, one a trial.
+    first: tuple[float, ...] = ()
+    # Steady tries that gave a number, and all of them.
+    ok_count: int = 0
+    tries_count: int = 0
+    # Bytes that the host's device moved over those that the tool says it did, median; None: unknown
+    # or not about files.
+    device_ratio: float | None = None
+    is_direct: bool = False
+    # What connected sandbox and host.
+    route: str | None = None
+    # Why tries gave no number, the first reason.
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ordering:
+    """The runtimes by one number, the worst first, with what is known between neighbours."""
+
+    point: Point
+    metric: str
+    drivers: tuple[str, ...]
+    # One fewer than drivers.
+    relations: tuple[Relation, ...]
+    # Those whose number is marked as one of a cache.
+    cached: tuple[str, ...] = ()
+    # {driver: why it has no place}
+    unranked: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DriverSummary:
     """One driver of the run: what was measured, and how its trials ended."""
 
@@ -214,7 +284,16 @@ class RunSummary:
     experiment_toml: str
     method: tuple[MethodNote, ...]
     courses: tuple[Course, ...] = ()
+    scores: tuple[Score, ...] = ()
+    orderings: tuple[Ordering, ...] = ()
     schema_version: int = SUMMARY_SCHEMA_VERSION
+
+    def score(self, *, point: Point, driver: str, metric: str) -> Score | None:
+        """Give what qualifies a number; None for numbers that are not of work inside."""
+        for score in self.scores:
+            if (score.point.key, score.driver, score.metric) == (point.key, driver, metric):
+                return score
+        return None
 
     def cell(self, *, point: Point, driver: str, metric: str, statistic: Statistic) -> Cell | None:
         """Give one cell; None when nothing was measured there."""

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING
 import altair as alt
 
 from seatrial.model.estimate import Estimate
-from seatrial.model.metric import Direction
 from seatrial.model.summary import Statistic
 from seatrial.report.courses import load_courses
 from seatrial.report.curves import response_distributions, start_distributions
 from seatrial.report.fleet_curves import fleet_curves, rpc_rates
+from seatrial.report.inside_charts import inside_figures
 from seatrial.report.layout import GLANCE
 from seatrial.report.parts import (
-    NS_PER_MS,
+    AXIS_UNITS,
     Figure,
     Values,
     colour,
@@ -33,18 +33,9 @@ from seatrial.report.view import format_estimate, format_factor, point_title, ve
 if TYPE_CHECKING:
     from seatrial.model.summary import Cell, RunSummary, Trend
 
-BYTES_PER_MIB = 1 << 20
 #: A few blocks give intervals over ten decades, which would leave nothing to see of the points.
 FRAME_FACTOR = 3
 #: Units of axes; the table has the units that fit each number.
-AXIS_UNITS = {
-    "ns": (NS_PER_MS, "ms"),
-    "bytes": (BYTES_PER_MIB, "MiB"),
-    "rps": (1, "1/s"),
-    "1/s": (1, "1/s"),
-    "bytes/s": (BYTES_PER_MIB, "MiB/s"),
-    "bytes_per_s": (BYTES_PER_MIB, "MiB/s"),
-}
 
 
 def build_figures(summary: RunSummary) -> tuple[Figure, ...]:
@@ -82,7 +73,7 @@ def build_figures(summary: RunSummary) -> tuple[Figure, ...]:
         ),
         *fleet_curves(summary),
         *rpc_rates(summary),
-        *inside_costs(summary),
+        *inside_figures(summary),
     ]
     return tuple(figure for figure in figures if figure is not None)
 
@@ -195,17 +186,6 @@ def trend_figure(
     )
 
 
-def inside_costs(summary: RunSummary) -> list[Figure]:
-    """Costs of basic operations, one figure each."""
-    figures = [
-        _inside_cost(summary, metric)
-        for bench in summary.benches
-        if bench.name == "inside"
-        for metric in bench.metrics
-    ]
-    return [figure for figure in figures if figure is not None]
-
-
 def _glance_values(summary: RunSummary) -> Values:
     """Every headline ratio that has an interval."""
     values: Values = []
@@ -290,57 +270,3 @@ def _line(
         )
     )
     return line
-
-
-def _inside_cost(summary: RunSummary, metric: str) -> Figure | None:
-    declared = summary.metrics[metric]
-    divisor, label = (
-        (1, "ns") if declared.unit == "ns" else AXIS_UNITS.get(declared.unit, (1, declared.unit))
-    )
-    values: Values = []
-    what = "median over all batches"
-    for cell in summary.cells:
-        is_wanted = cell.metric == metric and cell.statistic in {Statistic.P50, Statistic.MEAN}
-        if not is_wanted or not isinstance(cell.estimate, Estimate):
-            continue
-        if cell.statistic is Statistic.MEAN:
-            what = "mean over all trials"
-        values.append(
-            {
-                "driver": cell.driver,
-                "x": cell.estimate.point / divisor,
-                "low": cell.estimate.low / divisor,
-                "high": cell.estimate.high / divisor,
-                "text": format_estimate(cell.estimate, declared.unit),
-            }
-        )
-    if not values:
-        return None
-    scale = alt.Scale(type="log", nice=False, padding=16)
-    base = alt.Chart(alt.InlineData(values=values)).encode(
-        y=alt.Y("driver:N", sort=driver_names(summary), title=None),
-        color=colour(summary, values, has_legend=False),
-        tooltip=[alt.Tooltip("driver:N"), alt.Tooltip("text:N", title=metric)],
-    )
-    ticks = log_ticks(value[end] for value in values for end in ("low", "high"))
-    x = alt.X(
-        "x:Q",
-        scale=scale,
-        title=f"{label} (logarithmic)",
-        axis=alt.Axis(values=ticks, format="~s"),
-    )
-    chart = alt.layer(
-        base.mark_rule(strokeWidth=2).encode(x=alt.X("low:Q", scale=scale, title=""), x2="high:Q"),
-        base.mark_point(filled=True, size=60).encode(
-            x=x, shape=shape(summary, values, has_legend=False)
-        ),
-    )
-    title = metric.removesuffix("_ns").removesuffix("_bytes_per_s").replace("_", " ")
-    better = "More is better." if declared.direction is Direction.HIGHER else "Less is better."
-    return Figure(
-        name=f"inside-{metric.replace('_', '-')}",
-        bench="inside",
-        title=title.capitalize(),
-        caption=f"{declared.meaning}: {what} with its interval. {better}",
-        spec=finish(chart, height=20 * len(values) + 12),
-    )

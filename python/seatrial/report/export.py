@@ -10,6 +10,12 @@ from typing import TYPE_CHECKING
 from seatrial.errors import StoreError
 from seatrial.model.codec import encode
 from seatrial.model.estimate import Estimate
+from seatrial.report.board import (
+    RELATION_MEANINGS,
+    STATUS_MEANINGS,
+    ordering_lines,
+    overview_of,
+)
 from seatrial.report.view import SEVERITY_GLYPHS, bench_views, marks_in
 
 if TYPE_CHECKING:
@@ -101,6 +107,7 @@ def to_markdown(summary: RunSummary) -> str:
         for finding in summary.findings
     ] or ["None."]
     views = bench_views(summary)
+    lines += _overview_lines(summary)
     for view in views:
         lines += ["", f"## {view.bench.name}: {_plain(view.bench.question)}"]
         for group in view.groups:
@@ -112,6 +119,7 @@ def to_markdown(summary: RunSummary) -> str:
                 _line([f"**{_plain(row.driver)}** {_plain(row.version)}", *map(_md, row.entries)])
                 for row in group.rows
             ]
+    lines += _ordering_lines(summary)
     marks = marks_in(views)
     lines += [""] if marks else []
     lines += [f"- {mark.glyph} **{mark.code}** {_plain(mark.meaning)}" for mark in marks]
@@ -211,10 +219,39 @@ def _line(cells: Sequence[str]) -> str:
 def _md(entry: Entry | None) -> str:
     if entry is None:
         return "-"
+    about = f" *{', '.join(entry.qualifiers)}*" if entry.qualifiers else ""
     if not entry.is_available:
-        return entry.value.replace(">=", "≥")
+        return f"{entry.value.replace('>=', '≥')}{entry.signs}{about}"
     ratio = f" {entry.glyph} {entry.ratio} {entry.verdict_word}" if entry.ratio else ""
-    return f"{entry.value}{entry.signs} {entry.interval}{ratio}"
+    return f"{entry.value}{entry.signs} {entry.interval}{about}{ratio}"
+
+
+def _overview_lines(summary: RunSummary) -> list[str]:
+    overview = overview_of(summary)
+    if overview is None:
+        return []
+    lines = ["", f"## Everything, times {_plain(summary.baseline)}", ""]
+    lines += [_line(["number", *map(_plain, overview.drivers)])]
+    lines += [_line(["---", *("---:" for _ in overview.drivers)])]
+    for row in overview.rows:
+        places = (
+            "-"
+            if place is None
+            else f"{place.value}{place.signs} {place.glyph} {place.ratio}".rstrip()
+            for place in row.places
+        )
+        lines.append(_line([_plain(row.heading), *(" ".join(one.split()) for one in places)]))
+    return lines
+
+
+def _ordering_lines(summary: RunSummary) -> list[str]:
+    """Orders as a list; their signs would be markup."""
+    lines = [f"- `{line}`" for line in ordering_lines(summary)]
+    if not lines:
+        return []
+    legend = [f"- `{sign}` {meaning}" for sign, meaning in RELATION_MEANINGS.items()]
+    statuses = [f"- **{_plain(word)}** {meaning}" for word, meaning in STATUS_MEANINGS.items()]
+    return ["", "### In order, the worst first", "", *lines, "", *legend, "", *statuses]
 
 
 def _plain(text: str) -> str:

@@ -14,6 +14,13 @@ from typing import TYPE_CHECKING
 import jinja2
 
 from seatrial.model.estimate import Estimate
+from seatrial.report.board import (
+    RELATION_MEANINGS,
+    STATUS_MEANINGS,
+    has_statuses,
+    ordering_lines,
+    overview_of,
+)
 from seatrial.report.charts import build_figures
 from seatrial.report.folding import fold
 from seatrial.report.palette import inks_of
@@ -42,6 +49,10 @@ def render_page(summary: RunSummary, *, figures: Sequence[Figure] | None = None)
         views=bench_views(summary),
         inks=inks_of(tuple(driver.name for driver in summary.drivers)),
         marks_in=marks_in,
+        overview=overview_of(summary),
+        orderings=ordering_lines(summary),
+        relation_meanings=RELATION_MEANINGS,
+        status_meanings=STATUS_MEANINGS if has_statuses(summary) else {},
         is_estimate=lambda value: isinstance(value, Estimate),
     )
 

@@ -21,6 +21,16 @@ if TYPE_CHECKING:
     from seatrial.model.summary import RunSummary
 
 NS_PER_MS = 1_000_000
+BYTES_PER_MIB = 1 << 20
+#: Divisors and labels of axes, by the unit of the metric.
+AXIS_UNITS = {
+    "ns": (NS_PER_MS, "ms"),
+    "bytes": (BYTES_PER_MIB, "MiB"),
+    "rps": (1, "1/s"),
+    "1/s": (1, "1/s"),
+    "bytes/s": (BYTES_PER_MIB, "MiB/s"),
+    "bytes_per_s": (BYTES_PER_MIB, "MiB/s"),
+}
 #: From how many powers of ten on an axis names fewer numbers.
 WIDE_DECADES = 2.2
 VAST_DECADES = 4

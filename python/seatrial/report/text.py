@@ -12,6 +12,13 @@ from rich.text import Text
 
 from seatrial.model.finding import Severity
 from seatrial.model.summary import Verdict
+from seatrial.report.board import (
+    RELATION_MEANINGS,
+    STATUS_MEANINGS,
+    has_statuses,
+    ordering_lines,
+    overview_of,
+)
 from seatrial.report.familiar import FLEET, familiar_tables
 from seatrial.report.folding import fold
 from seatrial.report.view import (
@@ -26,23 +33,30 @@ if TYPE_CHECKING:
 
     from seatrial.model.finding import Finding
     from seatrial.model.summary import RunSummary
+    from seatrial.report.board import Overview, Place
     from seatrial.report.view import Entry, Group
 
 SEVERITY_STYLES = {Severity.ERROR: "bold red", Severity.WARNING: "yellow", Severity.INFO: "cyan"}
 VERDICT_STYLES = {Verdict.FASTER: "cyan", Verdict.SLOWER: "yellow", Verdict.LOST: "bold red"}
 #: A terminal is read at a glance; the page shows every column, also those without a number.
 COLUMNS_MAX = 6
+INSIDE = "inside"
 
 
 def render_text(summary: RunSummary) -> RenderableType:
     """The run as something that Rich can print."""
     parts: list[RenderableType] = [_head(summary), "", _findings(summary.findings)]
     views = bench_views(summary)
+    overview = overview_of(summary)
+    if overview is not None:
+        parts += ["", _overview(overview)]
     for view in views:
         parts += ["", Text(f"{view.bench.name}: {view.bench.question}", style="bold")]
         if view.bench.name == FLEET:
             parts += [Padding(table, (0, 0, 1, 0)) for table in familiar_tables(summary)]
         parts += [Padding(_table(group), (0, 0, 1, 0)) for group in view.groups]
+        if view.bench.name == INSIDE:
+            parts += _orderings(summary)
     parts.append(
         Text(
             f"{GLYPHS[Verdict.FASTER]} better  {GLYPHS[Verdict.SLOWER]} worse  "
@@ -55,6 +69,9 @@ def render_text(summary: RunSummary) -> RenderableType:
         Text(f"{mark.glyph} {mark.code}: {mark.meaning}", style="yellow")
         for mark in marks_in(views)
     ]
+    if has_statuses(summary):
+        legend = (f"{word}: {meaning}" for word, meaning in STATUS_MEANINGS.items())
+        parts += [Text(line, style="dim") for line in legend]
     return Stack(*parts)
 
 
@@ -86,6 +103,46 @@ def _findings(findings: tuple[Finding, ...]) -> RenderableType:
     return grid
 
 
+def _overview(overview: Overview) -> Table:
+    table = Table(
+        title="Everything, times the baseline",
+        title_justify="left",
+        title_style="bold",
+        box=None,
+        pad_edge=False,
+        padding=(0, 2, 0, 0),
+    )
+    table.add_column("", no_wrap=True)
+    for name in overview.drivers:
+        table.add_column(name, justify="right", header_style="bold")
+    for row in overview.rows:
+        table.add_row(row.heading, *map(_overview_place, row.places))
+    return table
+
+
+def _overview_place(place: Place | None) -> Text:
+    if place is None:
+        return Text("-", style="dim")
+    text = Text(place.value)
+    text.append(place.signs, style="bold yellow")
+    if place.ratio:
+        style = VERDICT_STYLES.get(place.verdict, "dim")
+        text.append(f"\n{place.glyph} {place.ratio}".replace("\n ", "\n"), style=style)
+    return text
+
+
+def _orderings(summary: RunSummary) -> list[RenderableType]:
+    """Who needs more and who gets less, the worst first."""
+    lines = ordering_lines(summary, only_main=True)
+    if not lines:
+        return []
+    return [
+        Text("In order, the worst first", style="bold"),
+        *(Text(line) for line in lines),
+        *(Text(f"{sign} {meaning}", style="dim") for sign, meaning in RELATION_MEANINGS.items()),
+    ]
+
+
 def _table(group: Group) -> Table:
     table = Table(
         title=escape(group.title) or None,
@@ -114,11 +171,13 @@ def _table(group: Group) -> Table:
 def _cell(entry: Entry | None) -> Text:
     if entry is None:
         return Text("-", style="dim")
-    if not entry.is_available:
+    if not entry.is_available and not entry.qualifiers:
         return Text(entry.value, style="" if entry.has_value else "dim")
     text = Text(f"{entry.value}")
     text.append(entry.signs, style="bold yellow")
-    text.append(f" {entry.interval}")
+    text.append(f" {entry.interval}" if entry.interval else "")
+    if entry.qualifiers:
+        text.append("\n" + ", ".join(entry.qualifiers), style="dim")
     if entry.ratio:
         style = VERDICT_STYLES.get(entry.verdict, "dim")
         text.append(f"\n{entry.glyph} {entry.ratio} {entry.verdict_word}", style=style)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from seatrial.model.estimate import NotAvailable
     from seatrial.model.finding import Finding
     from seatrial.model.metric import Metric
-    from seatrial.model.summary import DriverSummary, RunSummary, Statistic
+    from seatrial.model.summary import DriverSummary, RunSummary, Score, Statistic
 
 #: Verdicts are told by sign and word; colour only repeats them.
 GLYPHS = {
@@ -34,7 +34,15 @@ GLYPHS = {
 }
 SEVERITY_GLYPHS = {Severity.ERROR: "✖", Severity.WARNING: "▲", Severity.INFO: "●"}
 #: Signs of the findings that weigh on a number, beside the number; a legend says what they mean.
-MARK_GLYPHS = {"generator-bound": "†", "saturated": "‡", "not-stationary": "§"}
+MARK_GLYPHS = {
+    "generator-bound": "†",
+    "saturated": "‡",
+    "not-stationary": "§",
+    "cached": " (C)",
+    "exceeds-host": " (E)",
+    "outliers": " (O)",
+    "device-unknown": " (?)",
+}
 #: The sign of any other.
 OTHER_MARK = "¶"
 #: Of what is fitted through all counts of the bench density.
@@ -66,6 +74,8 @@ class Entry:
     verdict_word: str
     explanation: str
     """How the number was made, for a tooltip."""
+    qualifiers: tuple[str, ...] = ()
+    """Status, first touch and share of the device of work inside a sandbox."""
 
     @property
     def is_available(self) -> bool:
@@ -218,6 +228,23 @@ def _fleet_words(point: Point) -> Iterable[str]:
         yield _axis_value("rate_rps", values["rate_rps"])
 
 
+def qualifiers(score: Score | None, unit: str, *, has_no_interval: bool = False) -> tuple[str, ...]:
+    """What stands below a number of work inside: its status, first touch, share of the device."""
+    if score is None:
+        return ()
+    words = [score.status.value] if score.value is not None else []
+    if has_no_interval and words:
+        words.insert(0, "no interval")
+    if score.first:
+        middle = sorted(score.first)[len(score.first) // 2]
+        words.append(f"first {format_number(middle, unit)}")
+    if score.device_ratio is not None and score.value is not None:
+        words.append(f"device {score.device_ratio:.0%}")
+    if score.route is not None and score.value is not None:
+        words.append(score.route)
+    return tuple(words)
+
+
 def short_reason(reason: str) -> str:
     """Why there is no number, without what explains it: ``n/a (need >= 300)``."""
     head, colon, _ = reason.partition(": ")
@@ -317,11 +344,12 @@ def _entry(
     for statistic in column.statistics:
         cell = cells.get((driver, column.metric, statistic))
         if cell is not None:
-            return make_entry(cell, summary.metrics[cell.metric], show=column.show)
+            score = summary.score(point=cell.point, driver=driver, metric=cell.metric)
+            return make_entry(cell, summary.metrics[cell.metric], show=column.show, score=score)
     return None
 
 
-def make_entry(cell: Cell, metric: Metric, *, show: Show) -> Entry:
+def make_entry(cell: Cell, metric: Metric, *, show: Show, score: Score | None = None) -> Entry:
     """One place of a table."""
     estimate, ratio = cell.estimate, cell.ratio
     is_compared = show is Show.RATIO
@@ -340,11 +368,7 @@ def make_entry(cell: Cell, metric: Metric, *, show: Show) -> Entry:
         parts.append(f"ratio: {ratio.reason}")
     return Entry(
         cell=cell,
-        value=(
-            format_number(estimate.point, metric.unit)
-            if isinstance(estimate, Estimate)
-            else short_reason(estimate.reason)
-        ),
+        value=_value(estimate, metric.unit, score),
         interval=format_interval(estimate, metric.unit) if isinstance(estimate, Estimate) else "",
         ratio=format_factor(ratio.point) if has_ratio and isinstance(ratio, Estimate) else "",
         ratio_interval=(
@@ -355,4 +379,17 @@ def make_entry(cell: Cell, metric: Metric, *, show: Show) -> Entry:
         verdict=cell.verdict if is_compared else Verdict.NOT_JUDGED,
         verdict_word=verdict_word(cell.verdict, metric) if is_compared else "",
         explanation=". ".join(parts),
+        qualifiers=qualifiers(
+            score, metric.unit, has_no_interval=not isinstance(estimate, Estimate)
+        ),
     )
+
+
+def _value(estimate: Estimate | NotAvailable, unit: str, score: Score | None) -> str:
+    if isinstance(estimate, Estimate):
+        return format_number(estimate.point, unit)
+    if score is None:
+        return short_reason(estimate.reason)
+    if score.value is None:
+        return score.status.value
+    return format_number(score.value, unit)

@@ -1,0 +1,228 @@
+"""Everything in one table, the order of the runtimes in one line a number, and what words mean.
+
+The table has a row a number and a column a runtime, each with its ratio to the baseline. The lines
+say who needs more and who gets less, the worst first; METHODOLOGY 6.3 has the rules of both.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from seatrial.model.estimate import Estimate, NotAvailable
+from seatrial.model.summary import Relation, Statistic, Status, Verdict
+from seatrial.report.layout import COLUMNS, Column
+from seatrial.report.view import (
+    GLYPHS,
+    format_factor,
+    format_number,
+    mark_of,
+    point_title,
+    qualifiers,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from seatrial.model.summary import Cell, Ordering, RunSummary
+
+LOCATION: Final = (Statistic.P50, Statistic.MEAN)
+#: Of the variants of fio the first that was run stands in the overview.
+VARIANTS: Final = ("direct", "seed", "cached")
+#: Fewer numbers than this are seen at a glance without a table of their own.
+OVERVIEW_ROWS_MIN: Final = 5
+STATUS_MEANINGS: Final = {
+    Status.STABLE: "all repeats gave a number, and their coefficient of variation is at most 5 %",
+    Status.UNSURE: "the same with at most 15 %, or there are fewer than three repeats",
+    Status.UNSTABLE: "it is more than 15 %, or some repeats failed",
+    Status.UNSUPPORTED: "every repeat failed because an operation does not exist there",
+    Status.FAILED: "every repeat failed, at least one for another reason",
+    Status.SKIPPED: "something it needs is missing, so it was not tried",
+}
+RELATION_MEANINGS: Final = {
+    Relation.MORE: "more or less (<) by at least 10 %, and the interval of the ratio excludes 1",
+    Relation.BARELY_MORE: "more or less (<=) by less than 10 %, and the interval excludes 1",
+    Relation.UNRESOLVED: "the interval of the ratio holds 1, or there is none",
+}
+
+
+def _row(heading: str, metric: str, *statistics: Statistic) -> Column:
+    return Column(heading=heading, metric=metric, statistics=statistics or LOCATION)
+
+
+OVERVIEW: Final = (
+    Column(
+        heading="Start, first byte",
+        metric="start_first_byte_ns",
+        statistics=LOCATION,
+        only_at=("concurrency", 1),
+    ),
+    _row("Hello, real time", "hello_real_ns"),
+    _row("Hello, CPU time", "hello_cpu_ns"),
+    _row("Memory, PSS", "idle_pss_bytes"),
+    _row("Memory of one more, PSS", "memory_pss_total_bytes", Statistic.SLOPE),
+    _row("System call", "syscall_ns"),
+    _row("Page fault", "page_fault_ns"),
+    _row("Fork, exec", "fork_exec_ns"),
+    _row("Memory copy", "memory_copy_bytes_per_s"),
+    _row("Function, native", "function_native_ns"),
+    _row("Function, Python started", "function_python_ns"),
+    _row("dd, write calls", "dd_write_ops_per_s"),
+    _row("dd, read calls", "dd_read_ops_per_s"),
+    _row("dd, read after dropping", "dd_cold_read_bytes_per_s"),
+    _row("dd, write with fsync", "dd_sync_write_bytes_per_s"),
+    _row("fio read", "fio_read_bytes_per_s"),
+    _row("fio write", "fio_write_bytes_per_s"),
+    _row("fio randread", "fio_randread_bytes_per_s"),
+    _row("fio randwrite", "fio_randwrite_bytes_per_s"),
+    _row("fio randrw, read", "fio_randrw_read_bytes_per_s"),
+    _row("fio randrw, write", "fio_randrw_write_bytes_per_s"),
+    _row("iperf3 into it", "network_to_bytes_per_s"),
+    _row("iperf3 out of it", "network_from_bytes_per_s"),
+    _row("wget", "download_wget_bytes_per_s"),
+    _row("curl", "download_curl_bytes_per_s"),
+    _row("curl, upload", "upload_curl_bytes_per_s"),
+)
+#: The numbers whose order is told in one line each; the page has all.
+ORDERED: Final = frozenset(column.metric for column in OVERVIEW) - {"hello_cpu_ns"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """One number of the overview."""
+
+    value: str
+    """The number, or the word of its status."""
+    signs: str = ""
+    ratio: str = ""
+    """Times the baseline; with a tilde where it has no interval."""
+    verdict: Verdict = Verdict.NOT_JUDGED
+    explanation: str = ""
+
+    @property
+    def glyph(self) -> str:
+        """The sign of the verdict."""
+        return GLYPHS[self.verdict]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OverviewRow:
+    """One number of all runtimes."""
+
+    heading: str
+    metric: str
+    places: tuple[Place | None, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Overview:
+    """The table of everything."""
+
+    drivers: tuple[str, ...]
+    rows: tuple[OverviewRow, ...]
+
+
+def overview_of(summary: RunSummary) -> Overview | None:
+    """The table; None when there is too little for one."""
+    drivers = tuple(driver.name for driver in summary.drivers)
+    rows: list[OverviewRow] = []
+    for column in OVERVIEW:
+        found = _cells(summary, column)
+        if not any(_value(cell) is not None for cell in found.values()):
+            continue
+        base = found.get(summary.baseline)
+        places = tuple(
+            None if name not in found else _place(summary, found[name], base) for name in drivers
+        )
+        point = next(iter(found.values())).point
+        variant = point.values.get("variant")
+        heading = f"{column.heading}, {variant}" if variant else column.heading
+        rows.append(OverviewRow(heading=heading, metric=column.metric, places=places))
+    if len(rows) < OVERVIEW_ROWS_MIN or len(drivers) < 2:  # noqa: PLR2004 - one runtime has no ratios
+        return None
+    return Overview(drivers=drivers, rows=tuple(rows))
+
+
+def ordering_lines(summary: RunSummary, *, only_main: bool = False) -> tuple[str, ...]:
+    """One line a number: ``Hello, real: runsc > runc >= lean``."""
+    return tuple(
+        ordering_line(one)
+        for one in summary.orderings
+        if not only_main or (one.metric in ORDERED and one.relations)
+    )
+
+
+def ordering_line(ordering: Ordering) -> str:
+    """The line of one number; numbers of a cache carry their sign, the others' words say why."""
+    sign = mark_of("cached").glyph
+    words: list[str] = []
+    for number, driver in enumerate(ordering.drivers):
+        if number:
+            words.append(ordering.relations[number - 1].value)
+        words.append(driver + (sign if driver in ordering.cached else ""))
+    line = f"{_title(ordering)}: {' '.join(words)}"
+    left_out = [f"{driver} ({why})" for driver, why in ordering.unranked.items()]
+    return f"{line}; not ranked: {', '.join(left_out)}" if left_out else line
+
+
+def has_statuses(summary: RunSummary) -> bool:
+    """Whether the words need their legend."""
+    return bool(summary.scores)
+
+
+def _cells(summary: RunSummary, column: Column) -> dict[str, Cell]:
+    """The cells of a row by driver, at the one point that stands for the number."""
+    fitting = [
+        cell
+        for cell in summary.cells
+        if cell.metric == column.metric
+        and cell.statistic in column.statistics
+        and column.fits(cell.point)
+    ]
+    variants = {cell.point.values.get("variant") for cell in fitting}
+    chosen = next((one for one in VARIANTS if one in variants), None)
+    points = [cell.point.key for cell in fitting if cell.point.values.get("variant") == chosen]
+    return {cell.driver: cell for cell in fitting if points and cell.point.key == points[0]}
+
+
+def _value(cell: Cell | None) -> float | None:
+    return None if cell is None else cell.estimate.point
+
+
+def _place(summary: RunSummary, cell: Cell, base: Cell | None) -> Place:
+    unit = summary.metrics[cell.metric].unit
+    value, reference = _value(cell), _value(base)
+    signs = "".join(mark_of(code).glyph for code in cell.marks)
+    score = summary.score(point=cell.point, driver=cell.driver, metric=cell.metric)
+    about = "; ".join(qualifiers(score, unit))
+    if value is None:
+        word = score.status.value if score is not None else "n/a"
+        reason = cell.estimate.reason if isinstance(cell.estimate, NotAvailable) else ""
+        return Place(value=word, signs=signs, explanation=reason)
+    if cell.driver == summary.baseline:
+        ratio = ""
+    elif isinstance(cell.ratio, Estimate):
+        ratio = format_factor(cell.ratio.point)
+    elif reference is not None and reference > 0:
+        ratio = f"~{format_factor(value / reference)}"
+    else:
+        ratio = ""
+    return Place(
+        value=format_number(value, unit),
+        signs=signs,
+        ratio=ratio,
+        verdict=cell.verdict if isinstance(cell.ratio, Estimate) else Verdict.NOT_JUDGED,
+        explanation=about,
+    )
+
+
+def _title(ordering: Ordering) -> str:
+    headings = (column for column in _inside() if column.metric == ordering.metric)
+    column = next(headings, None)
+    heading = ordering.metric if column is None else column.heading
+    where = point_title(ordering.point)
+    return f"{where}, {heading}" if where else heading
+
+
+def _inside() -> Iterable[Column]:
+    return COLUMNS["inside"]
