@@ -10,7 +10,7 @@ BENCH_ARGS ?=
 EXPERIMENT ?= quick
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build trial test lint bench fmt lock clean
+.PHONY: help setup build trial test lint soak bench fmt lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -37,6 +37,9 @@ lint: build ## check style, types, layers and the extension's stub
 	$(BIN)/lint-imports --no-logo
 	$(CARGO) fmt --check
 	$(CARGO) clippy --locked --quiet --workspace --all-targets -- -D warnings
+
+soak: build ## 1,000 start/stop cycles of every driver that works here (an hour); nothing may grow
+	SEATRIAL_CYCLES=1000 $(BIN)/pytest tests/integration/conformance/test_cycles.py $(PYTEST_ARGS)
 
 bench: ## measure Seatrial itself against minimal programs and its peers (half an hour, quiet machine)
 	@$(PYTHON) scripts/setup.py --for bench

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 from tests.support.source import ROOT
 
-CALL_TIMEOUT_S = 100
+CALL_TIMEOUT_S = 200
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,7 +61,7 @@ class Seatrial:
             "TMPDIR": str(self.home),
             "NO_COLOR": "1",
             "COLUMNS": "100",
-            "PYTHONPATH": f"{ROOT}",
+            "PYTHONPATH": f"{ROOT / 'python'}:{ROOT}",
             **self.environment,
             **(environment or {}),
         }

@@ -120,9 +120,10 @@ def _add_batches(values: Values, rows: pl.DataFrame, batches: pl.DataFrame) -> N
         invoked = members["invoked_at_ns"].drop_nulls().to_list()
         if invoked:
             append(values, "start_release_skew_ns", max(invoked) - min(invoked))
-        if members.height == 0 or not (members["outcome"] == "ok").all():
+        if members.height != batch["starts_count"] or not (members["outcome"] == "ok").all():
             # Books are read when the whole batch is decided: a failure that took its deadline
-            # would charge the others for having waited.
+            # would charge the others for having waited. Of a batch without all of its rows
+            # nobody knows which was the last.
             continue
         makespan_ns = makespan(members, batch["released_at_ns"])
         append(values, "start_makespan_ns", makespan_ns)

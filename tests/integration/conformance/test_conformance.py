@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from seatrial.drivers.base import SandboxSpec, tools_path
+from seatrial.errors import SeatrialError
 from seatrial.guest.binary import guest_binary
+from seatrial.guest.channel import GuestChannel
 from seatrial.launch import Outcome
 from seatrial.model.experiment import NetworkMode
 from tests.support.channel import ERROR, RUN, STOP, Channel
@@ -271,6 +273,22 @@ def test_limits_and_books(session: DriverSession) -> None:
     assert later is not None
     assert later.total_ns - cpu.total_ns >= 20_000_000 * 0.9
     end(session, plan.id)
+
+
+def test_out_of_memory(session: DriverSession) -> None:
+    """A guest that takes more than its limit is killed, alone; the error says that it went."""
+    if not session.capabilities.can_limit:
+        pytest.skip("limits cannot be set here")
+    spec = SandboxSpec(role=("idle",), memory_limit_bytes=96 << 20, deadline_ns=DEADLINE_NS)
+    doomed, bystander = hold(session, spec), hold(session, IDLE)
+    pages = (256 << 20) // 4096
+    with GuestChannel(session.launcher.channel(doomed.id)) as channel, pytest.raises(SeatrialError):
+        channel.run({"probe": "page-fault", "pages": pages}, timeout_ns=DEADLINE_NS)
+    session.launcher.stop([doomed.id], how="request")
+    assert session.wait_gone(doomed.id, time.monotonic_ns() + GONE_NS) is not None
+    session.release(doomed.id)
+    assert session.processes(bystander.id), "only the one that took too much is killed"
+    end(session, bystander.id)
 
 
 def test_roles(session: DriverSession) -> None:
