@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 
@@ -19,7 +20,13 @@ def remains_of(run_id: str, *, state_root: Path) -> list[str]:
 
 def all_remains() -> set[str]:
     """One line for each thing on the machine that carries the label of any run."""
-    found = {f"cgroup {path}" for path in Path("/sys/fs/cgroup").glob("**/seatrial/*/")}
+    # os.walk, unlike a glob, bears with groups that another run removes meanwhile.
+    found = {
+        f"cgroup {place}/{name}"
+        for place, names, _ in os.walk("/sys/fs/cgroup")
+        if Path(place).name == "seatrial"
+        for name in names
+    }
     found |= {f"namespace {path}" for path in Path("/run/netns").glob("st-*")}
     found |= {f"interface {path.name}" for path in Path("/sys/class/net").glob("stv*")}
     found |= {f"mount {point}" for point in mounts_under(Path("/")) if "seatrial" in point}

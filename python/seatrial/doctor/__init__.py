@@ -1,0 +1,1 @@
+"""What this machine can measure, what not, why, and how to mend it."""
