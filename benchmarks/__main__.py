@@ -99,6 +99,8 @@ GROUPS = {"load": [name for name in FAMILIES if name not in {"start", "import"}]
 
 def main() -> int:
     """Runs the chosen families; returns 0, since speed is reported here and never asserted."""
+    # So that servers are ended and files removed when the run is ended from outside.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     args = parsed()
     if args.list:
         for name, family in FAMILIES.items():

@@ -9,6 +9,11 @@ use crate::units::Nanos;
 pub trait Clock {
     /// The present instant.
     fn now(&self) -> Nanos;
+
+    /// Lets a little time pass without giving the processor away.
+    fn spin(&self) {
+        std::hint::spin_loop();
+    }
 }
 
 /// The kernel's `CLOCK_MONOTONIC`: the same timeline as Python's `time.monotonic_ns`.
@@ -43,6 +48,10 @@ impl VirtualClock {
 impl Clock for VirtualClock {
     fn now(&self) -> Nanos {
         self.now.get()
+    }
+
+    fn spin(&self) {
+        self.advance_to(self.now().later_by(Nanos::new(1)));
     }
 }
 
