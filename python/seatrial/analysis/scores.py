@@ -40,6 +40,7 @@ CACHED: Final = "cached"
 DEVICE_UNKNOWN: Final = "device-unknown"
 EXCEEDS_HOST: Final = "exceeds-host"
 OUTLIERS: Final = "outliers"
+NO_BOOKS: Final = "no books of it are kept here"
 #: Work without direct I/O that is about the device all the same.
 DEVICE_WORKS: Final = frozenset({"cold-read", "sync-write"})
 LOCATIONS: Final = frozenset({Statistic.P50, Statistic.MEAN})
@@ -135,11 +136,12 @@ def _score(point: Point, driver: str, work: str, name: str, tries: Iterable[Try]
         outcome: sum(one.outcome is outcome for one in lost)
         for outcome in (Outcome.UNSUPPORTED, Outcome.SKIPPED)
     }
+    # Work that was done and lacks this number: the machine or the driver keeps no such books.
+    counts[Outcome.UNSUPPORTED] += sum(one.outcome is Outcome.OK for one in lost)
     status = status_of(
         values,
         unsupported_count=counts[Outcome.UNSUPPORTED],
         skipped_count=counts[Outcome.SKIPPED],
-        # A try that is ok and lacks this number (books that are not kept) counts as failed.
         failed_count=len(lost) - sum(counts.values()),
     )
     is_direct = any(one.is_direct for one in steady)
@@ -165,7 +167,7 @@ def _score(point: Point, driver: str, work: str, name: str, tries: Iterable[Try]
         device_ratio=statistics.median(ratios) if ratios else None,
         is_direct=is_direct,
         route=next((one.route for one in steady if one.route), None),
-        reason=next((one.reason for one in lost if one.reason), None),
+        reason=next((one.reason for one in lost if one.reason), NO_BOOKS if lost else None),
     )
 
 

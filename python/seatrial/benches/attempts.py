@@ -33,6 +33,8 @@ CHANNEL_MARGIN_NS: Final = 15_000_000_000
 REASON_CHARACTERS_MAX: Final = 400
 #: The guest's code for a step that its kernel refused (seatrial-guest, error.rs).
 PROBE_FAILED: Final = "guest-probe-failed"
+#: Codes after which the guest goes on: that, and a probe that it does not have.
+REFUSALS: Final = frozenset({PROBE_FAILED, "guest-bad-request"})
 
 
 class Outcome(StrEnum):
@@ -153,7 +155,7 @@ def attempt(work: Work, place: Place, *, position: int) -> Attempt:
     try:
         result = place.channel.run(request, timeout_ns=work.timeout_ns + CHANNEL_MARGIN_NS)
     except DriverError as error:
-        if error.code != PROBE_FAILED:
+        if error.code not in REFUSALS:
             raise
         return _refused(work, position, error.message)
     host_elapsed_ns = time.monotonic_ns() - started_ns

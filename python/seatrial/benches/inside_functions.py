@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, ClassVar, cast
 
-from seatrial.benches.attempts import PROBE_FAILED, Attempt, Outcome, Work
+from seatrial.benches.attempts import REFUSALS, Attempt, Outcome, Work
 from seatrial.benches.inside_tools import ToolsTrial
 from seatrial.benches.tool_output import Moved, ToolFailed
 from seatrial.errors import DriverError
@@ -37,13 +37,13 @@ class FunctionsTrial(ToolsTrial):
         try:
             answer = self.sandbox.channel.run(request, timeout_ns=self.settings.deadline_ns)
         except DriverError as error:
-            if error.code != PROBE_FAILED:
+            if error.code not in REFUSALS:
                 raise
             return Attempt(
                 work="native", position=position, outcome=Outcome.FAILED, reason=error.message
             )
-        if answer["result"] != self._expected:
-            reason = f"it counted {answer['result']} primes; expected {self._expected}"
+        if answer.get("result") != self._expected:
+            reason = f"it counted {answer.get('result')} primes; expected {self._expected}"
             return Attempt(work="native", position=position, outcome=Outcome.FAILED, reason=reason)
         elapsed_ns = cast("list[int]", answer["batch_ns"])[0]
         return Attempt(

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, ClassVar, Final
 from urllib.parse import urlsplit
 
 from seatrial import proc
-from seatrial.benches.attempts import Attempt, Outcome, Work
+from seatrial.benches.attempts import FIRST, Attempt, Outcome, Work
 from seatrial.benches.file_server import FileServer, address_towards, free_port
 from seatrial.benches.inside_files import lay_file, short_size
 from seatrial.benches.inside_tools import ToolsTrial
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 NS_PER_S: Final = 1_000_000_000
 DOWNLOAD: Final = "download"
+UPLOAD: Final = "upload"
 LISTEN_TIMEOUT_S: Final = 10.0
 READ_BYTES: Final = 64 << 10
 LISTENING: Final = b"Server listening"
@@ -83,6 +84,10 @@ class NetworkTrial(ToolsTrial):
         self._address = address_towards(str(urlsplit(endpoint).hostname))
         path = self.context.scratch_dir / DOWNLOAD
         self._server = self._stack.enter_context(FileServer(path, address=self._address))
+        # A virtual machine has disks of its own: what it is to send has to be brought there first.
+        done = self.run(self._transfer("curl", keeps=True), FIRST)
+        if done.outcome is not Outcome.OK:
+            self.skip("curl-upload", f"the file to send could not be fetched: {done.reason}")
 
     def tear_down(self) -> None:
         """Stop server and sandbox."""
@@ -133,7 +138,7 @@ class NetworkTrial(ToolsTrial):
             route=ROUTES[self._mode],
         )
 
-    def _transfer(self, name: str) -> Work:
+    def _transfer(self, name: str, *, keeps: bool = False) -> Work:
         url = f"http://{self._address}:{self._server.port}/{DOWNLOAD}"
         size = self.settings.download_bytes
         upload = name == "curl-upload"
@@ -146,10 +151,11 @@ class NetworkTrial(ToolsTrial):
         if name == "wget":
             argv = self.tool("wget", "--no-proxy", "--progress=dot:giga", "-O", "/dev/null", url)
         else:
-            source = ("-T", f"{self.data_at}/{DOWNLOAD}") if upload else ()
+            source = ("-T", f"{self.data_at}/{UPLOAD}") if upload else ()
+            target = f"{self.data_at}/{UPLOAD}" if keeps else "/dev/null"
             argv = self.tool(
                 "curl",
-                *("-q", "-sS", "--noproxy", "*", "-o", "/dev/null", "-w", "%{json}"),
+                *("-q", "-sS", "--noproxy", "*", "-o", target, "-w", "%{json}"),
                 *source,
                 url,
             )

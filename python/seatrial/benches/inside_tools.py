@@ -148,6 +148,10 @@ class ToolsTrial(ABC):
         """Give the command line of a tool in the sandbox."""
         return self.box.argv(name, *arguments, at=self.tools_at)
 
+    def skip(self, work: str, reason: str) -> None:
+        """Leave a piece of work out, for a reason."""
+        self._skips.setdefault(work, reason)
+
     def run(self, work: Work, position: int) -> Attempt:
         """Try a command once."""
         assert self._place is not None, "work was tried before the sandbox was started"

@@ -25,6 +25,9 @@ PROBE_COSTS_NS: Final[Mapping[str, int]] = {
     "page-fault": 500,
     "file-write": 20_000,
     "file-read": 10_000,
+    "fork": 60_000,
+    "fork-exec": 200_000,
+    "memory-copy": 4_000_000,
 }
 
 

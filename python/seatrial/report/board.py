@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from seatrial.model.summary import Cell, Ordering, RunSummary
 
+CACHED: Final = "cached"
 LOCATION: Final = (Statistic.P50, Statistic.MEAN)
 #: Of the variants of fio the first that was run stands in the overview.
 VARIANTS: Final = ("direct", "seed", "cached")
@@ -199,8 +200,9 @@ def _place(summary: RunSummary, cell: Cell, base: Cell | None) -> Place:
         word = score.status.value if score is not None else "n/a"
         reason = cell.estimate.reason if isinstance(cell.estimate, NotAvailable) else ""
         return Place(value=word, signs=signs, explanation=reason)
-    if cell.driver == summary.baseline:
-        ratio = ""
+    is_of_another_kind = base is not None and (CACHED in cell.marks) != (CACHED in base.marks)
+    if cell.driver == summary.baseline or is_of_another_kind:
+        ratio = ""  # a number of memory over one of a device says nothing
     elif isinstance(cell.ratio, Estimate):
         ratio = format_factor(cell.ratio.point)
     elif reference is not None and reference > 0:

@@ -118,7 +118,7 @@ def _bars(summary: RunSummary, point: Point) -> Figure | None:
     return Figure(
         name=f"inside-{name}",
         bench=INSIDE,
-        title=f"{title[0].upper()}{title[1:]}",
+        title=title,
         caption="Median of all repeats with its interval, where there is one. More is better, but "
         "for (C): those bytes came from or stayed in memory.",
         spec=finish(chart, height=BAR_HEIGHT * len(values) + 10 * len(rows)),
