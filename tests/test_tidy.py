@@ -56,7 +56,7 @@ BANNED_CALLS = {
 SLEEPERS = {
     "python/seatrial/benches/density.py": "memory settles without a sign; an idle stretch is timed",
     "python/seatrial/benches/start.py": "an empty stretch is timed: what goes on by itself",
-    "python/seatrial/doctor/noise.py": "CPU use needs two readings with time between; sleepers are timed",
+    "python/seatrial/doctor/noise.py": "CPU use needs two readings; sleepers are timed",
     "python/seatrial/drivers/session.py": "that a runtime's state is gone has no event",
     "python/seatrial/probes/cgroup.py": "that a group is empty has no event on cgroup v1",
     "python/seatrial/probes/killing.py": "a table forgets an ended process without a sign",
