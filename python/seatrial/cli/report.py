@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,7 +11,7 @@ from seatrial.errors import ConfigError, ExitCode, StoreError
 if TYPE_CHECKING:
     import argparse
 
-    from seatrial.model.summary import RunSummary
+    from seatrial.model.summary import Reference, RunSummary
     from seatrial.store.run_store import RunStore
 
 FORMATS = ("table", "json", "csv", "markdown", "lancet")
@@ -49,6 +50,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help=f"also write the figures as SVG and PNG (default: {FIGURES} in the run's directory)",
     )
+    parser.add_argument(
+        "--reference",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="RUN",
+        help="draw this run's numbers beside, dashed: an imported one (seatrial import rund "
+        "--out), or one of another machine; may be repeated",
+    )
     parser.add_argument("--no-html", action="store_true", help="print only; write no page")
 
 
@@ -62,11 +72,12 @@ def execute(args: argparse.Namespace) -> int:
         )
     from seatrial.loadtest.exports import is_load_directory
 
+    references = tuple(line for other in args.reference for line in _references(other))
     for path in args.runs:
         if is_load_directory(path):
             _report_load(path, args)
         else:
-            _report(path, args)
+            _report(path, args, references)
     return ExitCode.OK
 
 
@@ -137,14 +148,28 @@ def _show_familiar(summary: RunSummary) -> None:
     output.data(familiar_text(rows).rstrip("\n"))
 
 
-def _report(path: Path, args: argparse.Namespace) -> None:
+def _references(path: Path) -> tuple[Reference, ...]:
+    """Reads what another run has to stand beside.
+
+    Raises:
+        StoreError: It is no run, or cannot be read.
+    """
+    from seatrial.analysis.references import references_of
+    from seatrial.analysis.summarise import summarise
+    from seatrial.store.run_store import RunStore
+
+    with RunStore.open(path) as store:
+        return references_of(summarise(store))
+
+
+def _report(path: Path, args: argparse.Namespace, references: tuple[Reference, ...]) -> None:
     from seatrial.analysis.summarise import summarise
     from seatrial.cli import output
     from seatrial.report.export import write_figures
     from seatrial.store.run_store import RunStore
 
     with RunStore.open(path) as store:
-        summary = summarise(store)
+        summary = dataclasses.replace(summarise(store), references=references)
         if not args.no_html:
             write_lines(store)
     show(summary, args.format)

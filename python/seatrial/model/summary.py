@@ -148,6 +148,34 @@ class Trend:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ReferencePoint:
+    """One mark of a reference: a position on the axis and another run's number there."""
+
+    x: float
+    point: float
+    # None: a single reading, which has no interval.
+    low: float | None
+    high: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reference:
+    """Numbers of another run, to stand beside a metric of this one."""
+
+    # The other run's name and driver, such as "ae_data: rund".
+    source: str
+    # Of this run: the metric that they stand beside.
+    metric: str
+    # Of the other run: what they are. It may be defined otherwise, as the note says.
+    foreign_metric: str
+    axis: str
+    held: Mapping[str, Scalar]
+    points: tuple[ReferencePoint, ...]
+    # How the definitions differ; empty where they do not.
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CoursePoint:
     """What happened in one interval of a load."""
 
@@ -286,6 +314,7 @@ class RunSummary:
     courses: tuple[Course, ...] = ()
     scores: tuple[Score, ...] = ()
     orderings: tuple[Ordering, ...] = ()
+    references: tuple[Reference, ...] = ()
     schema_version: int = SUMMARY_SCHEMA_VERSION
 
     def score(self, *, point: Point, driver: str, metric: str) -> Score | None:

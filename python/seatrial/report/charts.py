@@ -28,9 +28,16 @@ from seatrial.report.parts import (
     log_ticks,
     shape,
 )
+from seatrial.report.references import (
+    reference_layers,
+    reference_words,
+    references_beside,
+)
 from seatrial.report.view import format_estimate, format_factor, point_title, verdict_word
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from seatrial.model.summary import Cell, RunSummary, Trend
 
 #: A few blocks give intervals over ten decades, which would leave nothing to see of the points.
@@ -60,6 +67,25 @@ def build_figures(summary: RunSummary) -> tuple[Figure, ...]:
             title="Memory against count",
             caption="PSS of all sandboxes together. The line is the fit: its slope is what one "
             "more costs, its start what all share.",
+        ),
+        trend_figure(
+            summary,
+            metric="rund.makespan_mean",
+            axis="concurrency",
+            name="rund-makespan",
+            title="RunD's logs: makespan of a batch",
+            caption="Mean over rounds from the first client's begin until the last one saw its pod "
+            "ready, against how many start at once.",
+            bench="rund-time",
+        ),
+        trend_figure(
+            summary,
+            metric="rund.latency",
+            axis="concurrency",
+            name="rund-latency",
+            title="RunD's logs: latency of a sandbox",
+            caption="Median of what one client waited for its own sandbox. Not the makespan.",
+            bench="rund-time",
         ),
         *response_distributions(summary),
         *load_courses(summary),
@@ -134,26 +160,36 @@ def glance(summary: RunSummary) -> Figure | None:
 
 
 def trend_figure(
-    summary: RunSummary, *, metric: str, axis: str, name: str, title: str, caption: str
+    summary: RunSummary,
+    *,
+    metric: str,
+    axis: str,
+    name: str,
+    title: str,
+    caption: str,
+    bench: str | None = None,
 ) -> Figure | None:
     """A metric along an axis, with intervals, and the fitted line where there is one."""
-    trends = [one for one in summary.trends if one.metric == metric and one.axis == axis]
+    trends = [
+        one
+        for one in summary.trends
+        if one.metric == metric and one.axis == axis and bench in {None, one.bench}
+    ]
     if not trends:
         return None
     unit = summary.metrics[metric].unit
     divisor, label = AXIS_UNITS.get(unit, (1, unit))
     has_line = any(trend.line for trend in trends)
+    references = references_beside(summary, trends, metric=metric, axis=axis)
     marks: Values = [mark for trend in trends for mark in _marks(trend, unit, divisor)]
     is_linear = has_line or unit not in {"ns", "bytes"}
     scale = alt.Scale(zero=True) if is_linear else alt.Scale(type="log", nice=False, padding=8)
+    beside = [mark for one in references for mark in one.points]
     ends_of_marks = [mark[end] for mark in marks for end in ("low", "high")]
-    y_axis = alt.Axis() if is_linear else alt.Axis(values=log_ticks(ends_of_marks), format="~g")
-    xs = sorted({float(mark["x"]) for mark in marks if isinstance(mark["x"], float)})
-    x = alt.X(
-        "x:Q",
-        title=axis,
-        scale=alt.Scale(nice=False, padding=14, type="linear" if has_line else "log"),
-        axis=alt.Axis(values=xs, format="~g", grid=False),
+    ticks = log_ticks([*ends_of_marks, *(mark.point / divisor for mark in beside)])
+    y_axis = alt.Axis() if is_linear else alt.Axis(values=ticks, format="~g")
+    x = _x_axis(
+        axis, [*(mark["x"] for mark in marks), *(mark.x for mark in beside)], has_line=has_line
     )
     base = alt.Chart(alt.InlineData(values=marks)).encode(
         x=x,
@@ -177,12 +213,28 @@ def trend_figure(
         layers.insert(0, _line(summary, ends, marks, x, scale))
     else:
         layers.insert(0, base.mark_line(strokeWidth=1.5).encode(y=y))
+    layers += reference_layers(references, x=x, scale=scale, divisor=divisor)
     return Figure(
         name=name,
         bench=trends[0].bench,
         title=title,
-        caption=caption,
+        caption=caption + reference_words(references),
         spec=finish(alt.layer(*layers), height=280),
+    )
+
+
+def _x_axis(axis: str, places: Iterable[object], *, has_line: bool) -> alt.X:
+    """The axis with a tick at each mark; from zero and linear under a fitted line."""
+    return alt.X(
+        "x:Q",
+        title=axis,
+        scale=alt.Scale(nice=False, padding=14, type="linear" if has_line else "log"),
+        axis=alt.Axis(
+            values=sorted({place for place in places if isinstance(place, float)}),
+            format="~g",
+            grid=False,
+            labelOverlap=True,
+        ),
     )
 
 
