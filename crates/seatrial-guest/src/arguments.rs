@@ -9,7 +9,7 @@ use crate::server::{Address, LISTENERS_MAX, Protocol, ServerOptions};
 
 /// What the command line may be.
 pub const USAGE: &str = "\
-usage: seatrial-guest [--channel-fd N|none] ROLE
+usage: seatrial-guest [--channel-fd N|none | --channel-path SOCKET] ROLE
 
 roles:
   null                     say HELLO and exit

@@ -1,12 +1,13 @@
 //! The guest's end of the control channel.
 
-use std::os::fd::BorrowedFd;
+use std::ffi::CStr;
+use std::os::fd::{BorrowedFd, IntoRawFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::{Errno, FdFlags, fcntl_setfd, ioctl_fionbio, read, write};
-use rustix::net::{SendFlags, send};
+use rustix::net::{AddressFamily, SendFlags, SocketAddrUnix, SocketType, connect, send, socket};
 use seatrial_core::control::{Decoder, Frame, GuestFrame, Hello, HostFrame, Ready};
 
 use crate::error::GuestError;
@@ -32,6 +33,13 @@ impl Channel {
             writing: Mutex::new(()),
             probing: AtomicBool::new(false),
         }
+    }
+
+    /// The channel by a call on the socket at which the host listens.
+    pub fn call(path: &CStr) -> Result<Self, Errno> {
+        let socket = socket(AddressFamily::UNIX, SocketType::STREAM, None)?;
+        connect(&socket, &SocketAddrUnix::new(path)?)?;
+        Ok(Self::inherit(socket.into_raw_fd()))
     }
 
     /// Whether an error only says that the host has closed its end.

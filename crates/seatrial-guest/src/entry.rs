@@ -30,13 +30,23 @@ pub extern "C" fn main(argc: c_int, argv: *const *const c_char) -> c_int {
         sys::become_machine();
         sys::exit_now(run_machine(bytes(2), bytes(3), first_instruction_ns))
     }
-    let Some((channel_fd, role_index)) = channel_option(argument(1), argument(2)) else {
+    let Some((way, role_index)) = channel_option(argument(1), argument(2)) else {
         complain("--channel-fd: expected a file descriptor number or none");
         return EXIT_USAGE;
     };
-    let channel = match (channel_fd, argument(role_index).map(CStr::to_bytes)) {
-        (Some(_), Some(b"version" | b"--help" | b"help")) | (None, _) => None,
-        (Some(fd), _) => Some(Arc::new(Channel::inherit(fd))),
+    let channel = match (way, argument(role_index).map(CStr::to_bytes)) {
+        (_, Some(b"version" | b"--help" | b"help")) | (Way::None, _) => None,
+        (Way::Inherited(fd), _) => Some(Arc::new(Channel::inherit(fd))),
+        (Way::Call(path), _) => match Channel::call(path) {
+            Ok(channel) => Some(Arc::new(channel)),
+            Err(errno) => {
+                complain(&format!(
+                    "cannot call the host on {}: {errno}",
+                    path.to_string_lossy()
+                ));
+                return EXIT_SYSTEM;
+            }
+        },
     };
     if let Some(channel) = &channel
         && let Err(code) = greet(channel, first_instruction_ns)
@@ -102,18 +112,30 @@ unsafe fn argument_at(
     unsafe { Some(CStr::from_ptr(*strings.add(index))) }
 }
 
-/// The channel's descriptor and the index of the role in the arguments.
-fn channel_option(first: Option<&CStr>, second: Option<&CStr>) -> Option<(Option<i32>, usize)> {
-    if first.map(CStr::to_bytes) != Some(b"--channel-fd") {
-        return Some((Some(CHANNEL_FD_DEFAULT), 1));
+/// How the guest comes by its control channel.
+enum Way<'a> {
+    /// It has none.
+    None,
+    /// On a descriptor.
+    Inherited(i32),
+    /// By connecting to a Unix socket.
+    Call(&'a CStr),
+}
+
+/// The way to the channel and the index of the role in the arguments.
+fn channel_option<'a>(first: Option<&CStr>, second: Option<&'a CStr>) -> Option<(Way<'a>, usize)> {
+    match first.map(CStr::to_bytes) {
+        Some(b"--channel-path") => return Some((Way::Call(second?), 3)),
+        Some(b"--channel-fd") => {}
+        _ => return Some((Way::Inherited(CHANNEL_FD_DEFAULT), 1)),
     }
     match second?.to_str().ok()? {
-        "none" => Some((None, 3)),
+        "none" => Some((Way::None, 3)),
         number => number
             .parse()
             .ok()
             .filter(|fd| (0..1 << 20).contains(fd))
-            .map(|fd| (Some(fd), 3)),
+            .map(|fd| (Way::Inherited(fd), 3)),
     }
 }
 

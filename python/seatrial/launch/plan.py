@@ -81,6 +81,8 @@ class StartPlan:
 
     ``cgroup_procs`` are files that the child writes ``0`` to first of all. ``deadline_ns`` counts
     from the release of the batch. ``kill_argv`` cleans up after a sandbox that had to be killed.
+    ``channel_path``, instead of ``channel_fd``, is a socket that the launcher makes and on which
+    the guest calls: for a sandbox that inherits nothing from the command.
     """
 
     id: str
@@ -89,6 +91,7 @@ class StartPlan:
     env: tuple[str, ...] = ()
     cwd: str | None = None
     channel_fd: int | None = 3
+    channel_path: str | None = None
     cgroup_procs: tuple[str, ...] = ()
     network_namespace: str | None = None
     isolation: Isolation | None = None
@@ -104,6 +107,7 @@ class StartPlan:
             "env": list(self.env),
             "cwd": self.cwd,
             "channel_fd": self.channel_fd,
+            "channel_path": self.channel_path,
             "cgroup_procs": list(self.cgroup_procs),
             "network_namespace": self.network_namespace,
             "isolation": None if self.isolation is None else self.isolation.to_json(),

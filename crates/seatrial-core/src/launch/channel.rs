@@ -4,10 +4,10 @@
 //! else between any two frames without a byte being lost.
 
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
-use rustix::io::Errno;
-use rustix::net::{RecvFlags, SendFlags};
+use rustix::io::{Errno, fcntl_dupfd_cloexec};
+use rustix::net::{RecvFlags, SendFlags, SocketFlags, accept_with};
 use thiserror::Error;
 
 use crate::control::{ControlError, Decoder, FRAME_BYTES_MAX, Frame, GuestFrame, HostFrame};
@@ -44,6 +44,8 @@ pub enum ChannelError {
 #[derive(Debug)]
 pub struct Channel {
     fd: OwnedFd,
+    /// Whether nobody has called yet: `fd` then is the socket that awaits the guest.
+    is_listening: bool,
     decoder: Decoder<GuestFrame>,
     /// The length field of the frame that is being read.
     length: [u8; LENGTH_FIELD_BYTES],
@@ -60,11 +62,44 @@ impl Channel {
         let decoder = Decoder::new();
         Self {
             fd,
+            is_listening: false,
             decoder,
             length: [0; LENGTH_FIELD_BYTES],
             held_bytes: 0,
             has_spoken: false,
         }
+    }
+
+    /// Takes a listening socket on which the guest will call.
+    #[must_use]
+    pub fn listening(fd: OwnedFd) -> Self {
+        Self {
+            is_listening: true,
+            ..Self::new(fd)
+        }
+    }
+
+    /// Whether the guest has not called yet.
+    #[must_use]
+    pub const fn is_listening(&self) -> bool {
+        self.is_listening
+    }
+
+    /// Takes the guest's call if there is one: the connection replaces the listening socket, whose
+    /// closing ends its being watched, and has to be watched itself.
+    ///
+    /// # Errors
+    /// The system refused to give the connection.
+    pub fn answer(&mut self) -> io::Result<bool> {
+        let caller = match accept_with(&self.fd, SocketFlags::CLOEXEC) {
+            Ok(caller) => caller,
+            Err(Errno::AGAIN | Errno::INTR | Errno::CONNABORTED) => return Ok(false),
+            Err(errno) => return Err(errno.into()),
+        };
+        // Where the listening socket was is out of the way of children.
+        self.fd = fcntl_dupfd_cloexec(&caller, self.fd.as_raw_fd())?;
+        self.is_listening = false;
+        Ok(true)
     }
 
     /// The next frame, without waiting for it.
@@ -158,6 +193,24 @@ mod tests {
         )
         .unwrap();
         (Channel::new(ours), theirs)
+    }
+
+    #[test]
+    fn the_first_caller_takes_the_place_of_the_listening_socket() {
+        let directory = std::env::temp_dir().join(format!("st-channel-{}", std::process::id()));
+        std::fs::create_dir_all(&directory).unwrap();
+        let path = directory.join("c");
+        let listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
+        listener.set_nonblocking(true).unwrap();
+        let mut channel = Channel::listening(listener.into());
+        assert!(!channel.answer().unwrap() && channel.is_listening());
+        let guest = std::os::unix::net::UnixStream::connect(&path).unwrap();
+        assert!(channel.answer().unwrap() && !channel.is_listening());
+        assert!(matches!(channel.receive(), Ok(Received::Nothing)));
+        rustix::io::write(&guest, &hello().encode().unwrap()).unwrap();
+        assert!(matches!(channel.receive(), Ok(Received::Frame(frame)) if frame == hello()));
+        assert!(std::os::unix::net::UnixStream::connect(&path).is_err());
+        std::fs::remove_dir_all(&directory).unwrap();
     }
 
     fn hello() -> GuestFrame {

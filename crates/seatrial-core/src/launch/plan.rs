@@ -124,6 +124,10 @@ pub struct StartPlan {
     /// The descriptor number that carries the control channel; `None` for a command without one.
     #[serde(default)]
     pub channel_fd: Option<i32>,
+    /// The path of a Unix socket on which the launcher awaits the guest, for a sandbox that
+    /// inherits no descriptor from the command; its directory exists. Not beside `channel_fd`.
+    #[serde(default)]
+    pub channel_path: Option<String>,
     /// Files that the child writes `0` to before anything else: `cgroup.procs`, one a hierarchy.
     #[serde(default)]
     pub cgroup_procs: Vec<String>,

@@ -8,10 +8,13 @@ use std::sync::Arc;
 
 use rustix::fs::{Mode, OFlags};
 use rustix::io::fcntl_dupfd_cloexec;
-use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
+use rustix::net::{
+    AddressFamily, SocketAddrUnix, SocketFlags, SocketType, socket_with, socketpair,
+};
 use rustix::pipe::{PipeFlags, pipe_with};
 use thiserror::Error;
 
+use super::channel::Channel;
 use super::isolate;
 use super::plan::{PLANS_MAX, StartPlan, Stdio};
 use super::sys::{Host, Ingredients, Program, SOURCE_FD_MIN, Step};
@@ -49,7 +52,7 @@ pub struct Prepared {
     /// For the child.
     pub program: Program,
     /// Our end of the control channel.
-    pub channel: Option<OwnedFd>,
+    pub channel: Option<Channel>,
     /// Our end of the captured output.
     pub output: Option<OwnedFd>,
 }
@@ -101,6 +104,13 @@ pub fn validate(plan: &StartPlan) -> Result<(), PlanError> {
             SOURCE_FD_MIN - 1
         )));
     }
+    if let Some(path) = &plan.channel_path {
+        absolute("channel_path", path)?;
+        if plan.channel_fd.is_some() {
+            let text = "both channel_fd and channel_path, expected at most one";
+            return Err(PlanError::invalid(text));
+        }
+    }
     if let Some(command) = &plan.kill_argv {
         let program = command
             .first()
@@ -133,9 +143,10 @@ pub fn validate_count(count: usize) -> Result<(), PlanError> {
 pub fn prepare(plan: &StartPlan, host: &Host) -> Result<Prepared, PlanError> {
     let mut descriptors = vec![(Arc::clone(&host.null), 0)];
     let output = output(plan, host, &mut descriptors)?;
-    let channel = match plan.channel_fd {
-        None => None,
-        Some(number) => {
+    let channel = match (plan.channel_fd, &plan.channel_path) {
+        (None, None) => None,
+        (None, Some(path)) => Some(Channel::listening(listen(path, host)?)),
+        (Some(number), _) => {
             let (ours, theirs) = socketpair(
                 AddressFamily::UNIX,
                 SocketType::STREAM,
@@ -144,7 +155,7 @@ pub fn prepare(plan: &StartPlan, host: &Host) -> Result<Prepared, PlanError> {
             )
             .map_err(PlanError::system("socketpair for the channel"))?;
             descriptors.push((for_child(theirs, host)?, number));
-            Some(for_launcher(&ours, host)?)
+            Some(Channel::new(for_launcher(&ours, host)?))
         }
     };
     let mut steps = cgroup_steps(plan)?;
@@ -219,6 +230,18 @@ fn output(
     descriptors.push((Arc::clone(&theirs), 1));
     descriptors.push((theirs, 2));
     Ok(ours)
+}
+
+/// A socket at a path on which the guest will call.
+fn listen(path: &str, host: &Host) -> Result<OwnedFd, PlanError> {
+    let system = |errno| PlanError::system(format!("listening at {path:?}"))(errno);
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None);
+    let socket = socket.map_err(system)?;
+    let address = SocketAddrUnix::new(path).map_err(system)?;
+    rustix::net::bind(&socket, &address).map_err(system)?;
+    rustix::net::listen(&socket, 1).map_err(system)?;
+    for_launcher(&socket, host)
 }
 
 fn cgroup_steps(plan: &StartPlan) -> Result<Vec<Step>, PlanError> {

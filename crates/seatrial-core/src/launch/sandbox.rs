@@ -105,11 +105,11 @@ impl Sandbox {
         key: u64,
         plan: StartPlan,
         terms: Terms,
-        (channel, output): (Option<OwnedFd>, Option<OwnedFd>),
+        (channel, output): (Option<Channel>, Option<OwnedFd>),
         reactor: &Reactor,
     ) -> io::Result<Self> {
-        if let Some(fd) = &channel {
-            reactor.watch(fd, Source::Channel(key))?;
+        if let Some(channel) = &channel {
+            reactor.watch(channel, Source::Channel(key))?;
         }
         if let Some(fd) = &output {
             reactor.watch(fd, Source::Output(key))?;
@@ -121,7 +121,7 @@ impl Sandbox {
             env: plan.env,
             terms,
             has_channel: channel.is_some(),
-            channel: channel.map(Channel::new),
+            channel,
             tail: output.is_some().then(Vec::new),
             output,
             slot: Arc::new(PidfdSlot::new()),
@@ -185,7 +185,7 @@ impl Sandbox {
 
     /// The channel, to be handed over; from now on it is not read here any more.
     pub fn lend_channel(&mut self, reactor: &Reactor) -> Option<&Channel> {
-        let channel = self.channel.as_ref()?;
+        let channel = self.channel.as_ref().filter(|one| !one.is_listening())?;
         reactor.forget(channel);
         Some(channel)
     }

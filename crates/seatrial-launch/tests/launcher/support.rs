@@ -144,6 +144,7 @@ pub fn guest(id: &str, mode: &str) -> StartPlan {
     StartPlan {
         env: vec![format!("{MODE}={mode}"), "PATH=/usr/bin:/bin".to_owned()],
         channel_fd: Some(3),
+        channel_path: None,
         ..command(id, &words)
     }
 }
@@ -156,6 +157,7 @@ pub fn command(id: &str, argv: &[&str]) -> StartPlan {
         env: Vec::new(),
         cwd: None,
         channel_fd: None,
+        channel_path: None,
         cgroup_procs: Vec::new(),
         network_namespace: None,
         isolation: None,

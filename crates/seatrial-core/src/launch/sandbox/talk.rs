@@ -8,7 +8,7 @@ use super::{Ending, Process, Sandbox, Verdict};
 use crate::control::{GuestFrame, HostFrame};
 use crate::launch::channel::{ChannelError, Received};
 use crate::launch::plan::{Outcome, Readiness, WaitFor};
-use crate::launch::reactor::{Alarm, Reactor};
+use crate::launch::reactor::{Alarm, Reactor, Source};
 use crate::launch::sys;
 
 /// What a `PING` carries: as much as a small remote call.
@@ -32,6 +32,14 @@ impl Sandbox {
         let Some(channel) = &mut self.channel else {
             return Ok(false);
         };
+        if channel.is_listening() {
+            // What the caller has said wakes the loop again, at an instant of its own.
+            let has_called = channel.answer()?;
+            if has_called {
+                reactor.watch(&*channel, Source::Channel(self.key))?;
+            }
+            return Ok(has_called);
+        }
         let received = channel.receive();
         if channel.has_spoken {
             self.result.first_byte_at_ns.get_or_insert(now_ns);
