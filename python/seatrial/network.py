@@ -108,6 +108,13 @@ def choose_subnet(
     return ipaddress.IPv4Network((base + position * size, SUBNET_BITS))
 
 
+def first_unused(candidates: Iterable[ipaddress.IPv4Network]) -> ipaddress.IPv4Network | None:
+    """Give the first network that meets none of the host's addresses and routes, or None."""
+    with _netlink() as host:
+        used = [one for one in _networks_in_use(host) if one.prefixlen > 0]
+    return next((one for one in candidates if not any(map(one.overlaps, used))), None)
+
+
 # --- making and removing -----------------------------------------------------------------------
 
 

@@ -5,6 +5,7 @@
 pub mod arrival;
 pub mod clock;
 pub mod control;
+pub mod cri;
 pub mod engine;
 pub mod error;
 pub mod grpc;

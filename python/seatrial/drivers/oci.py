@@ -26,6 +26,7 @@ from seatrial.drivers.local import (
 )
 from seatrial.drivers.session import LocalSession
 from seatrial.drivers.state import RUN_VARIABLE, SANDBOX_VARIABLE
+from seatrial.drivers.tools import runsc_candidates
 from seatrial.errors import DriverUnavailable, EnvironmentTrouble
 from seatrial.guest.rootfs import GUEST_PATH, build_rootfs
 from seatrial.model.experiment import NetworkMode
@@ -42,9 +43,6 @@ NETWORK: Final = "{network}"
 UNIFIED_MOUNT: Final = "/sys/fs/cgroup/unified"
 #: A socket's path in the kernel (unix(7): sun_path) less the closing zero byte.
 SOCKET_PATH_BYTES_MAX: Final = 107
-RUNSC_VARIABLE: Final = "SEATRIAL_RUNSC"
-#: What Seatrial's own set-up installs, ahead of what the system brings.
-TOOLS_SUBDIRECTORY: Final = "seatrial/tools"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -309,14 +307,6 @@ def role_of(flavour: Flavour, process: SeenProcess, *, binary: str) -> str:
     if word in {flavour.program, Path(binary).name}:
         return "runtime"
     return (flavour.helper_roles or {}).get(word, "payload")
-
-
-def runsc_candidates() -> tuple[Path, ...]:
-    """Give where runsc is looked for ahead of PATH."""
-    cache = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
-    named = os.environ.get(RUNSC_VARIABLE)
-    own = Path(cache) / TOOLS_SUBDIRECTORY / "runsc"
-    return (Path(named), own) if named else (own,)
 
 
 def _fill(word: str, values: Mapping[str, str]) -> str:

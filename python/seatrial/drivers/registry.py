@@ -7,6 +7,7 @@ function without arguments that gives a ``Driver``. A driver's module is importe
 from __future__ import annotations
 
 import importlib
+import re
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Final, cast
 
@@ -22,6 +23,11 @@ __all__ = ["get", "names", "sweep"]
 
 GROUP: Final = "seatrial.drivers"
 
+#: Any runtime handler of CRI is a driver; a handler is a label of Kubernetes (RFC 1123).
+HANDLER_PATTERN: Final = re.compile(r"cri/[a-z0-9]([-a-z0-9.]{0,61}[a-z0-9])?")
+
+CRI: Final = "seatrial.drivers.cri.driver:CriDriver"
+
 #: In the order in which tables list them: the baseline, then more and more isolation.
 BUILT_IN: Final[Mapping[str, str]] = {
     "process": "seatrial.drivers.process:ProcessDriver",
@@ -34,6 +40,8 @@ BUILT_IN: Final[Mapping[str, str]] = {
     "runsc-kvm": "seatrial.drivers.oci:runsc_kvm",
     "qemu": "seatrial.drivers.qemu:qemu",
     "qemu-template": "seatrial.drivers.qemu:qemu_template",
+    "cri/runc": CRI,
+    "cri/runsc": CRI,
     "null": "seatrial.drivers.process:NullDriver",
     "fake": "seatrial.drivers.fake:FakeDriver",
 }
@@ -42,10 +50,21 @@ BUILT_IN: Final[Mapping[str, str]] = {
 AUXILIARY: Final = frozenset({"null", "fake"})
 
 
-def names() -> tuple[str, ...]:
+class Names(tuple[str, ...]):
+    """The names that are listed; names of the form ``cri/HANDLER`` belong to them all the same."""
+
+    __slots__ = ()
+
+    def __contains__(self, name: object) -> bool:
+        """Tell whether a driver has that name."""
+        is_handler = isinstance(name, str) and HANDLER_PATTERN.fullmatch(name) is not None
+        return is_handler or super().__contains__(name)
+
+
+def names() -> Names:
     """Give the names of all drivers, built-in ones first."""
     others = sorted({point.name for point in entry_points(group=GROUP)} - set(BUILT_IN))
-    return (*BUILT_IN, *others)
+    return Names((*BUILT_IN, *others))
 
 
 def get(name: str) -> Driver:
@@ -54,12 +73,19 @@ def get(name: str) -> Driver:
     Raises:
         ConfigError: there is none; says which there are.
     """
+    if HANDLER_PATTERN.fullmatch(name):
+        make_for = cast("Callable[[str], Driver]", _load(CRI))
+        return make_for(name.removeprefix("cri/"))
     if name in BUILT_IN:
-        module, _, factory = BUILT_IN[name].partition(":")
-        make = cast("Callable[[], Driver]", getattr(importlib.import_module(module), factory))
+        make = cast("Callable[[], Driver]", _load(BUILT_IN[name]))
         return make()
     for point in entry_points(group=GROUP):
         if point.name == name:
             return cast("Callable[[], Driver]", point.load())()
     message = f"unknown driver {name!r}; known drivers: {', '.join(names())}"
     raise ConfigError(message, hint="'seatrial doctor' says which of them work here")
+
+
+def _load(place: str) -> object:
+    module, _, name = place.partition(":")
+    return getattr(importlib.import_module(module), name)

@@ -68,6 +68,8 @@ class LocalSession(WatchedStop, ABC):
 
     #: Mounts that the launcher must not see; makes its mount namespace private.
     unmounts: tuple[str, ...] = ()
+    #: Whether a veth is made here and joined by the sandbox, and not made by the runtime.
+    makes_veth: bool = True
 
     def __init__(
         self,
@@ -98,7 +100,7 @@ class LocalSession(WatchedStop, ABC):
         )
         try:
             self.number = self._state.next_session()
-            self.directory = context.state_dir / f"{self.number}-{name}"
+            self.directory = context.state_dir / f"{self.number}-{name.replace('/', '-')}"
             self.directory.mkdir(mode=0o700)
             self.prepare()
             self._launcher = Launcher(unmount=self.unmounts)
@@ -179,7 +181,8 @@ class LocalSession(WatchedStop, ABC):
                 f"{state.SANDBOX_VARIABLE}={instance.id}",
             ),
             cwd=None,
-            channel_fd=CHANNEL_FD,
+            channel_fd=CHANNEL_FD if command.channel_path is None else None,
+            channel_path=command.channel_path,
             cgroup_procs=()
             if instance.cgroup is None
             else tuple(str(path) for path in instance.cgroup.join_files),
@@ -344,7 +347,7 @@ class LocalSession(WatchedStop, ABC):
                 cgroup = make_group(self._cgroup_host, group, limits=limits, driver=self.name)
                 undo.callback(cgroup.remove)
             veth, descriptor = None, None
-            if spec.network is NetworkMode.VETH:
+            if spec.network is NetworkMode.VETH and self.makes_veth:
                 interface = f"{state.interface_prefix(run_id)}{token}"
                 veth = network.create_veth(namespace=name, host_interface=interface)
                 undo.callback(network.remove_veth, namespace=name, host_interface=interface)

@@ -35,6 +35,7 @@ RUN_ID_PATTERN: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{2,63}")
 KILL_TIMEOUT_NS: Final = 2_000_000_000
 SESSIONS_MAX: Final = 0xFFF
 MOUNTINFO: Final = Path("/proc/self/mountinfo")
+SHIM_SOCKETS: Final = Path("/run/containerd/s")
 BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
 
 
@@ -244,6 +245,7 @@ def remove_run(owner: Owner, directory: Path, *, keep_short_names: bool = False)
     removed += [f"cgroup {path}" for path in remove_run_groups(run_id)]
     if not keep_short_names:
         removed += _remove_names(run_id)
+    removed += [f"socket {path}" for path in remove_shim_sockets(directory)]
     removed += [str(leak) for leak in remove_mounts(directory)]
     remove_tree(directory)
     removed.append(f"state {directory}")
@@ -290,6 +292,25 @@ def remove_mounts(directory: Path) -> tuple[leaks.Leak, ...]:
     """Detach the mounts at and below a directory; give those that were."""
     found = leaks.mount_leaks(directory, mountinfo=MOUNTINFO.read_text())
     return tuple(leak for leak in found if network.unmount(Path(leak.name)))
+
+
+def remove_shim_sockets(directory: Path) -> tuple[Path, ...]:
+    """Remove the sockets of containerd's shims whose state is below a directory; give those.
+
+    containerd has one place for the sockets of all its instances (/run/containerd/s, by a digest of
+    the instance's address), and beside each shim's state a file with the socket's address.
+    """
+    removed: list[Path] = []
+    for file in directory.glob("*/state/io.containerd.runtime.v2.task/*/*/address"):
+        with contextlib.suppress(OSError):
+            path = Path(file.read_text().strip().removeprefix("unix://"))
+            if path.parent == SHIM_SOCKETS and path.is_socket():
+                path.unlink()
+                removed.append(path)
+    for place in (SHIM_SOCKETS, SHIM_SOCKETS.parent):
+        with contextlib.suppress(OSError):
+            place.rmdir()
+    return tuple(removed)
 
 
 def remove_tree(directory: Path) -> None:

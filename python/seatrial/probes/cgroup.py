@@ -313,6 +313,20 @@ class Cgroup:
         places = (one.base / self.relative / BOX for one in self.host.hierarchies)
         return tuple(place for place in places if place.is_dir())
 
+    def make_box(self, limits: Limits) -> None:
+        """Make the runtime's own group with its limits, for a runtime that wants it ready-made.
+
+        Raises:
+            CgroupError: a hierarchy that matters refused.
+        """
+        if self.host.joined:
+            self.host.create(f"{self.relative.removeprefix(f'{LABEL}/')}/{BOX}", limits=limits)
+            return
+        box = Cgroup(self.host, f"{self.relative}/{BOX}")
+        for one in self.host.book_hierarchies:
+            _make_dirs(one.base / box.relative)
+        _apply_limits(box, limits)
+
     def directory(self, controller: str) -> Path | None:
         """Where a controller's files of this group are, or None when it is not mounted."""
         for one in self.host.joined:

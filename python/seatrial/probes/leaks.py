@@ -31,6 +31,7 @@ class LeakKind(StrEnum):
     NAMESPACE = "network-namespace"
     INTERFACE = "interface"
     FILE = "file"
+    POD = "pod"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

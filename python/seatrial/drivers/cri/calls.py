@@ -1,0 +1,93 @@
+"""Calls of CRI that are not timed: versions, lists and states, made by the small client program."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from seatrial import proc
+from seatrial.drivers.cri.messages import (
+    IMAGE_SERVICE,
+    SERVICE,
+    bytes_of,
+    encode,
+    fields,
+    list_pods_request,
+    map_of,
+    text_of,
+)
+from seatrial.errors import ConfigError, DriverError, ProcessFailed
+from seatrial.guest.binary import launch_binary
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+CALL_TIMEOUT_NS: Final = 10_000_000_000
+MARGIN_S: Final = 5.0
+UNIX_PREFIX: Final = "unix://"
+
+
+def parse_endpoint(text: str) -> Path:
+    """Read ``unix:///run/containerd/containerd.sock``, or the path alone.
+
+    Raises:
+        ConfigError: it is no absolute path of a socket.
+    """
+    path = Path(text.removeprefix(UNIX_PREFIX))
+    if not path.is_absolute():
+        raise ConfigError(
+            f"endpoint = {text!r}: expected unix:///PATH of a CRI socket",
+            hint="for example unix:///run/containerd/containerd.sock",
+        )
+    return path
+
+
+def call(endpoint: Path, method: str, request: bytes = b"") -> bytes:
+    """Make one call and give the reply.
+
+    Raises:
+        DriverError: nobody listens, the server refused, or did not answer in time (``cri-call``).
+    """
+    argv = [str(launch_binary()), "cri-call", str(endpoint), method, str(CALL_TIMEOUT_NS)]
+    try:
+        done = proc.run(argv, input=request, timeout_s=CALL_TIMEOUT_NS / 1e9 + MARGIN_S)
+    except ProcessFailed as error:
+        said = error.stderr_tail.strip().removeprefix("seatrial-launch: ")
+        name = method.rpartition("/")[2]
+        raise DriverError(
+            f"{name} at {endpoint}: {said or error.message}",
+            hint="is the CRI plugin on, and the socket that of containerd or CRI-O?",
+            code="cri-call",
+        ) from error
+    return done.stdout
+
+
+def version(endpoint: Path) -> tuple[str, str]:
+    """Give the server's name and version."""
+    reply = call(endpoint, f"{SERVICE}/Version")
+    return text_of(reply, 2), text_of(reply, 3)
+
+
+def pods(endpoint: Path, labels: Mapping[str, str]) -> dict[str, Mapping[str, str]]:
+    """Map the ids of the pods with these labels to all their labels."""
+    reply = call(endpoint, f"{SERVICE}/ListPodSandbox", list_pods_request(labels))
+    found = [one for number, one in fields(reply) if number == 1 and isinstance(one, bytes)]
+    return {text_of(pod, 1): map_of(pod, 5) for pod in found}
+
+
+def remove_pod(endpoint: Path, pod_id: str) -> None:
+    """Stop and remove a pod with its containers; harmless when it is gone."""
+    for method in ("StopPodSandbox", "RemovePodSandbox"):
+        call(endpoint, f"{SERVICE}/{method}", encode({1: pod_id}))
+
+
+def pod_address(endpoint: Path, pod_id: str) -> str:
+    """Give the address of a pod in its own network; empty: it has none."""
+    reply = call(endpoint, f"{SERVICE}/PodSandboxStatus", encode({1: pod_id}))
+    return text_of(bytes_of(bytes_of(reply, 1), 5), 1)
+
+
+def has_image(endpoint: Path, name: str) -> bool:
+    """Tell whether the server knows an image."""
+    reply = call(endpoint, f"{IMAGE_SERVICE}/ImageStatus", encode({1: {1: name}}))
+    return bool(bytes_of(reply, 1))

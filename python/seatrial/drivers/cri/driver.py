@@ -1,0 +1,453 @@
+"""The driver ``cri/HANDLER``: a pod by CRI, and the guest as the one container in it.
+
+Inside of the clock are three calls, one after the other: ``RunPodSandbox``, ``CreateContainer`` and
+``StartContainer``; then the guest's own way to its first word. The client that makes them is the
+command of the start plan and stays as long as the pod.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from seatrial.drivers import bundle, shared
+from seatrial.drivers.base import DATA_PATH, START_DEADLINE_NS
+from seatrial.drivers.cri import calls, config, messages
+from seatrial.drivers.cri.containerd import Containerd
+from seatrial.drivers.cri.handlers import HANDLERS, configured_name
+from seatrial.drivers.image import CHANNEL_DIRECTORY
+from seatrial.drivers.instance import Command, Instance, SeenProcess
+from seatrial.drivers.local import (
+    Found,
+    LocalDriver,
+    find_program,
+    host_capabilities,
+    host_gaps,
+    program_version,
+)
+from seatrial.drivers.session import LocalSession
+from seatrial.drivers.state import RUN_VARIABLE, SANDBOX_VARIABLE
+from seatrial.drivers.tools import runsc_candidates, tools_directory
+from seatrial.errors import ConfigError, DriverError, DriverUnavailable, SeatrialError
+from seatrial.guest.binary import launch_binary
+from seatrial.guest.rootfs import GUEST_PATH
+from seatrial.model.experiment import NetworkMode
+from seatrial.probes.cgroup import BOX, CPU_PERIOD_US, Limits
+from seatrial.probes.leaks import Leak, LeakKind
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from seatrial.drivers.base import DriverContext, SandboxCgroups
+    from seatrial.drivers.cri.handlers import Handler
+
+PREFIX: Final = "cri/"
+ENDPOINT_VARIABLE: Final = "SEATRIAL_CRI_ENDPOINT"
+SNAPSHOTTER: Final = "overlayfs"
+OPTIONS: Final = ("endpoint", "image", "snapshotter")
+POD_NAMESPACE: Final = "seatrial"
+SANDBOX_LABEL: Final = "seatrial.sandbox"
+SESSION_LABEL: Final = "seatrial.session"
+CHANNEL_SOCKET: Final = "s"
+SPEC_FILE: Final = "pod.json"
+REPORT_FILE: Final = "report.json"
+#: A call may take as long as a start; the launcher's own deadline ends it before.
+CALL_MARGIN_NS: Final = 5_000_000_000
+CONTAINERD_MARKER: Final = "containerd/containerd "
+#: Roles by the first word of the command line; the client is ours and not the runtime's.
+HELPER_ROLES: Final = {
+    "pause": "pause",
+    "runsc-gofer": "gofer",
+    "runsc-sandbox": "sentry",
+    "seatrial-launch": "client",
+}
+
+
+class CriDriver(LocalDriver):
+    """One runtime handler behind CRI."""
+
+    def __init__(self, handler: str) -> None:
+        """Be the driver of that handler."""
+        self.handler = handler
+        self.name = f"{PREFIX}{handler}"
+        self.broken_hint = "see what the server says; 'seatrial doctor --json' has all of it"
+
+    def find(self) -> Found:
+        """Find the server that the environment names, or what a private containerd needs."""
+        endpoint = os.environ.get(ENDPOINT_VARIABLE)
+        if endpoint:
+            return self._found_there(calls.parse_endpoint(endpoint))
+        return self._found_here(*self.programs())
+
+    def programs(self) -> tuple[Handler, Mapping[str, Path]]:
+        """Find the programs of a private containerd with this handler.
+
+        Raises:
+            DriverUnavailable: one is missing, or the handler is none that it can be given.
+        """
+        handler = HANDLERS.get(self.handler)
+        if handler is None:
+            raise DriverUnavailable(
+                f"a private containerd knows no handler {self.handler!r}; it knows "
+                f"{', '.join(HANDLERS)}",
+                hint=f"set {ENDPOINT_VARIABLE} or the option 'endpoint' to a server that has it",
+            )
+        if os.geteuid() != 0:
+            raise DriverUnavailable("containerd needs root", hint="run as root")
+        found = {
+            name: find_program(name, package="apt-get install containerd")
+            for name in ("containerd", "ctr")
+        }
+        own = tools_directory() / handler.shim
+        found[handler.shim] = find_program(
+            handler.shim, package=handler.shim_hint, candidates=(own,)
+        )
+        if handler.program is not None:
+            candidates = runsc_candidates() if handler.program == "runsc" else ()
+            found[handler.program] = find_program(
+                handler.program, package=handler.package_hint, candidates=candidates
+            )
+        if handler.needs_kvm and not Path("/dev/kvm").exists():
+            message = f"{self.name} needs /dev/kvm, which this machine does not have"
+            raise DriverUnavailable(message, hint="use cri/runsc, which needs no virtualisation")
+        return handler, found
+
+    def _found_here(self, handler: Handler, programs: Mapping[str, Path]) -> Found:
+        version = program_version(programs["containerd"], marker=CONTAINERD_MARKER)
+        if handler.program is not None:
+            program = programs[handler.program]
+            own = program_version(program, marker=handler.version_marker)
+            version = f"{version}+{handler.program}-{own}"
+        capabilities = host_capabilities(
+            has_own_root=True, shares_host_clock=handler.shares_host_clock
+        )
+        gaps = list(host_gaps())
+        if config.cni_directory() is None:
+            from dataclasses import replace
+
+            modes = (NetworkMode.NONE, NetworkMode.HOST)
+            capabilities = replace(capabilities, network_modes=modes)
+            plugins = ", ".join(config.CNI_PLUGINS)
+            gaps.append(f"no veth networks without the CNI plugins {plugins}")
+        return Found(
+            binary=programs["containerd"],
+            version=version,
+            capabilities=capabilities,
+            gaps=tuple(gaps),
+        )
+
+    def _found_there(self, endpoint: Path) -> Found:
+        try:
+            name, version = calls.version(endpoint)
+        except SeatrialError as error:
+            raise DriverUnavailable(error.message, hint=error.hint) from error
+        known = HANDLERS.get(self.handler)
+        return Found(
+            binary=None,
+            version=f"{name} {version}",
+            capabilities=host_capabilities(
+                has_own_root=True,
+                shares_host_clock=known is not None and known.shares_host_clock,
+            ),
+            gaps=host_gaps(),
+        )
+
+    def open(self, context: DriverContext) -> LocalSession:
+        """Prepare once for a run."""
+        unknown = [name for name in context.options if name not in OPTIONS]
+        if unknown:
+            raise ConfigError(
+                f'driver."{self.name}".{unknown[0]}: unknown option; known: {", ".join(OPTIONS)}'
+            )
+        named = context.options.get("endpoint") or os.environ.get(ENDPOINT_VARIABLE)
+        if named:
+            endpoint = calls.parse_endpoint(str(named))
+            found = self._found_there(endpoint)
+            return CriSession(context, handler=self.handler, found=found, endpoint=endpoint)
+        handler, programs = self.programs()
+        return CriSession(
+            context,
+            handler=self.handler,
+            found=self._found_here(handler, programs),
+            programs=programs,
+        )
+
+
+class CriSession(LocalSession):
+    """Pods of one handler in one run."""
+
+    makes_veth = False
+
+    def __init__(
+        self,
+        context: DriverContext,
+        *,
+        handler: str,
+        found: Found,
+        endpoint: Path | None = None,
+        programs: Mapping[str, Path] | None = None,
+    ) -> None:
+        """Take the run's private daemon, or the server at an endpoint."""
+        self._handler = handler
+        self._endpoint = endpoint
+        self._programs = programs or {}
+        self._daemon: Containerd | None = None
+        self._snapshotter = str(context.options.get("snapshotter", SNAPSHOTTER))
+        self._image = str(context.options.get("image", ""))
+        self._server = found.version
+        flags = {
+            **bundle.FLAGS,
+            "root": "writable snapshot",
+            "snapshotter": self._snapshotter if endpoint is None else "the server's own",
+            "clock": "RunPodSandbox, CreateContainer, StartContainer",
+            "network none": "empty namespace by CNI",
+            "veth": "CNI ptp, host-local",
+            "server": "private" if endpoint is None else str(endpoint),
+        }
+        try:
+            super().__init__(
+                context,
+                name=f"{PREFIX}{handler}",
+                version=found.version,
+                capabilities=found.capabilities,
+                flags=flags,
+            )
+        except BaseException:
+            self._let_daemon_go()
+            raise
+
+    # --- what a driver says -----------------------------------------------------------------------
+
+    @property
+    def guest_path(self) -> str:
+        """The guest binary's path in the image."""
+        return GUEST_PATH
+
+    @property
+    def endpoint_path(self) -> Path:
+        """The server's socket."""
+        if self._endpoint is not None:
+            return self._endpoint
+        if self._daemon is None:
+            raise DriverError(f"{self.name}: the session is closed")
+        return self._daemon.layout.socket
+
+    @property
+    def shared_cgroups(self) -> Mapping[str, SandboxCgroups]:
+        """The private daemon's books; those of somebody else's server are not read."""
+        group = None if self._daemon is None else self._daemon.cgroup
+        return {} if group is None else {"containerd": group}
+
+    def prepare(self) -> None:
+        """Take the private daemon with the guest's image in it."""
+        if self._endpoint is not None:
+            self._check_image()
+            return
+        context = self.context
+
+        def make() -> Containerd:
+            return Containerd(
+                context.run_id,
+                context.state_dir,
+                programs=self._all_programs(),
+                handlers={name: HANDLERS[name] for name in self._usable_handlers()},
+                guest=self.guest,
+                snapshotter=self._snapshotter,
+            )
+
+        self._daemon = shared.acquire(context.run_id, self._kind, make)
+        self._daemon.require()
+        self._image = self._daemon.images.guest
+
+    @property
+    def _kind(self) -> str:
+        return f"containerd-{self._snapshotter}"
+
+    def _usable_handlers(self) -> list[str]:
+        """Give all handlers that this machine has, so that one daemon serves all drivers."""
+        usable = []
+        for name in HANDLERS:
+            try:
+                CriDriver(name).programs()
+            except SeatrialError:
+                continue
+            usable.append(name)
+        return usable
+
+    def _all_programs(self) -> Mapping[str, Path]:
+        found = dict(self._programs)
+        for name in self._usable_handlers():
+            found.update(CriDriver(name).programs()[1])
+        return found
+
+    def _check_image(self) -> None:
+        if not self._image:
+            raise ConfigError(
+                f'driver."{self.name}": a server of yours needs an image it has',
+                hint="name it with the option 'image'; the guest is bound into it",
+            )
+        if not calls.has_image(self.endpoint_path, self._image):
+            raise DriverUnavailable(
+                f"{self.endpoint_path} has no image {self._image!r}",
+                hint="import one; nothing is ever pulled",
+            )
+
+    def limits_itself(self) -> bool:
+        """Limits are set on the pod's group, as a kubelet does, and not on our client's."""
+        return True
+
+    def command(self, instance: Instance) -> Command:
+        """Write the pod's specification and give the client's command lines."""
+        if self._daemon is not None:
+            self._daemon.require()
+        spec, directory = instance.spec, instance.directory
+        (directory / "c").mkdir(mode=0o755)
+        limits = Limits(memory_bytes=spec.memory_limit_bytes, cpu_count=spec.cpu_limit)
+        if instance.cgroup is not None:
+            instance.cgroup.make_box(limits)
+        path = directory / SPEC_FILE
+        path.write_text(json.dumps(self._pod_spec(instance)))
+        program = str(launch_binary())
+        return Command(
+            argv=(program, "cri-run", str(path)),
+            kill_argv=(program, "cri-remove", str(path)),
+            channel_path=str(directory / "c" / CHANNEL_SOCKET),
+        )
+
+    def _pod_spec(self, instance: Instance) -> dict[str, object]:
+        pod, group = self._pod(instance), instance.cgroup
+        books = None if group is None else group.directory("memory") or group.directory("cpu")
+        is_containerd = self._daemon is not None or "containerd" in self._server
+        return {
+            "endpoint": str(self.endpoint_path),
+            "pod_request": messages.run_pod_request(pod).hex(),
+            "container_request": messages.create_container_request(pod).hex(),
+            "label": [SANDBOX_LABEL, instance.id],
+            "watch": "containerd-events" if is_containerd else "container-events",
+            "group": None if books is None else str(books / BOX),
+            "shim_join": [] if group is None else [str(path) for path in group.join_files],
+            "group_directories": []
+            if group is None
+            else [str(path) for path in group.box_directories()],
+            "report": str(instance.directory / REPORT_FILE),
+            "timeout_ns": max(instance.spec.deadline_ns, START_DEADLINE_NS) + CALL_MARGIN_NS,
+        }
+
+    def _pod(self, instance: Instance) -> messages.Pod:
+        spec, group = instance.spec, instance.cgroup
+        channel = (str(instance.directory / "c"), CHANNEL_DIRECTORY)
+        data = () if spec.data_dir is None else ((str(spec.data_dir), DATA_PATH),)
+        guest = () if self._daemon is not None else ((str(self.guest), GUEST_PATH),)
+        handler = self._handler
+        if self._daemon is not None:
+            handler = configured_name(handler, spec.network)
+        has_cpu_limit = spec.cpu_limit is not None
+        return messages.Pod(
+            name=instance.id,
+            namespace=POD_NAMESPACE,
+            handler=handler,
+            labels={SANDBOX_LABEL: instance.id, SESSION_LABEL: self._session_label},
+            image=self._image,
+            command=(
+                GUEST_PATH,
+                *("--channel-path", f"{CHANNEL_DIRECTORY}/{CHANNEL_SOCKET}"),
+                *spec.role,
+            ),
+            environment={
+                RUN_VARIABLE: self.context.run_id,
+                SANDBOX_VARIABLE: instance.id,
+            },
+            mounts=(channel, *data, *guest),
+            uses_host_network=spec.network is NetworkMode.HOST,
+            cgroup_parent=None if group is None else group.box_path,
+            memory_limit_bytes=spec.memory_limit_bytes,
+            cpu_quota_us=int((spec.cpu_limit or 0) * CPU_PERIOD_US) if has_cpu_limit else None,
+            cpu_period_us=CPU_PERIOD_US if has_cpu_limit else None,
+        )
+
+    @property
+    def _session_label(self) -> str:
+        return f"{self.context.run_id}.{self.number}"
+
+    def role_of(self, process: SeenProcess) -> str:
+        """Tell what serves a pod from the payload."""
+        word = Path(process.first_word).name
+        if word.startswith("containerd-shim"):
+            return "shim"
+        known = HANDLERS.get(self._handler)
+        if known is not None and word == known.program:
+            return "runtime"
+        return HELPER_ROLES.get(word, "payload")
+
+    def processes(self, plan_id: str) -> Mapping[int, str]:
+        """Map the live processes of a pod to their roles; our own client is none of them."""
+        found = super().processes(plan_id)
+        return {pid: role for pid, role in found.items() if role != "client"}
+
+    def endpoint(self, plan_id: str, port: int) -> str:
+        """Give the URL of what a pod serves on a port."""
+        instance = self._instance(plan_id)
+        if instance.spec.network is not NetworkMode.VETH:
+            return super().endpoint(plan_id, port)
+        address = calls.pod_address(self.endpoint_path, self.report(plan_id)["pod_id"])
+        return f"tcp://{address}:{port}"
+
+    def report(self, plan_id: str) -> Mapping[str, str]:
+        """Give what the client has written about a pod that runs: ids, and instants as texts.
+
+        Raises:
+            DriverError: it has not come so far.
+        """
+        directory = self._instance(plan_id).directory
+        try:
+            raw = json.loads((directory / REPORT_FILE).read_text())
+        except (OSError, ValueError) as error:
+            message = f"{self.name}: nothing is known of the pod of {plan_id}: it does not run"
+            raise DriverError(message) from error
+        return {str(key): str(value) for key, value in raw.items()}
+
+    # --- what is left -----------------------------------------------------------------------------
+
+    def release(self, plan_id: str) -> None:
+        """Remove the pod if its client could not, and then everything else."""
+        instance = self._instances.get(plan_id)
+        if instance is not None and (instance.directory / REPORT_FILE).exists():
+            self._remove_pods({SANDBOX_LABEL: instance.id})
+        super().release(plan_id)
+
+    def _remove_pods(self, labels: Mapping[str, str]) -> None:
+        # A server that is gone has nothing to remove; what it had goes with its directory.
+        try:
+            for pod_id in calls.pods(self.endpoint_path, labels):
+                calls.remove_pod(self.endpoint_path, pod_id)
+                self._litter["pod"] += 1
+        except SeatrialError:
+            return
+
+    def audit(self) -> tuple[Leak, ...]:
+        """Find what is left, in the server's books too."""
+        return (*super().audit(), *self._leaked_pods())
+
+    def _leaked_pods(self) -> tuple[Leak, ...]:
+        if self._endpoint is None and (self._daemon is None or not self._daemon.is_alive):
+            return ()
+        found = calls.pods(self.endpoint_path, {SESSION_LABEL: self._session_label})
+        return tuple(
+            Leak(kind=LeakKind.POD, name=pod_id, detail=labels.get(SANDBOX_LABEL, ""))
+            for pod_id, labels in found.items()
+            if labels.get(SANDBOX_LABEL) not in self._instances
+        )
+
+    def close(self) -> None:
+        """Release everything and give the daemon back."""
+        try:
+            super().close()
+        finally:
+            self._let_daemon_go()
+
+    def _let_daemon_go(self) -> None:
+        daemon, self._daemon = self._daemon, None
+        if daemon is not None:
+            shared.release(self.context.run_id, self._kind)
