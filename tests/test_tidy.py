@@ -57,6 +57,7 @@ SLEEPERS = {
     "python/seatrial/benches/density.py": "memory settles without a sign; an idle stretch is timed",
     "python/seatrial/benches/start.py": "an empty stretch is timed: what goes on by itself",
     "python/seatrial/doctor/noise.py": "CPU use needs two readings; sleepers are timed",
+    "python/seatrial/drivers/cri/containerd.py": "that its CRI has come up is told to nobody",
     "python/seatrial/drivers/session.py": "that a runtime's state is gone has no event",
     "python/seatrial/probes/cgroup.py": "that a group is empty has no event on cgroup v1",
     "python/seatrial/probes/killing.py": "a table forgets an ended process without a sign",
@@ -74,6 +75,8 @@ BANNED_UNITS = {
 FOREIGN_NAMES = {
     "tv_sec": "a field of the kernel's timespec",
     "CPU_PERIOD_US": "the kernel's cpu.cfs_period_us is in microseconds",
+    "cpu_period_us": "the field of CRI is in microseconds",
+    "cpu_quota_us": "the field of CRI is in microseconds",
     "quota_us": "the kernel's cpu.cfs_quota_us is in microseconds",
 }
 #: Files that convert units for a person or for a foreign interface.

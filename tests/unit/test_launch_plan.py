@@ -42,6 +42,7 @@ def test_a_plan_travels_with_every_field() -> None:
         "env": ["A=b"],
         "cwd": "/",
         "channel_fd": 5,
+        "channel_path": None,
         "cgroup_procs": ["/sys/fs/cgroup/x/cgroup.procs"],
         "network_namespace": "/run/netns/x",
         "isolation": {

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from seatrial.drivers import bundle, bwrap, oci
+from seatrial.drivers import bundle, bwrap, oci, tools
 from seatrial.drivers.base import SandboxSpec
 from seatrial.drivers.instance import SeenProcess
 from seatrial.drivers.local import describe_failure, find_program, parse_version
@@ -206,9 +206,9 @@ def test_versions(text: str, marker: str, expected: str | None) -> None:
 
 def test_runsc_is_looked_for_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
     """What the user names, then what set-up fetched, then PATH."""
-    monkeypatch.setenv(oci.RUNSC_VARIABLE, "/opt/runsc")
+    monkeypatch.setenv(tools.RUNSC_VARIABLE, "/opt/runsc")
     monkeypatch.setenv("XDG_CACHE_HOME", "/cache")
-    assert oci.runsc_candidates() == (Path("/opt/runsc"), Path("/cache/seatrial/tools/runsc"))
+    assert tools.runsc_candidates() == (Path("/opt/runsc"), Path("/cache/seatrial/tools/runsc"))
 
 
 def test_a_missing_program_says_what_brings_it(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -24,7 +24,7 @@ const CNI_COMMAND: &str = "CNI_COMMAND";
 /// The version of CNI in which that plugin answers.
 const CNI_VERSION: &str = "0.4.0";
 
-/// What a shell's command says when a service is not available (sysexits.h, EX_UNAVAILABLE).
+/// What a shell's command says when a service is not available (`EX_UNAVAILABLE` of `sysexits.h`).
 const EXIT_UNAVAILABLE: u8 = 69;
 
 fn main() -> ExitCode {

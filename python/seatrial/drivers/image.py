@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import platform
 import tarfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -66,6 +67,11 @@ def build_images(archive: Path, *, guest: Path, architecture: str) -> Images:
     return Images(archive=archive, guest=guest_name, pause=pause_name)
 
 
+def machine_architecture() -> str:
+    """Give this machine's name in images."""
+    return {"x86_64": "amd64", "aarch64": "arm64"}.get(platform.machine(), platform.machine())
+
+
 def _layer(guest: bytes) -> bytes:
     out = io.BytesIO()
     with tarfile.open(fileobj=out, mode="w") as tar:
@@ -102,7 +108,7 @@ def _layout(
         return {"mediaType": media_type, "digest": f"sha256:{digest}", "size": len(data)}
 
     layer_blob = blob(layer, _LAYER_TYPE)
-    manifests = []
+    manifests, saved = [], []
     for name, entrypoint in names.items():
         config = {
             "architecture": architecture,
@@ -110,12 +116,20 @@ def _layout(
             "config": {"Entrypoint": list(entrypoint), "Env": ["PATH=/bin"], "WorkingDir": "/"},
             "rootfs": {"type": "layers", "diff_ids": [layer_blob["digest"]]},
         }
+        config_blob = blob(_json(config), _CONFIG_TYPE)
         manifest = {
             "schemaVersion": 2,
             "mediaType": _MANIFEST_TYPE,
-            "config": blob(_json(config), _CONFIG_TYPE),
+            "config": config_blob,
             "layers": [layer_blob],
         }
+        saved.append(
+            {
+                "Config": _blob_path(config_blob),
+                "RepoTags": [name],
+                "Layers": [_blob_path(layer_blob)],
+            }
+        )
         entry = blob(_json(manifest), _MANIFEST_TYPE)
         entry["annotations"] = {
             # The first is containerd's, the second that of the specification.
@@ -126,7 +140,13 @@ def _layout(
         manifests.append(entry)
     index = {"schemaVersion": 2, "mediaType": _INDEX_TYPE, "manifests": manifests}
     files["index.json"] = _json(index)
+    # The same images as "docker save" lists them, which docker and podman read.
+    files["manifest.json"] = _json(saved)
     return files
+
+
+def _blob_path(blob: Mapping[str, object]) -> str:
+    return f"blobs/sha256/{str(blob['digest']).removeprefix('sha256:')}"
 
 
 def _json(value: object) -> bytes:

@@ -45,6 +45,7 @@ class Command:
     isolation: Isolation | None = None
     network_namespace: str | None = None
     kill_argv: tuple[str, ...] | None = None
+    environment: tuple[str, ...] = ()
     channel_path: str | None = None
     """Where the guest calls, when it inherits nothing from the command; else it has CHANNEL_FD."""
 

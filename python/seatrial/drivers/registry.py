@@ -11,6 +11,7 @@ import re
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Final, cast
 
+from seatrial.drivers.shared import keep as keep_daemons
 from seatrial.drivers.state import sweep
 from seatrial.errors import ConfigError
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
     from seatrial.drivers.base import Driver
 
-__all__ = ["get", "names", "sweep"]
+__all__ = ["get", "keep_daemons", "names", "sweep"]
 
 GROUP: Final = "seatrial.drivers"
 
@@ -42,6 +43,9 @@ BUILT_IN: Final[Mapping[str, str]] = {
     "qemu-template": "seatrial.drivers.qemu:qemu_template",
     "cri/runc": CRI,
     "cri/runsc": CRI,
+    "podman": "seatrial.drivers.engine:podman",
+    "docker": "seatrial.drivers.engine:docker",
+    "nerdctl": "seatrial.drivers.engine:nerdctl",
     "null": "seatrial.drivers.process:NullDriver",
     "fake": "seatrial.drivers.fake:FakeDriver",
 }

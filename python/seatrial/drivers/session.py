@@ -70,6 +70,8 @@ class LocalSession(WatchedStop, ABC):
     unmounts: tuple[str, ...] = ()
     #: Whether a veth is made here and joined by the sandbox, and not made by the runtime.
     makes_veth: bool = True
+    #: Groups in each sandbox's own that the runtime needs and never removes.
+    kept_groups_count: int = 0
 
     def __init__(
         self,
@@ -179,13 +181,12 @@ class LocalSession(WatchedStop, ABC):
                 f"PATH={TOOL_PATH}",
                 f"{state.RUN_VARIABLE}={self.context.run_id}",
                 f"{state.SANDBOX_VARIABLE}={instance.id}",
+                *command.environment,
             ),
             cwd=None,
             channel_fd=CHANNEL_FD if command.channel_path is None else None,
             channel_path=command.channel_path,
-            cgroup_procs=()
-            if instance.cgroup is None
-            else tuple(str(path) for path in instance.cgroup.join_files),
+            cgroup_procs=tuple(map(str, instance.cgroup.join_files)) if instance.cgroup else (),
             network_namespace=command.network_namespace,
             isolation=command.isolation,
             stdio="capture",
@@ -389,7 +390,7 @@ class LocalSession(WatchedStop, ABC):
         if instance.cgroup is None:
             if self._members(instance):
                 return True
-        elif instance.cgroup.has_remains():
+        elif instance.cgroup.has_remains(kept_count=self.kept_groups_count):
             return True
         if any(
             instance.id in entry.name and not self.is_litter(entry)

@@ -12,7 +12,6 @@ process itself, so the launcher's child joins the leaf ``runtime`` instead.
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
 import time
@@ -31,10 +30,20 @@ from seatrial.probes.cgroup_books import (
     read_v2_memory,
     read_words,
 )
+from seatrial.probes.cgroup_files import (
+    CgroupError,
+    children_count,
+    enable_controllers,
+    hand_cpuset_down,
+    make_dirs,
+    refusals,
+    remove_dir,
+    walk,
+)
 from seatrial.probes.killing import POLL_QUANTUM_NS, kill_until_gone
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Mapping
 
 LABEL: Final = "seatrial"
 BOX: Final = "box"
@@ -42,7 +51,6 @@ LEAF: Final = "runtime"
 #: Controllers whose v1 hierarchies a sandbox joins: its books (cpuacct, memory), its limits (cpu,
 #: memory), and two that make finding and stopping every member certain.
 JOINED_CONTROLLERS: Final = ("memory", "cpu", "cpuacct", "pids", "freezer")
-V2_CONTROLLERS: Final = ("cpu", "memory", "pids")
 CPU_PERIOD_US: Final = 100_000
 REMOVE_TIMEOUT_NS: Final = 2_000_000_000
 
@@ -72,10 +80,6 @@ class Limits:
 
     memory_bytes: int | None = None
     cpu_count: float | None = None
-
-
-class CgroupError(OSError):
-    """A group could not be made, limited or removed."""
 
 
 # --- finding out what is mounted ---------------------------------------------------------------
@@ -193,7 +197,7 @@ class CgroupHost:
         missing = [name for name in wanted if name not in have]
         if missing:
             return (f"controllers not available: {', '.join(missing)}",)
-        return () if self.joined or self.v2 is None else _refusals(self.v2.base, wanted)
+        return () if self.joined or self.v2 is None else refusals(self.v2.base, wanted)
 
     @property
     def is_writable(self) -> bool:
@@ -233,7 +237,7 @@ class CgroupHost:
         matters = set(self.joined)
         for one in self.hierarchies:
             try:
-                _make_dirs(one.base / relative)
+                make_dirs(one.base / relative)
             except OSError:
                 # The other hierarchies are made only to spare runtimes the work.
                 if one in matters:
@@ -242,11 +246,11 @@ class CgroupHost:
     def _create_v2(self, v2: Hierarchy, relative: str) -> None:
         step = v2.base
         for part in Path(relative).parts:
-            _enable_controllers(step)
+            enable_controllers(step)
             step /= part
-            _make_dirs(step)
-        _enable_controllers(step)
-        _make_dirs(step / LEAF)
+            make_dirs(step)
+        enable_controllers(step)
+        make_dirs(step / LEAF)
 
     def group(self, path: str) -> Cgroup:
         """Give a handle on ``seatrial/<path>`` without making anything."""
@@ -289,10 +293,15 @@ class Cgroup:
     @property
     def box_path(self) -> str:
         """The path a runtime gets for the group it makes itself (OCI ``cgroupsPath``)."""
+        return f"{self.parent_path}/{BOX}"
+
+    @property
+    def parent_path(self) -> str:
+        """The path an engine gets as the parent of the groups it makes."""
         v2_base = self.host.v2.base if not self.host.joined and self.host.v2 else None
         if v2_base is not None and self.host.v2 is not None and v2_base != self.host.v2.mount:
-            return f"/{v2_base.relative_to(self.host.v2.mount)}/{self.relative}/{BOX}"
-        return f"/{self.relative}/{BOX}"
+            return f"/{v2_base.relative_to(self.host.v2.mount)}/{self.relative}"
+        return f"/{self.relative}"
 
     @property
     def join_files(self) -> tuple[Path, ...]:
@@ -324,7 +333,7 @@ class Cgroup:
             return
         box = Cgroup(self.host, f"{self.relative}/{BOX}")
         for one in self.host.book_hierarchies:
-            _make_dirs(one.base / box.relative)
+            make_dirs(one.base / box.relative)
         _apply_limits(box, limits)
 
     def directory(self, controller: str) -> Path | None:
@@ -352,12 +361,12 @@ class Cgroup:
             raise CgroupError(error.errno or 0, text) from error
 
     def memory_limit_bytes(self) -> int | None:
-        """The tightest memory limit set on this group or its box; None: none is set."""
+        """The tightest memory limit set on this group or one below it; None: none is set."""
         place = self.directory("memory")
         if place is None:
             return None
         name = "memory.limit_in_bytes" if self.host.joined else "memory.max"
-        found = [read_int(one / name) for one in (place, place / BOX)]
+        found = [read_int(one / name) for one in walk(place)]
         # v1 says "unlimited" as the largest page-aligned number, v2 as the word "max".
         return min((one for one in found if one is not None and one < 1 << 62), default=None)
 
@@ -376,20 +385,32 @@ class Cgroup:
             return None
         return read_v1_memory(place) if self.host.joined else read_v2_memory(place)
 
-    def has_remains(self) -> bool:
+    def make_child(self, name: str) -> None:
+        """Make a group below this one wherever this one is, for a runtime that never removes it."""
+        for one in self.host.hierarchies:
+            place = one.base / self.relative
+            if place.is_dir():
+                make_dirs(place / name)
+                if "cpuset" in one.controllers:
+                    hand_cpuset_down(one.base, f"{self.relative}/{name}")
+
+    def has_remains(self, *, kept_count: int = 0) -> bool:
         """Tell whether a process or a group of a runtime is left; a cheap look, made often.
 
+        ``kept_count`` groups below this one were made with ``make_child`` and are no remains.
+
         Processes are looked for where memory is booked (or else in the first hierarchy joined), and
-        once none is there also in the other hierarchies joined; the runtime's group everywhere,
-        since runtimes remove it in one hierarchy after another.
+        once none is there also in the other hierarchies joined; groups of runtimes everywhere,
+        since runtimes remove them in one hierarchy after another.
         """
         books = self.host.book_hierarchies
         first = next((one for one in books if "memory" in one.controllers), books[0])
         outer = f"{first.base}/{self.relative}"
         if read_words(Path(outer, "cgroup.procs")) or read_words(Path(outer, LEAF, "cgroup.procs")):
             return True
-        places = (f"{one.base}/{self.relative}/{BOX}" for one in self.host.hierarchies)
-        if any(os.path.isdir(place) for place in places):  # noqa: PTH112 - half the cost of a Path, in a polled look
+        own_count = kept_count + (0 if self.host.joined else 1)
+        places = (f"{one.base}/{self.relative}" for one in self.host.hierarchies)
+        if any(children_count(place) > own_count for place in places):
             return True
         others = (one for one in books if one is not first)
         return any(read_words(one.base / self.relative / "cgroup.procs") for one in others)
@@ -400,7 +421,7 @@ class Cgroup:
         places = [one.base / self.relative for one in self.host.book_hierarchies]
         # A process that left one hierarchy is still found in another; deeper names win.
         for place in places:
-            for directory in _walk(place):
+            for directory in walk(place):
                 below = str(directory.relative_to(place))
                 for pid in read_words(directory / "cgroup.procs"):
                     number = int(pid)
@@ -428,77 +449,9 @@ class Cgroup:
             stayed = tuple(
                 directory
                 for place in self.directories()
-                for directory in reversed(list(_walk(place)))
-                if not _remove_dir(directory)
+                for directory in reversed(list(walk(place)))
+                if not remove_dir(directory)
             )
             if not stayed or time.monotonic_ns() >= deadline:
                 return stayed
             time.sleep(POLL_QUANTUM_NS / 1e9)
-
-
-# --- files -------------------------------------------------------------------------------------
-
-
-def _walk(place: Path) -> Iterator[Path]:
-    """Give a directory and all below it, parents first; what vanishes meanwhile is skipped."""
-    if not place.is_dir():
-        return
-    yield place
-    with contextlib.suppress(OSError):
-        for entry in sorted(os.scandir(place), key=lambda one: one.name):
-            if entry.is_dir(follow_symlinks=False):
-                yield from _walk(Path(entry.path))
-
-
-def _make_dirs(path: Path) -> None:
-    # Another run may remove an empty parent between our looking and our making.
-    for _ in range(5):
-        try:
-            path.mkdir(parents=True, exist_ok=True)
-        except FileNotFoundError:
-            continue
-        except OSError as error:
-            raise CgroupError(error.errno or 0, f"cannot make {path}: {error.strerror}") from error
-        return
-    raise CgroupError(errno.ENOENT, f"cannot make {path}: a parent keeps vanishing")
-
-
-def _remove_dir(path: Path) -> bool:
-    try:
-        path.rmdir()
-    except FileNotFoundError:
-        return True
-    except OSError:
-        return False
-    return True
-
-
-def _enable_controllers(place: Path) -> dict[str, OSError]:
-    """Hand the controllers down to the groups below; give those that the kernel refuses, and why.
-
-    A sandbox goes without what is refused: its CPU time is booked all the same, its memory is not,
-    and ``problems`` says so.
-    """
-    have = set(read_words(place / "cgroup.subtree_control"))
-    refused: dict[str, OSError] = {}
-    for name in V2_CONTROLLERS:
-        if name in have or name not in read_words(place / "cgroup.controllers"):
-            continue
-        try:
-            (place / "cgroup.subtree_control").write_text(f"+{name}")
-        except OSError as error:
-            refused[name] = error
-    return refused
-
-
-def _refusals(base: Path, wanted: Sequence[str]) -> tuple[str, ...]:
-    """Say which controllers groups below cannot get, found out by trying, as ``create`` does."""
-    refused = _enable_controllers(base)
-    names = [name for name in wanted if name in refused]
-    if not names:
-        return ()
-    error = refused[names[0]]
-    reason = error.strerror or str(error)
-    if error.errno == errno.EBUSY:
-        reason += ": the group holds processes itself; move them into a group below it"
-    return (f"{base} hands no {', '.join(names)} controller down ({reason})",)

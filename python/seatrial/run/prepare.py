@@ -198,4 +198,5 @@ def _run_state(
         reading = group.read_cpu()
         return None if reading is None else reading.total_ns
 
-    yield open_session, run_cgroup_cpu_ns
+    with registry.keep_daemons(manifest.run_id):
+        yield open_session, run_cgroup_cpu_ns

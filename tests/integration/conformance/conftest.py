@@ -34,6 +34,9 @@ REAL = (
     "runsc-kvm",
     "qemu",
     "qemu-template",
+    "cri/runc",
+    "cri/runsc",
+    "podman",
 )
 
 

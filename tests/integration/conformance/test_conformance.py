@@ -296,7 +296,8 @@ def test_roles(session: DriverSession) -> None:
     plan = hold(session, IDLE)
     roles = session.processes(plan.id)
     assert {"payload", "vmm"} & set(roles.values())
-    assert set(roles.values()) <= {"payload", "runtime", "gofer", "sentry", "vmm"}
+    known = {"payload", "runtime", "gofer", "sentry", "vmm", "pause", "shim", "monitor"}
+    assert set(roles.values()) <= known
     end(session, plan.id)
 
 

@@ -132,6 +132,7 @@ pub fn run(spec: &PodSpec) -> Result<u32, PodError> {
         Ok(reply) => reply,
         Err(error) => {
             if matches!(error, CallError::Refused { .. }) {
+                remove_groups(spec);
                 finish_report(spec);
             }
             return Err(in_call(RUN_POD)(error));

@@ -111,10 +111,12 @@ def daemon_config(
         f"root = {_quote(layout.root)}",
         f"state = {_quote(layout.state)}",
         # What we do not use, and what would start on a timer and disturb a measurement.
-        ('disabled_plugins = ["io.containerd.internal.v1.restart", '
-        '"io.containerd.snapshotter.v1.btrfs", "io.containerd.snapshotter.v1.zfs", '
-        '"io.containerd.snapshotter.v1.aufs", "io.containerd.tracing.processor.v1.otlp", '
-        '"io.containerd.internal.v1.tracing"]'),
+        (
+            'disabled_plugins = ["io.containerd.internal.v1.restart", '
+            '"io.containerd.snapshotter.v1.btrfs", "io.containerd.snapshotter.v1.zfs", '
+            '"io.containerd.snapshotter.v1.aufs", "io.containerd.tracing.processor.v1.otlp", '
+            '"io.containerd.internal.v1.tracing"]'
+        ),
         "[grpc]",
         f"address = {_quote(layout.socket)}",
         "[debug]",

@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import contextlib
 import os
-import platform
 import signal
 import time
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -37,6 +37,8 @@ STOP_TIMEOUT_S: Final = 10.0
 KILL_TIMEOUT_NS: Final = 5_000_000_000
 #: That the CRI service has come up, or knows a new image, is told to nobody.
 READY_QUANTUM_NS: Final = 20_000_000
+#: What gRPC says of a service that nobody registered.
+UNIMPLEMENTED: Final = "UNIMPLEMENTED"
 CTR_TIMEOUT_S: Final = 60.0
 #: A name that no sandbox's group has: those begin with hexadecimal digits.
 GROUP: Final = "shared-containerd"
@@ -81,7 +83,9 @@ class Containerd:
             self._remove_files()
             self.layout.base.mkdir(mode=0o700)
             self.images = image.build_images(
-                self.layout.base / "guest.tar", guest=guest, architecture=_architecture()
+                self.layout.base / "guest.tar",
+                guest=guest,
+                architecture=image.machine_architecture(),
             )
             self._write(handlers, snapshotter)
             self._start()
@@ -217,10 +221,7 @@ class Containerd:
                 code="cri-image",
             ) from error
         for name in (self.images.guest, self.images.pause):
-            self._wait(f"the image {name}", lambda name=name: self._has(name))
-
-    def _has(self, name: str) -> bool:
-        return calls.has_image(self.layout.socket, name)
+            self._wait(f"the image {name}", partial(calls.has_image, self.layout.socket, name))
 
     def _wait(self, what: str, is_there: Callable[[], bool]) -> None:
         deadline_ns = time.monotonic_ns() + START_TIMEOUT_NS
@@ -237,10 +238,15 @@ class Containerd:
                     return
             except DriverError as error:
                 reason = error.message
+                if UNIMPLEMENTED in reason:
+                    raise DriverUnavailable(
+                        f"the CRI plugin of containerd does not load: {self._last_words()}",
+                        hint="a snapshotter that is not there, or a containerd built without CRI",
+                    ) from error
             if time.monotonic_ns() >= deadline_ns:
-                seconds = START_TIMEOUT_NS // 10**9
+                seconds, why = START_TIMEOUT_NS // 10**9, reason or self._last_words()
                 raise DriverUnavailable(
-                    f"containerd: no {what} within {seconds} s: {reason or self._last_words()}",
+                    f"containerd: {what} was not there within {seconds} s: {why}",
                     hint="the machine is overloaded, or the CRI plugin does not load",
                 )
             time.sleep(READY_QUANTUM_NS / 1e9)
@@ -274,8 +280,3 @@ class Containerd:
         state.remove_shim_sockets(self.layout.base.parent)
         state.remove_mounts(self.layout.base)
         state.remove_tree(self.layout.base)
-
-
-def _architecture() -> str:
-    """Give the machine's name in images."""
-    return {"x86_64": "amd64", "aarch64": "arm64"}.get(platform.machine(), platform.machine())

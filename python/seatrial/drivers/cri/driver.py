@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from seatrial.drivers import bundle, shared
-from seatrial.drivers.base import DATA_PATH, START_DEADLINE_NS
+from seatrial.drivers.base import DATA_PATH, START_DEADLINE_NS, Shared
 from seatrial.drivers.cri import calls, config, messages
 from seatrial.drivers.cri.containerd import Containerd
 from seatrial.drivers.cri.handlers import HANDLERS, configured_name
@@ -40,7 +40,7 @@ from seatrial.probes.leaks import Leak, LeakKind
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from seatrial.drivers.base import DriverContext, SandboxCgroups
+    from seatrial.drivers.base import DriverContext
     from seatrial.drivers.cri.handlers import Handler
 
 PREFIX: Final = "cri/"
@@ -234,11 +234,13 @@ class CriSession(LocalSession):
             raise DriverError(f"{self.name}: the session is closed")
         return self._daemon.layout.socket
 
-    @property
-    def shared_cgroups(self) -> Mapping[str, SandboxCgroups]:
-        """The private daemon's books; those of somebody else's server are not read."""
+    def shared(self) -> Shared | None:
+        """Give the private daemon, and the shims that serve no sandbox; not somebody else's."""
         group = None if self._daemon is None else self._daemon.cgroup
-        return {} if group is None else {"containerd": group}
+        if group is None:
+            return None
+        names = {pid: leaks.process_name(pid) for pid in group.members()}
+        return Shared(processes=names, cgroups=group)
 
     def prepare(self) -> None:
         """Take the private daemon with the guest's image in it."""
@@ -391,22 +393,12 @@ class CriSession(LocalSession):
         instance = self._instance(plan_id)
         if instance.spec.network is not NetworkMode.VETH:
             return super().endpoint(plan_id, port)
-        address = calls.pod_address(self.endpoint_path, self.report(plan_id)["pod_id"])
+        # Not from the client's report: the guest may be up before the server has said so.
+        pod_ids = calls.pods(self.endpoint_path, {SANDBOX_LABEL: plan_id})
+        address = next((calls.pod_address(self.endpoint_path, one) for one in pod_ids), "")
+        if not address:
+            raise DriverError(f"{self.name}: the pod of {plan_id} has no address: does it run?")
         return f"tcp://{address}:{port}"
-
-    def report(self, plan_id: str) -> Mapping[str, str]:
-        """Give what the client has written about a pod that runs: ids, and instants as texts.
-
-        Raises:
-            DriverError: it has not come so far.
-        """
-        directory = self._instance(plan_id).directory
-        try:
-            raw = json.loads((directory / REPORT_FILE).read_text())
-        except (OSError, ValueError) as error:
-            message = f"{self.name}: nothing is known of the pod of {plan_id}: it does not run"
-            raise DriverError(message) from error
-        return {str(key): str(value) for key, value in raw.items()}
 
     # --- what is left -----------------------------------------------------------------------------
 

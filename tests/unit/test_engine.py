@@ -1,0 +1,54 @@
+"""Container engines as data: command lines, limits, and what is refused."""
+
+from __future__ import annotations
+
+import resource
+from pathlib import Path
+
+import pytest
+
+from seatrial.drivers import engine
+from seatrial.drivers.base import DriverContext
+from seatrial.drivers.instance import SeenProcess
+from seatrial.errors import ConfigError
+
+
+def test_no_limit_is_raised(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Podman lowers its own limit of processes, so ours may be more than it can give."""
+    limits = {resource.RLIMIT_NOFILE: (1024, 20_000), resource.RLIMIT_NPROC: (96_343, 96_343)}
+    monkeypatch.setattr(resource, "getrlimit", lambda kind: limits[kind])
+    assert engine.own_limit("nofile") == "nofile=1024:20000"
+    assert engine.own_limit("nproc") == "nproc=32768:32768"
+    limits[resource.RLIMIT_NPROC] = (1000, resource.RLIM_INFINITY)
+    assert engine.own_limit("nproc") == "nproc=1000:1000"
+    limits[resource.RLIMIT_NPROC] = (resource.RLIM_INFINITY, resource.RLIM_INFINITY)
+    assert engine.own_limit("nproc") == "nproc=32768:32768"
+
+
+def test_an_unknown_option_is_refused() -> None:
+    """It says which there are."""
+    context = DriverContext.for_run("engine-options", options={"runtme": "crun"})
+    with pytest.raises(ConfigError, match=r"driver\.podman\.runtme.*known: runtime"):
+        engine.podman().open(context)
+
+
+def test_roles() -> None:
+    """The monitor and the engine's own command are no payload."""
+    words = {
+        "/usr/bin/conmon": "monitor",
+        "/usr/bin/podman": "runtime",
+        "/seatrial-guest": "payload",
+    }
+    for word, role in words.items():
+        seen = SeenProcess(pid=1, name="x", first_word=word, group="")
+        assert engine.EngineSession.role_of(None, seen) == role  # type: ignore[arg-type]  # it looks at the process only
+
+
+def test_a_missing_engine_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As every driver does."""
+    monkeypatch.setenv("PATH", "/nowhere")
+    result = engine.nerdctl().probe()
+    assert not result.status.is_usable
+    assert "nerdctl is not installed" in result.detail
+    assert result.hint == "install nerdctl, and start containerd"
+    assert Path("/nowhere").exists() is False
