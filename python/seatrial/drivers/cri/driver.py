@@ -34,6 +34,7 @@ from seatrial.errors import ConfigError, DriverError, DriverUnavailable, Seatria
 from seatrial.guest.binary import launch_binary
 from seatrial.guest.rootfs import GUEST_PATH
 from seatrial.model.experiment import NetworkMode
+from seatrial.probes import leaks
 from seatrial.probes.cgroup import BOX, CPU_PERIOD_US, Limits
 from seatrial.probes.leaks import Leak, LeakKind
 
