@@ -56,6 +56,9 @@ TYPICAL_LIFE_NS: Final[Mapping[str, int]] = {
     "crun": 80 * NS_PER_MS,
     "runc": 120 * NS_PER_MS,
     "runsc": 500 * NS_PER_MS,
+    "cri/runc": 400 * NS_PER_MS,
+    "cri/runsc": 1200 * NS_PER_MS,
+    "podman": 500 * NS_PER_MS,
 }
 TYPICAL_LIFE_NS_OF_OTHERS: Final = 100 * NS_PER_MS
 # All pieces of work of a test, once.

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import resource
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -188,6 +189,16 @@ class EngineSession(LocalSession):
         except SeatrialError as error:
             message = f"{self.name} does not take the guest's image: {error.message}"
             raise DriverError(message, hint=self._load_hint, code="engine-image") from error
+
+    def image_files(self) -> tuple[Path, ...]:
+        """Give the engine's programs, and the guest's copy in a store of our own."""
+        names = ("conmon", self._runtime) if self._engine.has_own_store else ()
+        found = [
+            shutil.which(name, path=f"{os.environ.get('PATH', '')}:/usr/sbin") for name in names
+        ]
+        layers = self._store.glob(f"root/overlay/*/diff{GUEST_PATH}")
+        programs = (Path(self._binary), *(Path(path) for path in found if path is not None))
+        return (*programs, *(sorted(layers) or [self.guest]))
 
     @property
     def _load_hint(self) -> str:

@@ -243,6 +243,14 @@ class CriSession(LocalSession):
         names = {pid: leaks.process_name(pid) for pid in group.members()}
         return Shared(processes=names, cgroups=group)
 
+    def image_files(self) -> tuple[Path, ...]:
+        """Give the programs that serve a start, and the guest's copies in the snapshots."""
+        programs = [path for name, path in self._programs.items() if name != "ctr"]
+        if self._daemon is None:
+            return (launch_binary(), self.guest)
+        layers = self._daemon.layout.root.glob(f"io.containerd.snapshotter.*/**{GUEST_PATH}")
+        return (launch_binary(), *programs, *sorted(layers))
+
     def prepare(self) -> None:
         """Take the private daemon with the guest's image in it."""
         if self._endpoint is not None:

@@ -82,7 +82,7 @@ fn serve(
 
 fn respond(socket: &mut UnixStream, stream: u32, what: Answer) -> bool {
     let mut out = Vec::new();
-    let mut head = |fields: &[(&str, &str)], is_end: bool, out: &mut Vec<u8>| {
+    let head = |fields: &[(&str, &str)], is_end: bool, out: &mut Vec<u8>| {
         let mut block = Vec::new();
         for (name, value) in fields {
             encoder::append_literal(name.as_bytes(), value.as_bytes(), &mut block);
