@@ -43,7 +43,7 @@ fn serve(
         settings::append(&[], &mut hello);
         socket.write_all(&hello).unwrap();
         let (mut reader, mut decoder) = (Reader::default(), Decoder::default());
-        let (mut buffer, mut path) = ([0; 65_536], String::new());
+        let (mut buffer, mut path) = (vec![0; 65_536], String::new());
         loop {
             let Ok(count @ 1..) = socket.read(&mut buffer) else {
                 return;
