@@ -27,6 +27,7 @@ POD = messages.Pod(
     command=("/seatrial-guest", "idle"),
     environment={"KEY": "value"},
     mounts=(("/host", "/inside"),),
+    read_only_mounts=(("/there", "/tools"),),
     uses_host_network=True,
     cgroup_parent="/seatrial/r/1/box",
     memory_limit_bytes=1 << 29,
@@ -75,8 +76,8 @@ class TestMessages:
         container = messages.bytes_of(request, 2)
         words = [value for number, value in messages.fields(container) if number == 3]
         assert words == [b"/seatrial-guest", b"idle"]
-        mount = messages.bytes_of(container, 7)
-        assert (messages.text_of(mount, 1), messages.text_of(mount, 2)) == ("/inside", "/host")
+        mounts = [dict(messages.fields(one)) for n, one in messages.fields(container) if n == 7]  # type: ignore[arg-type]  # messages
+        assert mounts == [{1: b"/inside", 2: b"/host"}, {1: b"/tools", 2: b"/there", 3: 1}]
         linux = messages.bytes_of(container, 15)
         assert dict(messages.fields(messages.bytes_of(linux, 1))) == {4: 1 << 29}
         capabilities = messages.bytes_of(messages.bytes_of(linux, 2), 1)

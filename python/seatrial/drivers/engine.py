@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final
 
 from seatrial import proc
 from seatrial.drivers import bundle, state
-from seatrial.drivers.base import DATA_PATH
+from seatrial.drivers.base import DATA_PATH, TOOLS_PATH
 from seatrial.drivers.image import CHANNEL_DIRECTORY, build_images, machine_architecture
 from seatrial.drivers.instance import Command, Instance, SeenProcess
 from seatrial.drivers.local import (
@@ -245,15 +245,17 @@ class EngineSession(LocalSession):
 
     def _options(self, instance: Instance, channel: Path) -> tuple[str, ...]:
         spec, group = instance.spec, instance.cgroup
-        mounts = [(str(channel), CHANNEL_DIRECTORY)]
+        mounts: list[tuple[str, ...]] = [(str(channel), CHANNEL_DIRECTORY)]
         if spec.data_dir is not None:
             mounts.append((str(spec.data_dir), DATA_PATH))
+        if spec.tools_dir is not None:
+            mounts.append((str(spec.tools_dir), TOOLS_PATH, "ro"))
         options = [
             *("--rm", "--pull=never", "--name", instance.id, "--log-driver=none"),
             *("--security-opt", "seccomp=unconfined", "--security-opt", "no-new-privileges"),
             *("--cap-drop", "ALL", f"--network={self._network(instance)}"),
             *(word for name in ("nofile", "nproc") for word in ("--ulimit", own_limit(name))),
-            *(word for pair in mounts for word in ("--volume", ":".join(pair))),
+            *(word for mount in mounts for word in ("--volume", ":".join(mount))),
             *("--env", f"{state.RUN_VARIABLE}={self.context.run_id}"),
             *("--env", f"{state.SANDBOX_VARIABLE}={instance.id}"),
             *self._engine.run_arguments,

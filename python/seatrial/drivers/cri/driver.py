@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from seatrial.drivers import bundle, shared
-from seatrial.drivers.base import DATA_PATH, START_DEADLINE_NS, Shared
+from seatrial.drivers.base import DATA_PATH, START_DEADLINE_NS, TOOLS_PATH, Shared
 from seatrial.drivers.cri import calls, config, messages
 from seatrial.drivers.cri.containerd import Containerd
 from seatrial.drivers.cri.handlers import HANDLERS, configured_name
@@ -350,6 +350,7 @@ class CriSession(LocalSession):
         spec, group = instance.spec, instance.cgroup
         channel = (str(instance.directory / "c"), CHANNEL_DIRECTORY)
         data = () if spec.data_dir is None else ((str(spec.data_dir), DATA_PATH),)
+        tools = () if spec.tools_dir is None else ((str(spec.tools_dir), TOOLS_PATH),)
         guest = () if self._daemon is not None else ((str(self.guest), GUEST_PATH),)
         handler = self._handler
         if self._daemon is not None:
@@ -370,7 +371,8 @@ class CriSession(LocalSession):
                 RUN_VARIABLE: self.context.run_id,
                 SANDBOX_VARIABLE: instance.id,
             },
-            mounts=(channel, *data, *guest),
+            mounts=(channel, *data),
+            read_only_mounts=(*tools, *guest),
             uses_host_network=spec.network is NetworkMode.HOST,
             cgroup_parent=None if group is None else group.box_path,
             memory_limit_bytes=spec.memory_limit_bytes,

@@ -146,8 +146,9 @@ class Pod:
     command: Sequence[str]
     environment: Mapping[str, str]
     mounts: Sequence[tuple[str, str]]
-    """Pairs of host path and path in the container, all writable."""
+    """Pairs of host path and path in the container, writable."""
     uses_host_network: bool
+    read_only_mounts: Sequence[tuple[str, str]] = ()
     cgroup_parent: str | None = None
     memory_limit_bytes: int | None = None
     cpu_quota_us: int | None = None
@@ -188,7 +189,10 @@ def create_container_request(pod: Pod) -> bytes:
         2: {1: pod.image},
         3: list(pod.command),
         6: [{1: key, 2: value} for key, value in sorted(pod.environment.items())],
-        7: [{1: inside, 2: outside} for outside, inside in pod.mounts],
+        7: [
+            *({1: inside, 2: outside} for outside, inside in pod.mounts),
+            *({1: inside, 2: outside, 3: True} for outside, inside in pod.read_only_mounts),
+        ],
         9: text_map(pod.labels),
         15: {
             1: resources,
