@@ -74,7 +74,7 @@ def _wanted(args: argparse.Namespace) -> Wanted:
     from seatrial.cli.available import parse_drivers
     from seatrial.doctor.check import Group
     from seatrial.doctor.examine import Wanted
-    from seatrial.drivers.oci import runsc_candidates
+    from seatrial.drivers.tools import runsc_candidates
 
     drivers = parse_drivers(args.drivers)
     return Wanted(
