@@ -23,6 +23,7 @@ from seatrial.doctor import (
 from seatrial.doctor.check import Level
 from seatrial.doctor.thin_pool import ThinPool
 from seatrial.doctor.tree import Tree
+from seatrial.drivers import registry
 from seatrial.drivers.base import Capabilities, ProbeResult, ProbeStatus
 from seatrial.drivers.state import Owner
 from seatrial.errors import ConfigError, ProcessFailed, UnitError
@@ -120,6 +121,32 @@ def test_plugins_of_a_running_containerd_are_judged(
 def test_plugins_turned_off_are_read_from_the_configuration(text: str, disabled: set[str]) -> None:
     """Debian and Docker ship one that turns CRI off."""
     assert daemons.disabled_plugins(text) == disabled
+
+
+def test_what_stands_around_runtimes_is_found_or_comes_with_its_source(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Nothing installed; then an engine, a shim of the set-up's, and a server that is dead."""
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(tools, "MORE_PATHS", str(tmp_path))
+    monkeypatch.setattr(registry, "names", lambda: ("process", "docker"))
+    tree = Tree(tmp_path)
+    before = {one.name: one for one in daemons.check_daemons(tree, tools=tmp_path / "own")}
+    assert {one.level for one in before.values()} == {Level.MISSING}
+    assert all(one.fix for one in before.values())
+    assert "docker" not in before, "its driver starts one"
+    for name in ("podman", "ctr", "own/containerd-shim-kata-v2", "run/containerd/containerd.sock"):
+        program = tmp_path / name
+        program.parent.mkdir(parents=True, exist_ok=True)
+        program.write_text("#!/bin/sh\necho no server >&2\nexit 1\n")
+        program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/bin:/usr/bin")
+    after = {one.name: one for one in daemons.check_daemons(tree, tools=tmp_path / "own")}
+    assert after["podman"].evidence == str(tmp_path / "podman")
+    assert after["containerd-shim-kata-v2"].level is Level.OK
+    dead = after["running containerd"]
+    assert dead.level is Level.BROKEN
+    assert "no server" in dead.evidence
 
 
 # --- storage -------------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 from seatrial import proc
 from seatrial.doctor.check import About, Check, Group
 from seatrial.doctor.tools import find
+from seatrial.drivers import registry
 from seatrial.errors import SeatrialError
 
 if TYPE_CHECKING:
@@ -44,6 +45,12 @@ MONITORS: Final[Mapping[str, tuple[str, str]]] = {
     "firecracker": ("Firecracker", "take a release of firecracker-microvm/firecracker"),
     "cloud-hypervisor": ("Cloud Hypervisor", "take a release of cloud-hypervisor"),
 }
+#: Engines of containers that are started by a driver of the same name, where there is one.
+ENGINES: Final[Mapping[str, str]] = {
+    "podman": "apt-get install podman",
+    "docker": "apt-get install docker.io",
+    "nerdctl": "take a release of containerd/nerdctl",
+}
 PLUGIN_COLUMNS: Final = 4
 
 
@@ -63,6 +70,9 @@ def check_daemons(tree: Tree, *, tools: Path) -> Iterator[Check]:
         yield _program(name, purpose=purpose, fix=fix, tools=tools)
     for name, (purpose, fix) in MONITORS.items():
         yield _program(name, purpose=purpose, fix=fix, tools=tools)
+    for name, fix in ENGINES.items():
+        if name not in registry.names():
+            yield _program(name, purpose=f"containers by {name}", fix=fix, tools=tools)
     for name, path in SOCKETS.items():
         if tree.exists(path):
             yield from _running(name, tree.path(path))

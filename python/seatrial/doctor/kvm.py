@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from seatrial.doctor.attempt import attempt
-from seatrial.doctor.check import About, Check, Group
+from seatrial.doctor.check import About, Check, Group, Level
 from seatrial.drivers.qemu import QemuDriver
 from seatrial.errors import ProcessFailed, SeatrialError
 
@@ -59,7 +59,7 @@ def check_device(tree: Tree, *, starts: bool) -> Iterator[Check]:
     yield judge_processor(hardware, machine=platform.machine())
     device = judge_device(tree, hardware)
     yield device
-    if device.level in {"missing", "broken"}:
+    if device.level in {Level.MISSING, Level.BROKEN}:
         yield SAY.untried("guest of three instructions", "the device cannot be used")
     elif platform.machine() != "x86_64":
         yield SAY.untried("guest of three instructions", "its code is for x86-64 only")
