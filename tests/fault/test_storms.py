@@ -5,6 +5,7 @@ Whatever happens, the run ends, says what became of each start, and leaves the m
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -186,12 +187,54 @@ def test_failures_and_a_hang_are_counted(seatrial: Seatrial) -> None:
 # --- bystanders -------------------------------------------------------------------------------
 
 
+#: Of this process alone, since another may run the same test.
+BYSTANDER = f"bystander-{os.getpid()}"
+STRANGER = f"strang{os.getpid() % 10**6}"
+
+
 @pytest.fixture
 def foreign(tmp_path: Path) -> Iterator[dict[str, Path]]:
     """A container, a cgroup and a network namespace of somebody else, with names like ours."""
     needs_root("make them")
     needs_driver("runc")
     bundle, state = tmp_path / "foreign", tmp_path / "foreign-state"
+    write_bundle(bundle)
+    hierarchies = [
+        path
+        for path in Path("/sys/fs/cgroup").iterdir()
+        if path.is_dir() and not path.is_symlink() and (path / "cgroup.procs").exists()
+    ]
+    runc = ["runc", "--root", str(state)]
+    with contextlib.ExitStack() as undo:
+        for name in (f"seatrial-{BYSTANDER}", f"st-{BYSTANDER}"):
+            undo.callback(remove_groups, hierarchies, name)
+        for place in hierarchies:
+            # Two names may lead to one hierarchy.
+            (place / f"seatrial-{BYSTANDER}").mkdir(exist_ok=True)
+        network.create_veth(namespace=STRANGER, host_interface=STRANGER)
+        undo.callback(network.remove_veth, namespace=STRANGER, host_interface=STRANGER)
+        undo.callback(
+            proc.run, [*runc, "delete", "--force", f"st-{BYSTANDER}"], timeout_s=30, check=False
+        )
+        start = [*runc, "run", "--detach", "--bundle", str(bundle), f"st-{BYSTANDER}"]
+        subprocess.run(
+            start,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            timeout=30,
+            check=True,
+        )
+        yield {
+            "state": state,
+            "group": hierarchies[0] / f"seatrial-{BYSTANDER}",
+            "namespace": Path("/run/netns") / STRANGER,
+            "interface": Path("/sys/class/net") / STRANGER,
+        }
+
+
+def write_bundle(bundle: Path) -> None:
+    """Writes a container that runs our guest and has nothing else of ours."""
     rootfs = bundle / "rootfs"
     rootfs.mkdir(parents=True)
     shutil.copy2(guest_binary(), rootfs / "guest")
@@ -200,38 +243,21 @@ def foreign(tmp_path: Path) -> Iterator[dict[str, Path]]:
     config["process"]["args"] = ["/guest", "--channel-fd", "none", "idle"]
     config["process"]["terminal"] = False
     config["process"].pop("rlimits", None)
-    config["linux"]["cgroupsPath"] = "/st-bystander/box"
+    config["linux"]["cgroupsPath"] = f"/st-{BYSTANDER}/box"
     (bundle / "config.json").write_text(json.dumps(config))
-    groups = [
-        path / "seatrial-bystander"
-        for path in Path("/sys/fs/cgroup").iterdir()
-        if path.is_dir() and not path.is_symlink() and (path / "cgroup.procs").exists()
-    ]
-    for group in groups:
-        group.mkdir(exist_ok=True)  # two names may lead to one hierarchy
-    namespace = "stranger"
-    network.create_veth(namespace=namespace, host_interface="strang0")
-    runc = ["runc", "--root", str(state)]
-    proc.run([*runc, "run", "--detach", "--bundle", str(bundle), "st-bystander"], timeout_s=30)
-    try:
-        yield {
-            "state": state,
-            "group": groups[0],
-            "namespace": Path("/run/netns") / namespace,
-            "interface": Path("/sys/class/net/strang0"),
-        }
-    finally:
-        proc.run([*runc, "delete", "--force", "st-bystander"], timeout_s=30)
-        network.remove_veth(namespace=namespace, host_interface="strang0")
-        for path in (*groups, *Path("/sys/fs/cgroup").glob("*/st-bystander")):
-            if path.exists():
-                path.rmdir()
+
+
+def remove_groups(hierarchies: list[Path], name: str) -> None:
+    """Removes a group that is empty, in every hierarchy."""
+    for path in (place / name for place in hierarchies):
+        if path.exists():
+            path.rmdir()
 
 
 def status_of(state: Path) -> str:
     """What runc says about the bystander."""
     said = subprocess.run(
-        ["runc", "--root", str(state), "state", "st-bystander"],
+        ["runc", "--root", str(state), "state", f"st-{BYSTANDER}"],
         capture_output=True,
         text=True,
         timeout=30,

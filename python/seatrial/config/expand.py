@@ -139,7 +139,9 @@ def _bench_ns(experiment: Experiment, point: Point, life_ns: int) -> int:
     if point.bench == "start" and experiment.start is not None:
         # Beside each batch runs the same batch of null sandboxes; both sit behind a quiet gate.
         per_round_ns = int(point.values["concurrency"]) * life_ns + 100 * NS_PER_MS
-        return experiment.start.rounds * per_round_ns
+        company_ns = int(point.values.get(BACKGROUND_AXIS, 0)) * life_ns // 2
+        own_ns = experiment.start.control_window_ns + experiment.start.rounds * per_round_ns
+        return company_ns + own_ns
     if point.bench == "density" and experiment.density is not None:
         bound = experiment.density.bound
         count = bound.count if bound is not None and "fill" in point.values else 0
