@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from seatrial.model.summary import Cell, Ordering, RunSummary
 
 CACHED: Final = "cached"
+#: How the names of numbers begin that are meant to be the device's.
+OF_THE_DEVICE: Final = ("fio_", "dd_cold_", "dd_sync_")
 LOCATION: Final = (Statistic.P50, Statistic.MEAN)
 #: Of the variants of fio the first that was run stands in the overview.
 VARIANTS: Final = ("direct", "seed", "cached")
@@ -200,7 +202,11 @@ def _place(summary: RunSummary, cell: Cell, base: Cell | None) -> Place:
         word = score.status.value if score is not None else "n/a"
         reason = cell.estimate.reason if isinstance(cell.estimate, NotAvailable) else ""
         return Place(value=word, signs=signs, explanation=reason)
-    is_of_another_kind = base is not None and (CACHED in cell.marks) != (CACHED in base.marks)
+    is_of_another_kind = (
+        base is not None
+        and cell.metric.startswith(OF_THE_DEVICE)
+        and (CACHED in cell.marks) != (CACHED in base.marks)
+    )
     if cell.driver == summary.baseline or is_of_another_kind:
         ratio = ""  # a number of memory over one of a device says nothing
     elif isinstance(cell.ratio, Estimate):
