@@ -57,6 +57,8 @@ def test_a_probe_becomes_a_check(status: ProbeStatus, level: Level, fix: str) ->
     """With its version, how long it took, and the fix where there is something to fix."""
     check = runtimes.judge_runtime(probed(status, elapsed_ns=5_000_000), is_needed=True)
     assert (check.level, check.fix) == (level, fix)
+    bare = runtimes.judge_runtime(probed(status, hint=None), is_needed=False)
+    assert bool(bare.fix) is (level is not Level.OK), "each problem has its fix"
     assert check.evidence.startswith("1.2; said so (5.00 ms")
     assert check.is_blocking is (level in {Level.MISSING, Level.BROKEN})
     assert not replace(check, is_needed=False).is_blocking

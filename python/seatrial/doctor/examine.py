@@ -44,7 +44,14 @@ BASELINE: Final = "process"
 #: Longest that a driver's own deadlines allow: a machine that is emulated boots for long.
 RUNTIME_DEADLINE_NS: Final = 90 * NS_PER_S
 #: The lane of a driver, by how its name begins; all others share one.
-LANES: Final = (("qemu", "machines"), ("runsc-kvm", "gvisor-kvm"))
+LANES: Final = (
+    ("qemu", "machines"),
+    ("runsc-kvm", "gvisor-kvm"),
+    ("cri/", "servers"),
+    ("podman", "servers"),
+    ("docker", "servers"),
+    ("nerdctl", "servers"),
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -29,6 +29,8 @@ CONSEQUENCES: Final[Mapping[ProbeStatus, str]] = {
     ProbeStatus.MISSING: "it is left out where an experiment takes what works here",
     ProbeStatus.BROKEN: "trials cannot run on it",
 }
+#: Where the driver itself has no advice.
+FIX: Final = "mend what the evidence names; the groups kvm, cgroups and network say how"
 YES, PARTLY, NO = "yes", "partly", "no"
 
 
@@ -60,7 +62,7 @@ def judge_runtime(result: ProbeResult, *, is_needed: bool) -> Check:
         level=LEVELS[result.status],
         evidence=f"{version}{result.detail} ({took} with making and removing)",
         consequence=CONSEQUENCES[result.status],
-        fix=(result.hint or "") if result.status is not ProbeStatus.WORKS else "",
+        fix="" if result.status is ProbeStatus.WORKS else result.hint or FIX,
         is_needed=is_needed,
         values={
             "version": result.version,
