@@ -174,7 +174,7 @@ class EngineSession(LocalSession):
         self._store = self.directory / "store"
         self._store.mkdir(mode=0o700)
         # Podman wants this one to be short, because there are sockets in it.
-        self._run_directory = self.context.state_dir / f"p{self.number}"
+        self._run_directory = self.context.state_dir / f"p{int(self.number, 16):x}"
         longest = len(str(self._run_directory))
         if self._engine.has_own_store and longest > RUNROOT_CHARACTERS_MAX:
             message = f"{self._run_directory} is too long for {self.name} ({longest} characters)"

@@ -385,6 +385,12 @@ class Cgroup:
             return None
         return read_v1_memory(place) if self.host.joined else read_v2_memory(place)
 
+    def remove_box(self) -> None:
+        """Remove the runtime's own group as far as nothing is in it, for who never does."""
+        for place in self.box_directories():
+            for directory in reversed(list(walk(place))):
+                remove_dir(directory)
+
     def make_child(self, name: str) -> None:
         """Make a group below this one wherever this one is, for a runtime that never removes it."""
         for one in self.host.hierarchies:

@@ -420,6 +420,15 @@ class CriSession(LocalSession):
             self._remove_pods({SANDBOX_LABEL: instance.id})
         super().release(plan_id)
 
+    def _remains(self, instance: Instance) -> bool:
+        if not super()._remains(instance):
+            return False
+        # The client removes the pod's groups once, and a process that was still ending keeps them.
+        is_done = (instance.directory / REPORT_FILE).with_suffix(".done").exists()
+        if is_done and instance.cgroup is not None and not instance.cgroup.members():
+            instance.cgroup.remove_box()
+        return super()._remains(instance)
+
     def _remove_pods(self, labels: Mapping[str, str]) -> None:
         # A server that is gone has nothing to remove; what it had goes with its directory.
         try:
