@@ -267,6 +267,10 @@ def test_sockets_of_shims_are_removed_by_their_addresses(
         for directory, path in ((task, place / "1"), (other, tmp_path / "2")):
             directory.mkdir(parents=True)
             (directory / "address").write_text(f"unix://{path}")
-        assert state.remove_shim_sockets(tmp_path / "run") == (place / "1",)
+        (task / "bootstrap.json").write_text(f'{{"version":3,"address":"unix://{place}/3"}}')
+        with socket.socket(socket.AF_UNIX) as newer:
+            newer.bind(str(place / "3"))
+        removed = state.remove_shim_sockets(tmp_path / "run")
+        assert removed == (place / "1", place / "3")
     assert (tmp_path / "2").exists()
     assert not place.exists()

@@ -298,15 +298,18 @@ def remove_shim_sockets(directory: Path) -> tuple[Path, ...]:
     """Remove the sockets of containerd's shims whose state is below a directory; give those.
 
     containerd has one place for the sockets of all its instances (/run/containerd/s, by a digest of
-    the instance's address), and beside each shim's state a file with the socket's address.
+    the instance's address), and beside each shim's state a file with the socket's address: plain,
+    or since 1.7 in a JSON object.
     """
     removed: list[Path] = []
-    for file in directory.glob("*/state/io.containerd.runtime.v2.task/*/*/address"):
+    tasks = directory.glob("*/state/io.containerd.runtime.v2.task/*/*")
+    for file in (task / name for task in tasks for name in ("address", "bootstrap.json")):
         with contextlib.suppress(OSError):
-            path = Path(file.read_text().strip().removeprefix("unix://"))
-            if path.parent == SHIM_SOCKETS and path.is_socket():
-                path.unlink()
-                removed.append(path)
+            for text in re.findall(r'unix://([^"\s]+)', file.read_text()):
+                path = Path(text)
+                if path.parent == SHIM_SOCKETS and path.is_socket():
+                    path.unlink()
+                    removed.append(path)
     for place in (SHIM_SOCKETS, SHIM_SOCKETS.parent):
         with contextlib.suppress(OSError):
             place.rmdir()
