@@ -222,7 +222,7 @@ def test_every_format_comes_from_the_command_line(report: Report) -> None:
     target = report.run / "figures"
     figures = build_figures(report.summary)
     assert {path.name for path in target.iterdir()} == {
-        f"{figure.name}.{suffix}" for figure in figures for suffix in ("svg", "png")
+        f"{figure.name}.{suffix}" for figure in figures for suffix in ("svg", "png", "csv")
     }
 
 

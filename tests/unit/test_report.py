@@ -17,7 +17,7 @@ from seatrial.model.summary import FLOOR, Verdict
 from seatrial.report.charts import build_figures
 from seatrial.report.export import to_csv, to_json, to_markdown, write_figures
 from seatrial.report.page import render_page
-from seatrial.report.palette import INKS, SPARE, inks_of
+from seatrial.report.palette import INKS, SPARE, STEPS, inks_of
 from seatrial.report.parts import log_ticks
 from seatrial.report.text import render_text
 from seatrial.report.view import format_interval, verdict_word
@@ -148,12 +148,15 @@ def test_every_figure_answers_its_question(summary: RunSummary) -> None:
     assert {"start-latency-1", "start-latency-2"} <= set(names)
 
 
-def test_figures_are_written_as_svg_and_png(summary: RunSummary, tmp_path: Path) -> None:
-    """Both formats of a figure, readable by anybody."""
+def test_figures_are_written_as_svg_and_png_and_csv(summary: RunSummary, tmp_path: Path) -> None:
+    """Pictures that anybody can read, and the numbers that they show."""
     figures = [one for one in build_figures(summary) if one.name == "start-makespan"]
-    svg, png = write_figures(summary, tmp_path / "figures", figures=figures)
+    svg, png, table = write_figures(summary, tmp_path / "figures", figures=figures)
     assert svg.read_text().startswith("<svg")
     assert png.read_bytes().startswith(b"\x89PNG")
+    rows = list(csv.DictReader(io.StringIO(table.read_text())))
+    assert {(row["driver"], row["x"]) for row in rows} >= {("runsc", "8.0"), ("process", "1.0")}
+    assert all(float(row["low"]) <= float(row["y"]) <= float(row["high"]) for row in rows)
 
 
 def test_colours_are_fixed_and_distinct() -> None:
@@ -165,7 +168,9 @@ def test_colours_are_fixed_and_distinct() -> None:
     assert len(colours) == len(set(colours))
 
 
-@pytest.mark.parametrize("colour", sorted(ink.colour for ink in (*INKS.values(), *SPARE)))
+@pytest.mark.parametrize(
+    "colour", sorted(ink.colour for ink in (*INKS.values(), *SPARE)) + list(STEPS)
+)
 def test_colours_stand_out_on_both_papers(colour: str) -> None:
     """At least 2.5 to 1 against the light and the dark paper (shape and legend help as well)."""
     for paper in ("#fcfcfa", "#11161b"):
@@ -177,6 +182,7 @@ def test_log_ticks_cover_the_values() -> None:
     assert log_ticks([1, 100]) == pytest.approx([1, 2, 5, 10, 20, 50, 100])
     assert log_ticks([0.5, 500]) == pytest.approx([1, 3, 10, 30, 100, 300])
     assert log_ticks([0.0]) == []
+    assert log_ticks([110, 260]) == pytest.approx([100, 150, 200, 300])
 
 
 def _contrast(first: str, second: str) -> float:

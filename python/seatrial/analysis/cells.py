@@ -253,7 +253,7 @@ def _compare_slopes(
     """Ratio of increments, one increment a block."""
     if is_baseline:
         return None, Verdict.BASELINE
-    if reference is None:
+    if reference is None or len(reference) < 2:  # noqa: PLR2004 - a slope needs two counts
         return None, Verdict.NOT_JUDGED
     ratio = paired_ratio(
         _block_slopes(members), _block_slopes(reference), confidence=confidence, seed=0

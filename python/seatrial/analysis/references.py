@@ -35,7 +35,7 @@ BESIDE: Final[Mapping[str, Beside]] = {
         note="from a client's begin until it saw its pod ready, process starts and polls included",
     ),
     "rund.host_cpu_mean": Beside(
-        metric="start_cpu_ns", note="CPU time of the whole host for each sandbox of a round"
+        metric="start_host_cpu_ns", note="CPU time of the whole host for each sandbox of a round"
     ),
     "rund.memory_pss_mean": Beside(
         metric="memory_pss_bytes", note="one reading, of processes whose command matched a pattern"

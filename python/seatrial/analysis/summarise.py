@@ -9,6 +9,7 @@ from seatrial.analysis.cells import build_cells
 from seatrial.analysis.conditions import confounded_findings, inside_run, mark_confounded
 from seatrial.analysis.evidence import TrialEvidence, gather_series, reduce_trial
 from seatrial.analysis.figures import build_distributions, build_trends
+from seatrial.analysis.gaps import find_gaps
 from seatrial.analysis.judge import judge_run
 from seatrial.analysis.marks import mark_cells
 from seatrial.analysis.method import method_notes
@@ -57,8 +58,7 @@ def summarise(store: RunStore, *, bench_of: BenchOf | None = None) -> RunSummary
         confidence=experiment.confidence,
         seed=experiment.seed,
     )
-    unequal = inside_run(manifest)
-    cells = mark_confounded(mark_cells(cells, trials), unequal)
+    cells = mark_confounded(mark_cells(cells, trials), unequal := inside_run(manifest))
     scores = build_scores(manifest.plan, trials, cells)
     cells = mark_scored(cells, scores)
     findings = judge_run(
@@ -90,6 +90,7 @@ def summarise(store: RunStore, *, bench_of: BenchOf | None = None) -> RunSummary
         orderings=build_orderings(
             scores, series, confidence=experiment.confidence, seed=experiment.seed
         ),
+        gaps=find_gaps(manifest.plan, trials),
         findings=(
             *findings,
             *confounded_findings(unequal, baseline=experiment.baseline),

@@ -66,6 +66,13 @@ STARTS = (
         "sandboxes in the background included",
         "busy_ticks / user_hz / concurrency, each round",
     ),
+    Metric(
+        name="rund.amplification",
+        unit="times",
+        direction=Direction.LOWER,
+        meaning="How many times as long a round takes beside so many idle sandboxes",
+        method="rund.makespan_mean / rund.makespan_mean with the fewest idle ones",
+    ),
 )
 MEMORY = (
     Metric(

@@ -48,7 +48,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="?",
         const=FIGURES,
         metavar="DIR",
-        help=f"also write the figures as SVG and PNG (default: {FIGURES} in the run's directory)",
+        help="also write the figures as SVG and PNG, and their data as CSV "
+        f"(default: {FIGURES} in the run's directory)",
     )
     parser.add_argument(
         "--reference",
@@ -75,6 +76,11 @@ def execute(args: argparse.Namespace) -> int:
     references = tuple(line for other in args.reference for line in _references(other))
     for path in args.runs:
         if is_load_directory(path):
+            if args.reference:
+                raise ConfigError(
+                    f"{path} is a single load, which has no figures for --reference",
+                    hint="give the directory of a run, such as runs/2026...",
+                )
             _report_load(path, args)
         else:
             _report(path, args, references)

@@ -247,6 +247,18 @@ class Ordering:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Gap:
+    """A driver at a point where no trial was finished well: there is no number, and why."""
+
+    point: Point
+    driver: str
+    # How its trials ended: a word of ``TrialStatus``, or "not-run".
+    status: str
+    # In a sentence; never empty.
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DriverSummary:
     """One driver of the run: what was measured, and how its trials ended."""
 
@@ -315,6 +327,7 @@ class RunSummary:
     scores: tuple[Score, ...] = ()
     orderings: tuple[Ordering, ...] = ()
     references: tuple[Reference, ...] = ()
+    gaps: tuple[Gap, ...] = ()
     schema_version: int = SUMMARY_SCHEMA_VERSION
 
     def score(self, *, point: Point, driver: str, metric: str) -> Score | None:

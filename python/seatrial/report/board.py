@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 from seatrial.model.estimate import Estimate, NotAvailable
 from seatrial.model.summary import Relation, Statistic, Status, Verdict
 from seatrial.report.layout import COLUMNS, Column
+from seatrial.report.runtimes import is_emulated
 from seatrial.report.view import (
     GLYPHS,
     format_factor,
@@ -24,12 +25,16 @@ from seatrial.report.view import (
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from seatrial.model.plan import Point
     from seatrial.model.summary import Cell, Ordering, RunSummary
 
 CACHED: Final = "cached"
 #: How the names of numbers begin that are meant to be the device's.
 OF_THE_DEVICE: Final = ("fio_", "dd_cold_", "dd_sync_")
 LOCATION: Final = (Statistic.P50, Statistic.MEAN)
+#: Axes of storms and crowds: what stands in the overview is the most at once that somebody
+#: measured, beside the fewest others, and what an axis is called there.
+CROWDS: Final = {"concurrency": "at once", "count": "live"}
 #: Of the variants of fio the first that was run stands in the overview.
 VARIANTS: Final = ("direct", "seed", "cached")
 #: Fewer numbers than this are seen at a glance without a table of their own.
@@ -60,6 +65,16 @@ OVERVIEW: Final = (
         statistics=LOCATION,
         only_at=("concurrency", 1),
     ),
+    _row("Makespan", "start_makespan_ns"),
+    _row("CPU time of a start", "start_cpu_ns"),
+    _row("Delete", "teardown_ns"),
+    _row("Makespan, RunD's", "rund.makespan_mean"),
+    _row("Latency, RunD's", "rund.latency_mean"),
+    _row("CPU of the host, RunD's", "rund.host_cpu_mean"),
+    _row("PSS, RunD's", "rund.memory_pss_mean"),
+    _row("PSS of a sandbox", "memory_pss_bytes"),
+    _row("Charge of its control group", "memory_cgroup_bytes"),
+    _row("CPU of an idle one", "idle_cpu_ratio"),
     _row("Hello, real time", "hello_real_ns"),
     _row("Hello, CPU time", "hello_cpu_ns"),
     _row("Memory, PSS", "idle_pss_bytes"),
@@ -122,6 +137,8 @@ class Overview:
     """The table of everything."""
 
     drivers: tuple[str, ...]
+    notes: tuple[str, ...]
+    """What must be known of each runtime; empty where nothing must."""
     rows: tuple[OverviewRow, ...]
 
 
@@ -134,16 +151,17 @@ def overview_of(summary: RunSummary) -> Overview | None:
         if not any(_value(cell) is not None for cell in found.values()):
             continue
         base = found.get(summary.baseline)
+        at = next(iter(found.values())).point
         places = tuple(
-            None if name not in found else _place(summary, found[name], base) for name in drivers
+            _place(summary, found[name], base) if name in found else _gap(summary, name, at)
+            for name in drivers
         )
-        point = next(iter(found.values())).point
-        variant = point.values.get("variant")
-        heading = f"{column.heading}, {variant}" if variant else column.heading
+        heading = _heading(column, at)
         rows.append(OverviewRow(heading=heading, metric=column.metric, places=places))
     if len(rows) < OVERVIEW_ROWS_MIN or len(drivers) < 2:  # noqa: PLR2004 - one runtime has no ratios
         return None
-    return Overview(drivers=drivers, rows=tuple(rows))
+    notes = tuple("TCG, emulated" if is_emulated(driver) else "" for driver in summary.drivers)
+    return Overview(drivers=drivers, notes=notes, rows=tuple(rows))
 
 
 def ordering_lines(summary: RunSummary, *, only_main: bool = False) -> tuple[str, ...]:
@@ -184,8 +202,36 @@ def _cells(summary: RunSummary, column: Column) -> dict[str, Cell]:
     ]
     variants = {cell.point.values.get("variant") for cell in fitting}
     chosen = next((one for one in VARIANTS if one in variants), None)
-    points = [cell.point.key for cell in fitting if cell.point.values.get("variant") == chosen]
-    return {cell.driver: cell for cell in fitting if points and cell.point.key == points[0]}
+    points = [cell.point for cell in fitting if cell.point.values.get("variant") == chosen]
+    if not points:
+        return {}
+    at = max(points, key=_crowd)  # the first of equals
+    best: dict[str, Cell] = {}
+    for statistic in reversed(column.statistics):
+        best |= {
+            cell.driver: cell
+            for cell in fitting
+            if cell.point.key == at.key and cell.statistic is statistic
+        }
+    return best
+
+
+def _crowd(point: Point) -> tuple[float, float]:
+    """Ranks points: few others, then many at once."""
+    background = point.values.get("background", 0)
+    sizes = (point.values.get(axis) for axis in CROWDS)
+    size = next((float(one) for one in sizes if isinstance(one, int | float)), 0.0)
+    return -float(background), size
+
+
+def _heading(column: Column, point: Point) -> str:
+    variant = point.values.get("variant")
+    parts = [column.heading, *([str(variant)] if variant else [])]
+    if column.only_at is None:
+        parts += [
+            f"{point.values[axis]} {word}" for axis, word in CROWDS.items() if axis in point.values
+        ]
+    return ", ".join(parts)
 
 
 def _value(cell: Cell | None) -> float | None:
@@ -222,6 +268,14 @@ def _place(summary: RunSummary, cell: Cell, base: Cell | None) -> Place:
         verdict=cell.verdict if isinstance(cell.ratio, Estimate) else Verdict.NOT_JUDGED,
         explanation=about,
     )
+
+
+def _gap(summary: RunSummary, driver: str, point: Point) -> Place | None:
+    """Why a runtime has no number there; None where nobody asked for one."""
+    for gap in summary.gaps:
+        if (gap.driver, gap.point.key) == (driver, point.key):
+            return Place(value=f"✕ {gap.status}", explanation=gap.reason)
+    return None
 
 
 def _title(ordering: Ordering) -> str:

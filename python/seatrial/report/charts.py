@@ -11,6 +11,7 @@ import altair as alt
 
 from seatrial.model.estimate import Estimate
 from seatrial.model.summary import Statistic
+from seatrial.report.axis_curves import axis_figures
 from seatrial.report.courses import load_courses
 from seatrial.report.curves import response_distributions, start_distributions
 from seatrial.report.fleet_curves import fleet_curves, rpc_rates
@@ -33,6 +34,7 @@ from seatrial.report.references import (
     reference_words,
     references_beside,
 )
+from seatrial.report.shares import share_figures
 from seatrial.report.view import format_estimate, format_factor, point_title, verdict_word
 
 if TYPE_CHECKING:
@@ -42,23 +44,15 @@ if TYPE_CHECKING:
 
 #: A few blocks give intervals over ten decades, which would leave nothing to see of the points.
 FRAME_FACTOR = 3
-#: Units of axes; the table has the units that fit each number.
 
 
 def build_figures(summary: RunSummary) -> tuple[Figure, ...]:
     """Every figure for which the run has numbers."""
     figures = [
         glance(summary),
+        *axis_figures(summary),
+        *share_figures(summary),
         *start_distributions(summary),
-        trend_figure(
-            summary,
-            metric="start_makespan_ns",
-            axis="concurrency",
-            name="start-makespan",
-            title="Makespan of a batch",
-            caption="From the release of a batch to the last first byte in it, against how many "
-            "start at once. Bars are intervals; both axes are logarithmic.",
-        ),
         trend_figure(
             summary,
             metric="memory_pss_total_bytes",
@@ -67,25 +61,6 @@ def build_figures(summary: RunSummary) -> tuple[Figure, ...]:
             title="Memory against count",
             caption="PSS of all sandboxes together. The line is the fit: its slope is what one "
             "more costs, its start what all share.",
-        ),
-        trend_figure(
-            summary,
-            metric="rund.makespan_mean",
-            axis="concurrency",
-            name="rund-makespan",
-            title="RunD's logs: makespan of a batch",
-            caption="Mean over rounds from the first client's begin until the last one saw its pod "
-            "ready, against how many start at once.",
-            bench="rund-time",
-        ),
-        trend_figure(
-            summary,
-            metric="rund.latency",
-            axis="concurrency",
-            name="rund-latency",
-            title="RunD's logs: latency of a sandbox",
-            caption="Median of what one client waited for its own sandbox. Not the makespan.",
-            bench="rund-time",
         ),
         *response_distributions(summary),
         *load_courses(summary),
@@ -284,7 +259,7 @@ def _glance_row(heading: str, cell: Cell) -> str:
     return f"{heading}, {', '.join(f'{name} {value}' for name, value in values.items())}"
 
 
-def _marks(trend: Trend, unit: str, divisor: int) -> Values:
+def _marks(trend: Trend, unit: str, divisor: float) -> Values:
     return [
         {
             "driver": trend.driver,
@@ -298,7 +273,7 @@ def _marks(trend: Trend, unit: str, divisor: int) -> Values:
     ]
 
 
-def _line_ends(trend: Trend, divisor: int) -> Values:
+def _line_ends(trend: Trend, divisor: float) -> Values:
     if trend.line is None:
         return []
     slope, fixed = trend.line.slope.point, trend.line.fixed.point

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import TYPE_CHECKING
 
 import altair as alt
@@ -27,10 +28,13 @@ if TYPE_CHECKING:
 
 def start_distributions(summary: RunSummary) -> list[Figure]:
     """Latency of the first byte, one figure a concurrency."""
-    return [
+    groups = _by_point(summary, "start_first_byte_ns")
+    figures = [
         _ecdf(summary, group, name=f"start-latency-{number}")
-        for number, group in enumerate(_by_point(summary, "start_first_byte_ns"), start=1)
+        for number, group in enumerate(groups, start=1)
     ]
+    is_small = len(figures) > 2  # noqa: PLR2004 - two stand side by side at full size
+    return [dataclasses.replace(figure, is_small=is_small) for figure in figures]
 
 
 def response_distributions(summary: RunSummary) -> list[Figure]:

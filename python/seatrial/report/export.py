@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from seatrial.errors import StoreError
 from seatrial.model.codec import encode
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from seatrial.model.summary import Cell, RunSummary
-    from seatrial.report.parts import Figure, Spec
+    from seatrial.report.parts import Figure, Spec, Values
     from seatrial.report.view import Entry
 
 CSV_COLUMNS = (
@@ -56,8 +56,11 @@ MARKDOWN_ESCAPES = {letter: f"\\{letter}" for letter in "\\`*_[]#"} | {
 FIGURE_WIDTH = 640
 WIDE_FIGURE_WIDTH = 900
 PNG_SCALE = 2
+#: Room of a legend's entry: a letter, and its sign with what is around it.
+LETTER_WIDTH = 7.2
+LEGEND_SIGN_WIDTH = 34
 #: The page's light paper; files are put into documents, which are light.
-LIGHT_CONFIG = {
+LIGHT_CONFIG: dict[str, Any] = {
     "background": "#ffffff",
     "font": "DejaVu Sans, Helvetica, Arial, sans-serif",
     "view": {"stroke": None},
@@ -119,6 +122,10 @@ def to_markdown(summary: RunSummary) -> str:
                 _line([f"**{_plain(row.driver)}** {_plain(row.version)}", *map(_md, row.entries)])
                 for row in group.rows
             ]
+            lines += [
+                _line([f"**{_plain(gap.driver)}** {gap.status}", f"✕ {_plain(gap.reason)}"])
+                for gap in group.gaps
+            ]
     lines += _ordering_lines(summary)
     marks = marks_in(views)
     lines += [""] if marks else []
@@ -129,7 +136,7 @@ def to_markdown(summary: RunSummary) -> str:
 def write_figures(
     summary: RunSummary, directory: Path, *, figures: Sequence[Figure] | None = None
 ) -> tuple[Path, ...]:
-    """Writes every figure as SVG and PNG and gives their paths.
+    """Writes every figure as SVG, PNG and its data as CSV, and gives their paths.
 
     Raises:
         StoreError: The directory cannot be written.
@@ -140,7 +147,7 @@ def write_figures(
 
 
 def write_drawn(figures: Sequence[Figure], directory: Path) -> tuple[Path, ...]:
-    """Writes the figures as SVG and PNG and gives their paths.
+    """Writes the figures as SVG, PNG and their data as CSV, and gives their paths.
 
     Raises:
         StoreError: The directory cannot be written.
@@ -155,7 +162,9 @@ def write_drawn(figures: Sequence[Figure], directory: Path) -> tuple[Path, ...]:
             svg, png = directory / f"{figure.name}.svg", directory / f"{figure.name}.png"
             svg.write_text(vl_convert.vegalite_to_svg(spec), "utf-8")
             png.write_bytes(vl_convert.vegalite_to_png(spec, scale=PNG_SCALE))
-            written += [svg, png]
+            table = directory / f"{figure.name}.csv"
+            table.write_text(figure_csv(figure), "utf-8")
+            written += [svg, png, table]
     except OSError as error:
         raise StoreError(
             f"cannot write figures to {directory}: {error.strerror}",
@@ -166,13 +175,54 @@ def write_drawn(figures: Sequence[Figure], directory: Path) -> tuple[Path, ...]:
 
 def standalone(figure: Figure) -> Spec:
     """The specification with a size, a title and the light paper."""
+    width = WIDE_FIGURE_WIDTH if figure.is_wide else FIGURE_WIDTH
+    columns = max(1, int(width / (_longest(figure.spec) * LETTER_WIDTH + LEGEND_SIGN_WIDTH)))
     return {
         **figure.spec,
-        "width": WIDE_FIGURE_WIDTH if figure.is_wide else FIGURE_WIDTH,
+        "width": width,
         "title": figure.title,
         "padding": 12,
-        "config": LIGHT_CONFIG,
+        "config": LIGHT_CONFIG | {"legend": {**LIGHT_CONFIG["legend"], "columns": columns}},
     }
+
+
+def _longest(part: object) -> int:
+    """Letters of the longest name in the legends."""
+    if isinstance(part, list):
+        return max((_longest(one) for one in part), default=1)
+    if not isinstance(part, dict) or part.get("legend", 1) is None:
+        return 1
+    domain = part.get("domain")
+    names = [one for one in domain if isinstance(one, str)] if isinstance(domain, list) else []
+    inner = [_longest(one) for key, one in part.items() if key not in {"data", "datasets"}]
+    return max([1, *map(len, names), *inner])
+
+
+def figure_csv(figure: Figure) -> str:
+    """What the figure is drawn from, in the units of its axes; an empty field is unknown."""
+    rows = [row for values in _inline(figure.spec, []) for row in values]
+    buffer = io.StringIO()
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    writer = csv.DictWriter(buffer, names, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return buffer.getvalue()
+
+
+def _inline(part: object, found: list[Values]) -> list[Values]:
+    """The values of a specification and its layers, each set of them once."""
+    if isinstance(part, list):
+        for one in part:
+            _inline(one, found)
+    if not isinstance(part, dict):
+        return found
+    data = part.get("data")
+    sets = [*part.get("datasets", {}).values(), data.get("values") if data else None]
+    found += [values for values in sets if values and values not in found]
+    for name, one in part.items():
+        if name not in {"data", "datasets"}:
+            _inline(one, found)
+    return found
 
 
 def _csv_row(

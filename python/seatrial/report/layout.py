@@ -95,6 +95,7 @@ RUND_STARTS = (
     _also("Latency, p99", "rund.latency", Statistic.P99),
     _also("p99 of a round, mean", "rund.p99_lower_mean"),
     _also("Host CPU a start", "rund.host_cpu_mean"),
+    _also("Amplification", "rund.amplification"),
 )
 
 COLUMNS: dict[str, tuple[Column, ...]] = {

@@ -24,6 +24,7 @@ from seatrial.report.board import (
 from seatrial.report.charts import build_figures
 from seatrial.report.folding import fold
 from seatrial.report.palette import inks_of
+from seatrial.report.runtimes import is_imported
 from seatrial.report.view import SEVERITY_GLYPHS, bench_views, marks_in, severity_counts
 
 if TYPE_CHECKING:
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
 
 #: What the bundled script hands to ours; without it Vega would stay inside the bundle.
 SNIPPET = "window.vegaEmbed = vegaEmbed;"
+#: More tables than this stand behind the figures, folded.
+TABLES_SHOWN_MAX = 4
 RESOURCES = files("seatrial.report")
 
 
@@ -49,6 +52,8 @@ def render_page(summary: RunSummary, *, figures: Sequence[Figure] | None = None)
         views=bench_views(summary),
         inks=inks_of(tuple(driver.name for driver in summary.drivers)),
         marks_in=marks_in,
+        tables_shown_max=TABLES_SHOWN_MAX,
+        is_imported=is_imported(summary),
         overview=overview_of(summary),
         orderings=ordering_lines(summary),
         relation_meanings=RELATION_MEANINGS,

@@ -30,6 +30,8 @@ INKS: dict[str, Ink] = {
     "runsc": Ink(colour="#dd5f1c", shape="cross"),
     "runsc-ptrace": Ink(colour="#c46a9a", shape="triangle-right"),
     "runsc-kvm": Ink(colour="#8f78d8", shape="triangle-left"),
+    "qemu": Ink(colour="#cf5f8a", shape="square"),
+    "qemu-template": Ink(colour="#b878b8", shape="diamond"),
     "fake": Ink(colour="#9a8f5a", shape="stroke"),
     FLOOR: Ink(colour="#929ca7", shape="stroke", dash=(3, 3)),
 }
@@ -39,7 +41,15 @@ SPARE = (
     Ink(colour="#5f9e3a", shape="square"),
     Ink(colour="#b5548f", shape="diamond"),
     Ink(colour="#4a8f99", shape="triangle-up"),
+    Ink(colour="#6c86d0", shape="triangle-down"),
+    Ink(colour="#a68b2a", shape="cross"),
+    Ink(colour="#c9604a", shape="triangle-right"),
+    Ink(colour="#2f9f9a", shape="triangle-left"),
 )
+#: For steps of an axis, told apart by lightness too: viridis between its ends, which would vanish
+#: on the dark or on the light paper.
+STEPS = ("#7b68c4", "#4a7fc1", "#2f93a8", "#2fa37f", "#6aa84f", "#a3a02c", "#c98a00", "#dd5f1c")
+STEP_SHAPES = ("circle", "square", "diamond", "triangle-up", "triangle-down", "cross")
 
 
 def inks_of(drivers: tuple[str, ...]) -> dict[str, Ink]:
@@ -47,3 +57,15 @@ def inks_of(drivers: tuple[str, ...]) -> dict[str, Ink]:
     strangers = sorted(name for name in drivers if name not in INKS)
     spare = {name: SPARE[number % len(SPARE)] for number, name in enumerate(strangers)}
     return {name: INKS.get(name) or spare[name] for name in drivers}
+
+
+def inks_of_steps(names: tuple[str, ...]) -> dict[str, Ink]:
+    """Colour and sign of each step of an axis, growing from violet to orange."""
+    last = max(len(names) - 1, 1)
+    return {
+        name: Ink(
+            colour=STEPS[number * (len(STEPS) - 1) // last],
+            shape=STEP_SHAPES[number % len(STEP_SHAPES)],
+        )
+        for number, name in enumerate(names)
+    }

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 NS_PER_MS = 1_000_000
 BYTES_PER_MIB = 1 << 20
+#: For what belongs to no driver; readable on the light and the dark paper.
+NEUTRAL = "#838d98"
 #: Divisors and labels of axes, by the unit of the metric.
 AXIS_UNITS = {
     "ns": (NS_PER_MS, "ms"),
@@ -30,10 +32,14 @@ AXIS_UNITS = {
     "1/s": (1, "1/s"),
     "bytes/s": (BYTES_PER_MIB, "MiB/s"),
     "bytes_per_s": (BYTES_PER_MIB, "MiB/s"),
+    "ratio": (0.01, "%"),
 }
 #: From how many powers of ten on an axis names fewer numbers.
 WIDE_DECADES = 2.2
 VAST_DECADES = 4
+#: An axis with fewer numbers gets finer steps.
+TICKS_MIN = 3
+FINE_STEPS = (1, 1.5, 2, 3, 4, 5, 7)
 #: Vega-Lite specifications are JSON objects of any depth.
 Spec = dict[str, Any]
 Values = list[dict[str, object]]
@@ -51,6 +57,8 @@ class Figure:
     caption: str
     spec: Spec
     is_wide: bool = False
+    is_small: bool = False
+    """One of many alike, which stand side by side."""
 
 
 def log_ticks(values: Iterable[object]) -> list[float]:
@@ -60,7 +68,14 @@ def log_ticks(values: Iterable[object]) -> list[float]:
         return []
     low, high = math.log10(min(known)), math.log10(max(known))
     decades = high - low
-    steps = (1, 2, 5) if decades < WIDE_DECADES else (1, 3) if decades < VAST_DECADES else (1,)
+    steps: tuple[float, ...] = (1, 2, 5)
+    if decades >= WIDE_DECADES:
+        steps = (1, 3) if decades < VAST_DECADES else (1,)
+    ticks = _ticks(low, high, steps)
+    return ticks if len(ticks) >= TICKS_MIN else _ticks(low, high, FINE_STEPS)
+
+
+def _ticks(low: float, high: float, steps: tuple[float, ...]) -> list[float]:
     powers = range(math.floor(low), math.ceil(high) + 1)
     ticks = [step * 10.0**power for power in powers for step in steps]
     return [tick for tick in ticks if 10**low * 0.8 <= tick <= 10**high * 1.25]

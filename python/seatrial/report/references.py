@@ -69,4 +69,4 @@ def reference_words(references: Iterable[Reference]) -> str:
         f"{one.source}: {one.foreign_metric}" + (f" ({one.note})" if one.note else "")
         for one in references
     )
-    return f" Dashed, for reference: {'; '.join(said)}." if said else ""
+    return f" Grey, for reference: {'; '.join(said)}." if said else ""

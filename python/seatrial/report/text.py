@@ -54,7 +54,9 @@ def render_text(summary: RunSummary) -> RenderableType:
         parts += ["", Text(f"{view.bench.name}: {view.bench.question}", style="bold")]
         if view.bench.name == FLEET:
             parts += [Padding(table, (0, 0, 1, 0)) for table in familiar_tables(summary)]
-        parts += [Padding(_table(group), (0, 0, 1, 0)) for group in view.groups]
+        for group in view.groups:
+            parts += [*([_table(group)] if group.rows else [Text(group.title, style="italic")])]
+            parts += [*_gaps(group), ""]
         if view.bench.name == INSIDE:
             parts += _orderings(summary)
     parts.append(
@@ -113,8 +115,9 @@ def _overview(overview: Overview) -> Table:
         padding=(0, 2, 0, 0),
     )
     table.add_column("", no_wrap=True)
-    for name in overview.drivers:
-        table.add_column(name, justify="right", header_style="bold")
+    for name, note in zip(overview.drivers, overview.notes, strict=True):
+        heading = f"{name}\n{note}" if note else name
+        table.add_column(escape(heading), justify="right", header_style="bold")
     for row in overview.rows:
         table.add_row(row.heading, *map(_overview_place, row.places))
     return table
@@ -166,6 +169,10 @@ def _table(group: Group) -> Table:
         cells = [_cell(row.entries[number]) for number in shown]
         table.add_row(name, *cells, style="dim" if row.is_floor else None)
     return table
+
+
+def _gaps(group: Group) -> list[RenderableType]:
+    return [Text(f"✕ {gap.driver}: {gap.status}: {gap.reason}", style="dim") for gap in group.gaps]
 
 
 def _cell(entry: Entry | None) -> Text:

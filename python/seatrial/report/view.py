@@ -11,7 +11,7 @@ from seatrial.model.experiment import Layout
 from seatrial.model.finding import FINDING_CODES, Severity
 from seatrial.model.metric import Direction
 from seatrial.model.plan import Point
-from seatrial.model.summary import FLOOR, BenchSummary, Cell, Verdict
+from seatrial.model.summary import FLOOR, BenchSummary, Cell, Gap, Verdict
 from seatrial.report.layout import Column, Show, columns_of
 from seatrial.units import format_bytes, format_ratio, format_value
 
@@ -126,6 +126,8 @@ class Group:
     point: Point
     columns: tuple[Column, ...]
     rows: tuple[Row, ...]
+    gaps: tuple[Gap, ...] = ()
+    """The runtimes that have no row, and why."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,11 +143,12 @@ def bench_views(summary: RunSummary) -> tuple[BenchView, ...]:
     views: list[BenchView] = []
     for bench in summary.benches:
         cells = [cell for cell in summary.cells if cell.bench == bench.name]
-        points = {cell.point.key: cell.point for cell in cells}
+        missing = [gap.point for gap in summary.gaps if gap.point.bench == bench.name]
+        points = {point.key: point for point in (*(cell.point for cell in cells), *missing)}
         order = {point.key: number for number, point in enumerate(bench.points)}
         ranked = sorted(points.values(), key=lambda point: order.get(point.key, len(order)))
         groups = [_group(summary, bench, point, cells) for point in ranked]
-        shown = tuple(group for group in groups if group.columns)
+        shown = tuple(group for group in groups if group.columns or group.gaps)
         if shown:
             views.append(BenchView(bench=bench, groups=shown))
     return tuple(views)
@@ -322,7 +325,17 @@ def _group(summary: RunSummary, bench: BenchSummary, point: Point, cells: Iterab
     named = tuple(
         _named(column, [row.entries[n] for row in rows]) for n, column in enumerate(columns)
     )
-    return Group(title=point_title(point), point=point, columns=named, rows=tuple(rows))
+    return Group(
+        title=point_title(point),
+        point=point,
+        columns=named,
+        rows=tuple(rows),
+        gaps=tuple(
+            gap
+            for gap in summary.gaps
+            if gap.point.key == point.key and gap.driver not in {row.driver for row in rows}
+        ),
+    )
 
 
 def _named(column: Column, entries: Iterable[Entry | None]) -> Column:

@@ -124,36 +124,28 @@ impl Ledger {
         self.traffic = traffic;
     }
 
-    /// Notes that so many requests were due.
+    /// Notes that a request was due.
     #[inline]
-    pub fn note_due(&mut self, intended_at: Nanos, count: u32, slot: Option<&Slot>) {
-        let count = u64::from(count);
+    pub fn note_due(&mut self, intended_at: Nanos, slot: Option<&Slot>) {
         if intended_at >= self.open.start {
-            self.open.cell.intended_count += count;
+            self.open.cell.intended_count += 1;
             return;
         }
-        self.timeline.cell_at(intended_at).intended_count += count;
+        self.timeline.cell_at(intended_at).intended_count += 1;
         if let Some(slot) = slot {
-            slot.tell_due(intended_at, count);
+            slot.tell_due(intended_at);
         }
     }
 
-    /// Notes so many requests that were put on a connection whose places became free at `slot_free_at`.
+    /// Notes a request that was put on a connection whose place became free at `slot_free_at`.
     #[inline]
-    pub fn note_place(
-        &mut self,
-        phase: Phase,
-        count: u32,
-        (intended_at, slot_free_at): (Nanos, Nanos),
-    ) {
+    pub fn note_place(&mut self, phase: Phase, intended_at: Nanos, slot_free_at: Nanos) {
         if slot_free_at <= intended_at {
             return;
         }
-        let count = u64::from(count);
-        self.queued_count += count;
+        self.queued_count += 1;
         if phase == Phase::Measure {
-            let wait = intended_at.until(slot_free_at);
-            self.queue.record_many(wait, count);
+            self.queue.record(intended_at.until(slot_free_at));
         }
     }
 
@@ -163,20 +155,20 @@ impl Ledger {
         self.open.cell.sent_count += count;
     }
 
-    /// Counts so many requests that were answered correctly; their records are kept apart, if at all.
+    /// Counts a request that was answered correctly; its record is kept apart, if at all.
     ///
     /// What is the same of all replies of one read to requests of one send is noted once,
     /// with their number, and histograms are filled many answers at a time, because both
     /// cost much more than noting does.
     #[inline]
-    pub fn count_ok(&mut self, answer: Answer, count: u32) {
+    pub fn count_ok(&mut self, answer: Answer) {
         match self.answers.last_mut() {
-            Some((last, before)) if *last == answer => *before += u64::from(count),
+            Some((last, count)) if *last == answer => *count += 1,
             _ => {
                 if self.answers.len() == ANSWERS_MAX {
                     self.settle();
                 }
-                self.answers.push((answer, count.into()));
+                self.answers.push((answer, 1));
             }
         }
     }
@@ -208,14 +200,13 @@ impl Ledger {
         }
     }
 
-    /// Counts correct replies that came in the measure phase, whenever their requests were due.
+    /// Counts a correct reply that came in the measure phase, whenever its request was due.
     #[inline]
-    pub fn note_achieved(&mut self, connection: u32, done_at: Nanos, count: u32) {
-        let count = u64::from(count);
-        self.achieved_count += count;
+    pub fn note_achieved(&mut self, connection: u32, done_at: Nanos) {
+        self.achieved_count += 1;
         self.achieved_at = Some(done_at);
         if let Some(target) = self.target_of(Some(connection)) {
-            target.achieved_count += count;
+            target.achieved_count += 1;
         }
     }
 

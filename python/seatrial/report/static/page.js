@@ -8,7 +8,7 @@
   const views = [];
   let drawing = Promise.resolve();
 
-  const config = () => {
+  const config = (width, letters) => {
     const style = getComputedStyle(root);
     const colour = (name) => style.getPropertyValue(name).trim();
     const font = getComputedStyle(document.body).fontFamily;
@@ -26,18 +26,27 @@
       legend: {
         labelColor: ink, titleColor: quiet, labelFontSize: 12.5, symbolSize: 90,
         labelFont: font, titleFont: font, columnPadding: 14, offset: 8,
+        columns: Math.max(1, Math.floor((width - 60) / (letters * 7.2 + 34))),
       },
       title: { color: ink },
+      text: { color: ink },
     };
   };
 
+  // Letters of the longest name in a figure's legends, which must stand side by side.
+  const longest = (part) => {
+    if (!part || typeof part !== "object" || part.legend === null) return 1;
+    const names = Array.isArray(part.domain) ? part.domain.filter((one) => typeof one === "string") : [];
+    const inner = Object.entries(part).map(([key, one]) => (key === "data" || key === "datasets" ? 1 : longest(one)));
+    return Math.max(1, ...names.map((one) => one.length), ...inner);
+  };
   const draw = async () => {
     while (views.length) views.pop().finalize();
     for (const place of document.querySelectorAll("[data-figure]")) {
       const spec = specs[place.dataset.figure];
       const result = await vegaEmbed(place, spec, {
         renderer: "svg",
-        config: config(),
+        config: config(place.clientWidth, longest(spec)),
         actions: { export: true, source: false, compiled: false, editor: false },
         downloadFileName: place.dataset.figure,
         tooltip: { theme: isDark() ? "dark" : "light" },
@@ -52,6 +61,36 @@
   };
   const isDark = () =>
     root.dataset.theme === "dark" || (root.dataset.theme === "auto" && systemDark.matches);
+
+  // The values that a figure is drawn from, once each, as its specification has them.
+  const tables = (part, found = []) => {
+    if (Array.isArray(part)) part.forEach((one) => tables(one, found));
+    else if (part && typeof part === "object") {
+      const sets = [...Object.values(part.datasets || {}), part.data && part.data.values];
+      for (const values of sets)
+        if (values && values.length && !found.some((one) => JSON.stringify(one) === JSON.stringify(values)))
+          found.push(values);
+      for (const [name, one] of Object.entries(part))
+        if (name !== "data" && name !== "datasets") tables(one, found);
+    }
+    return found;
+  };
+  for (const place of document.querySelectorAll("[data-values]")) {
+    place.parentElement.addEventListener("toggle", () => {
+      if (place.childElementCount) return;
+      for (const values of tables(specs[place.dataset.values])) {
+        const table = document.createElement("table");
+        const names = [...new Set(values.flatMap((one) => Object.keys(one)))];
+        const row = (kind, texts) => {
+          const line = table.insertRow();
+          for (const text of texts) line.appendChild(document.createElement(kind)).textContent = text ?? "";
+        };
+        row("th", names);
+        values.forEach((one) => row("td", names.map((name) => one[name])));
+        place.append(table);
+      }
+    });
+  }
 
   button.addEventListener("click", () => {
     const next = themes[(themes.indexOf(root.dataset.theme) + 1) % themes.length];
