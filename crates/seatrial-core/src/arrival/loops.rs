@@ -115,6 +115,21 @@ pub trait Arrival {
     /// Takes the request that [`Arrival::due_at`] just announced for `intended_at`.
     fn take(&mut self, intended_at: Nanos) -> Scheduled;
 
+    /// Takes up to `most` requests that are due at this instant and ask for the same: the first of
+    /// them, and how many, at least 1. The ids of the others follow in steps of the number of threads.
+    #[inline]
+    fn take_run(&mut self, intended_at: Nanos, most: u32) -> (Scheduled, u32) {
+        let _ = most;
+        (self.take(intended_at), 1)
+    }
+
+    /// Whether requests are due as soon as replies come, so that the instant at which one was read is
+    /// all that has to be known of the time.
+    #[inline]
+    fn follows_replies(&self) -> bool {
+        false
+    }
+
     /// Whether the bound on requests is reached, or the schedule at its end.
     fn is_exhausted(&self) -> bool;
 
@@ -174,6 +189,22 @@ impl Sequence {
             law => law.draw(&mut self.key.item(index)),
         };
         (index, demand)
+    }
+
+    /// The next ids of ours, at most so many: the first with its demand, and how many have the same one.
+    #[inline]
+    fn next_run(&mut self, most: u32) -> (u64, Nanos, u32) {
+        let first = self.index;
+        let (id, demand) = self.next();
+        if most <= 1 || self.law != DemandLaw::None {
+            return (id, demand, 1);
+        }
+        let members = u64::from(self.share.members);
+        let left = self.index_end.saturating_sub(first).div_ceil(members);
+        // At least the one that was taken, and at most `most`.
+        let count = left.clamp(1, most.into());
+        self.index = first.saturating_add(count.saturating_mul(members));
+        (id, demand, u32::try_from(count).unwrap_or(most))
     }
 
     const fn is_exhausted(&self) -> bool {
@@ -299,6 +330,22 @@ impl Arrival for ClosedLoop {
             intended_at,
             demand,
         }
+    }
+
+    #[inline]
+    fn take_run(&mut self, intended_at: Nanos, most: u32) -> (Scheduled, u32) {
+        let (request_id, demand, count) = self.sequence.next_run(most);
+        let first = Scheduled {
+            request_id,
+            intended_at,
+            demand,
+        };
+        (first, count)
+    }
+
+    #[inline]
+    fn follows_replies(&self) -> bool {
+        true
     }
 
     #[inline]

@@ -8,26 +8,19 @@ use crate::engine::flights::Flight;
 use crate::engine::ledger::blank;
 use crate::engine::member::{Member, asked};
 use crate::record::{Outcome, RequestRecord};
-use crate::transport::stamps::KernelStamps;
-use crate::transport::{CloseCause, Reply, Transport};
+use crate::transport::{CloseCause, Transport};
 use crate::units::Nanos;
-
-/// When a reply came.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Arrived<'a> {
-    pub first_byte_at: Nanos,
-    pub done_at: Nanos,
-    pub kernel: Option<&'a KernelStamps>,
-}
 
 impl<A: Arrival, T: Transport, C: Clock> Member<'_, A, T, C> {
     /// Ends what is past its deadline, and connections that will not answer any more.
     #[cold]
     pub(super) fn expire(&mut self, now: Nanos) {
         while let Some(flight) = self.table.next_expired(now, || self.arrival.think()) {
-            self.keep_timed_out(&flight, reasons::TIMEOUT_LATE);
-            let (connection, id) = (flight.connection as usize, flight.scheduled.request_id);
-            self.transport.abandon(connection, id, &mut self.events);
+            for one in flight.each(self.table.id_step()) {
+                self.keep_timed_out(&one, reasons::TIMEOUT_LATE);
+                let (connection, id) = (one.connection as usize, one.scheduled.request_id);
+                self.transport.abandon(connection, id, &mut self.events);
+            }
         }
         while let Some(flight) = self.table.next_returned(now) {
             self.keep_timed_out(&flight, reasons::TIMEOUT_UNSERVED);
@@ -137,25 +130,8 @@ impl<A: Arrival, T: Transport, C: Clock> Member<'_, A, T, C> {
                 break;
             }
             let scheduled = self.arrival.take(intended_at);
-            self.ledger.note_due(intended_at, self.slot);
+            self.ledger.note_due(intended_at, 1, self.slot);
             self.keep_unsent(&scheduled, reasons::UNSENT_AT_END);
-        }
-    }
-
-    /// The record of a request that got a whole reply.
-    pub(super) fn answered(
-        &self,
-        flight: &Flight,
-        reply: &Reply,
-        arrived: Arrived<'_>,
-        outcome: Outcome,
-    ) -> RequestRecord {
-        RequestRecord {
-            first_byte_at: Some(arrived.first_byte_at),
-            done_at: Some(arrived.done_at),
-            server_service: reply.service,
-            kernel: arrived.kernel.copied().unwrap_or(KernelStamps::NONE),
-            ..self.ended(flight, outcome)
         }
     }
 

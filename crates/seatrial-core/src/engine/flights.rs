@@ -18,16 +18,23 @@ const NIL: u32 = u32::MAX;
 /// Flights that are given room before the load; more of them make the slab grow.
 const RESERVED_MAX: usize = 4_096;
 
-/// A request on a connection.
+/// Most requests that are one flight.
+pub(super) const RUN_MAX: u32 = u8::MAX as u32;
+
+/// A request on a connection, or several that are alike: put on it at once, due at the same instant,
+/// and with ids that lie one step apart.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Flight {
+    /// The first of them.
     pub scheduled: Scheduled,
     pub phase: Phase,
+    /// How many there are; so narrow that a node fits into one line of a cache.
+    count: u8,
     /// The connection, among those of the thread.
     pub connection: u32,
     /// When its place on the connection became free.
     pub slot_free_at: Nanos,
-    /// [`UNSENT`] until it is known; with it a node fits into one line of a cache.
+    /// [`UNSENT`] until it is known.
     sent_at: Nanos,
     /// Recorded as a time-out already; it only waits for its late reply.
     pub is_expired: bool,
@@ -61,12 +68,35 @@ impl Flight {
         Self {
             scheduled,
             phase,
+            count: 1,
             connection,
             slot_free_at,
             sent_at: UNSENT,
             is_expired: false,
             is_resent: false,
         }
+    }
+
+    /// So many of them, at most [`RUN_MAX`].
+    #[inline]
+    pub fn times(self, count: u32) -> Self {
+        let count = u8::try_from(count).unwrap_or(u8::MAX);
+        Self { count, ..self }
+    }
+
+    /// How many requests it stands for.
+    #[inline]
+    pub fn count(&self) -> u32 {
+        self.count.into()
+    }
+
+    /// The requests one by one; their ids lie `step` apart.
+    pub fn each(self, step: u64) -> impl Iterator<Item = Self> {
+        (0..u64::from(self.count)).map(move |index| {
+            let mut one = self.times(1);
+            one.scheduled.request_id += index * step;
+            one
+        })
     }
 
     /// The same request on another connection, where it was not handed over yet.
@@ -186,6 +216,8 @@ pub(super) struct Flights {
     nodes: Vec<Node>,
     unused: Vec<u32>,
     deadlines: Ends,
+    /// From one id to the next, in a flight of several requests.
+    step: u64,
     /// From the intended instant to the deadline.
     request_timeout: Nanos,
     /// Nodes by request id; only when replies are matched so.
@@ -193,14 +225,16 @@ pub(super) struct Flights {
 }
 
 impl Flights {
-    /// Room for flights whose replies come in this order; `places` is how many there can be.
-    pub fn new(order: ReplyOrder, places: usize, request_timeout: Nanos) -> Self {
+    /// Room for flights whose replies come in this order; `places` is how many there can be, and
+    /// `step` is from one id to the next in a flight of several requests.
+    pub fn new(order: ReplyOrder, places: usize, request_timeout: Nanos, step: u64) -> Self {
         let reserved = places.min(RESERVED_MAX);
         let index = || Index::with_capacity_and_hasher(reserved, BuildHasherDefault::default());
         Self {
             nodes: Vec::with_capacity(reserved),
             unused: Vec::new(),
             deadlines: Ends::default(),
+            step,
             request_timeout,
             by_id: (order == ReplyOrder::ById).then(index),
         }
@@ -243,10 +277,29 @@ impl Flights {
         u32::try_from(self.nodes.len() - 1).unwrap_or(NIL)
     }
 
-    /// Takes the oldest flight off a connection.
+    /// From one id to the next, in a flight of several requests.
     #[inline]
-    pub fn pop_front(&mut self, ends: &mut Ends) -> Option<Flight> {
-        (ends.head != NIL).then(|| self.remove(ends, ends.head))
+    pub fn step(&self) -> u64 {
+        self.step
+    }
+
+    /// Takes the oldest flight off a connection, or only its first requests, at most so many.
+    #[inline]
+    pub fn pop_front(&mut self, ends: &mut Ends, most: u32) -> Option<Flight> {
+        (ends.head != NIL).then(|| self.take(ends, ends.head, most))
+    }
+
+    /// Takes the first requests of a flight off its connection, at most so many, at least one.
+    #[inline]
+    pub fn take(&mut self, ends: &mut Ends, at: u32, most: u32) -> Flight {
+        let flight = &mut self.nodes[at as usize].flight;
+        if flight.count() <= most {
+            return self.remove(ends, at);
+        }
+        let taken = flight.times(most);
+        flight.count -= taken.count;
+        flight.scheduled.request_id += u64::from(taken.count) * self.step;
+        taken
     }
 
     /// The oldest flight of a connection.
@@ -300,7 +353,9 @@ impl Flights {
                 break;
             }
             newest.flight.sent_at = sent_at;
-            count += u64::from(!newest.flight.is_resent);
+            if !newest.flight.is_resent {
+                count += u64::from(newest.flight.count);
+            }
             at = newest.of_connection.before;
         }
         count
@@ -398,7 +453,7 @@ mod tests {
 
     #[test]
     fn lists_stay_whole_when_flights_leave_from_anywhere() {
-        let mut flights = Flights::new(ReplyOrder::ById, 100, Nanos::new(7));
+        let mut flights = Flights::new(ReplyOrder::ById, 100, Nanos::new(7), 1);
         let mut ends = [Ends::default(); 2];
         for id in 0..10u64 {
             let connection = u32::try_from(id % 2).unwrap();
@@ -422,7 +477,7 @@ mod tests {
         let mut copy = ends[0];
         assert_eq!(flights.back(copy).unwrap().scheduled.request_id, 10);
         assert_eq!(due_ids(&mut flights), [1, 2, 10, 3, 5, 6, 7, 8]);
-        while let Some(flight) = flights.pop_front(&mut copy) {
+        while let Some(flight) = flights.pop_front(&mut copy, 1) {
             of_first.push(flight.scheduled.request_id);
         }
         assert_eq!(of_first, [2, 6, 8, 10]);
@@ -431,7 +486,7 @@ mod tests {
 
     #[test]
     fn only_what_was_not_sent_is_stamped() {
-        let mut flights = Flights::new(ReplyOrder::Fifo, 100, Nanos::new(7));
+        let mut flights = Flights::new(ReplyOrder::Fifo, 100, Nanos::new(7), 1);
         let mut ends = Ends::default();
         let mut last = 0;
         for (count, at) in [(1, 5), (2, 6)] {
@@ -442,7 +497,7 @@ mod tests {
             assert_eq!(flights.stamp(ends, Nanos::new(at)), count);
         }
         let mut stamps = Vec::new();
-        while let Some(flight) = flights.pop_front(&mut ends) {
+        while let Some(flight) = flights.pop_front(&mut ends, 1) {
             stamps.push(flight.sent_at().unwrap().get());
         }
         assert_eq!(stamps, [5, 6, 6]);
@@ -450,11 +505,35 @@ mod tests {
 
     #[test]
     fn a_flight_is_due_its_time_out_after_it_was_intended() {
-        let mut flights = Flights::new(ReplyOrder::Fifo, 100, Nanos::new(7));
+        let mut flights = Flights::new(ReplyOrder::Fifo, 100, Nanos::new(7), 1);
         let mut ends = Ends::default();
         for (id, at) in [(0, 20), (1, 10)] {
             flights.push(&mut ends, flight(id, 0, at));
         }
         assert_eq!(flights.first_due(), Some((1, Nanos::new(17))));
+    }
+
+    #[test]
+    fn requests_leave_a_flight_of_several_from_its_front() {
+        let mut flights = Flights::new(ReplyOrder::Fifo, 100, Nanos::new(7), 3);
+        let mut ends = Ends::default();
+        flights.push(&mut ends, flight(1, 0, 10).times(5));
+        flights.push(&mut ends, flight(16, 0, 11));
+        assert_eq!(flights.stamp(ends, Nanos::new(12)), 6);
+        let ids = |flight: Flight| -> Vec<u64> {
+            flight.each(3).map(|one| one.scheduled.request_id).collect()
+        };
+        assert_eq!(ids(flights.pop_front(&mut ends, 2).unwrap()), [1, 4]);
+        assert_eq!(flights.front(ends).unwrap().scheduled.request_id, 7);
+        let (at, deadline) = flights.first_due().unwrap();
+        assert_eq!(
+            deadline,
+            Nanos::new(17),
+            "what is left has the same deadline"
+        );
+        assert_eq!(ids(flights.take(&mut ends, at, 1)), [7]);
+        assert_eq!(ids(flights.pop_front(&mut ends, 9).unwrap()), [10, 13]);
+        assert_eq!(ids(flights.pop_front(&mut ends, 9).unwrap()), [16]);
+        assert!(flights.pop_front(&mut ends, 9).is_none());
     }
 }

@@ -124,28 +124,36 @@ impl Ledger {
         self.traffic = traffic;
     }
 
-    /// Notes that a request was due.
+    /// Notes that so many requests were due.
     #[inline]
-    pub fn note_due(&mut self, intended_at: Nanos, slot: Option<&Slot>) {
+    pub fn note_due(&mut self, intended_at: Nanos, count: u32, slot: Option<&Slot>) {
+        let count = u64::from(count);
         if intended_at >= self.open.start {
-            self.open.cell.intended_count += 1;
+            self.open.cell.intended_count += count;
             return;
         }
-        self.timeline.cell_at(intended_at).intended_count += 1;
+        self.timeline.cell_at(intended_at).intended_count += count;
         if let Some(slot) = slot {
-            slot.tell_due(intended_at);
+            slot.tell_due(intended_at, count);
         }
     }
 
-    /// Notes a request that was put on a connection whose place became free at `slot_free_at`.
+    /// Notes so many requests that were put on a connection whose places became free at `slot_free_at`.
     #[inline]
-    pub fn note_place(&mut self, phase: Phase, intended_at: Nanos, slot_free_at: Nanos) {
+    pub fn note_place(
+        &mut self,
+        phase: Phase,
+        count: u32,
+        (intended_at, slot_free_at): (Nanos, Nanos),
+    ) {
         if slot_free_at <= intended_at {
             return;
         }
-        self.queued_count += 1;
+        let count = u64::from(count);
+        self.queued_count += count;
         if phase == Phase::Measure {
-            self.queue.record(intended_at.until(slot_free_at));
+            let wait = intended_at.until(slot_free_at);
+            self.queue.record_many(wait, count);
         }
     }
 
@@ -155,20 +163,20 @@ impl Ledger {
         self.open.cell.sent_count += count;
     }
 
-    /// Counts a request that was answered correctly; its record is kept apart, if at all.
+    /// Counts so many requests that were answered correctly; their records are kept apart, if at all.
     ///
     /// What is the same of all replies of one read to requests of one send is noted once,
     /// with their number, and histograms are filled many answers at a time, because both
     /// cost much more than noting does.
     #[inline]
-    pub fn count_ok(&mut self, answer: Answer) {
+    pub fn count_ok(&mut self, answer: Answer, count: u32) {
         match self.answers.last_mut() {
-            Some((last, count)) if *last == answer => *count += 1,
+            Some((last, before)) if *last == answer => *before += u64::from(count),
             _ => {
                 if self.answers.len() == ANSWERS_MAX {
                     self.settle();
                 }
-                self.answers.push((answer, 1));
+                self.answers.push((answer, count.into()));
             }
         }
     }
@@ -200,13 +208,14 @@ impl Ledger {
         }
     }
 
-    /// Counts a correct reply that came in the measure phase, whenever its request was due.
+    /// Counts correct replies that came in the measure phase, whenever their requests were due.
     #[inline]
-    pub fn note_achieved(&mut self, connection: u32, done_at: Nanos) {
-        self.achieved_count += 1;
+    pub fn note_achieved(&mut self, connection: u32, done_at: Nanos, count: u32) {
+        let count = u64::from(count);
+        self.achieved_count += count;
         self.achieved_at = Some(done_at);
         if let Some(target) = self.target_of(Some(connection)) {
-            target.achieved_count += 1;
+            target.achieved_count += count;
         }
     }
 

@@ -3,31 +3,29 @@
 //! There is no queue of waiting requests. A request that is due while every place
 //! is taken stays at the head of its schedule, keeps its intended instant, and is sent
 //! when a place becomes free; so an overload takes no memory and hides no delay.
-//! The clock is read once a turn, once for each connection that something is sent on, and once
-//! (by the transport) for each read.
+//! The clock is read once a turn, unless what is due follows from replies that were just read, once for each
+//! connection that something is sent on, and once (by the transport) for each read.
 
 use crate::arrival::{Arrival, Scheduled, Share};
 use crate::clock::Clock;
-use crate::engine::endings::Arrived;
 use crate::engine::failures::reasons;
-use crate::engine::flights::Flight;
-use crate::engine::ledger::{Answer, Ledger, MemberResult};
+use crate::engine::ledger::{Ledger, MemberResult};
 use crate::engine::placement::Sightings;
 use crate::engine::plan::LoadPlan;
-use crate::engine::table::{Answered, ConnectionTable};
+use crate::engine::table::ConnectionTable;
 use crate::engine::watch::Slot;
 use crate::engine::window::Window;
 use crate::error::CoreError;
 use crate::histogram::Histogram;
 use crate::pacer::{Pacer, Woken};
-use crate::record::Outcome;
 use crate::stop::{Order, StopSignal};
 use crate::sys::{self, ThreadUsage};
-use crate::transport::{CloseCause, Event, Reply, Request, Traffic, Transport};
+use crate::transport::runs::RequestRun;
+use crate::transport::{CloseCause, Event, Request, Traffic, Transport};
 use crate::units::Nanos;
 
 /// Requests started in a row before the connections are looked at again.
-const BATCH_MAX: usize = 256;
+const BATCH_MAX: u32 = 256;
 
 /// Turns of the loop between two looks at which CPU it runs on.
 const TURNS_PER_SIGHTING: u32 = 64;
@@ -69,6 +67,8 @@ pub(super) struct Member<'a, A, T, C> {
     pub last_cause: Option<CloseCause>,
     pub sightings: Sightings,
     pub turns: u32,
+    /// When the replies were read that were handled since the clock was looked at.
+    pub read_at: Option<Nanos>,
     /// Bytes moved before what is handled now was read.
     pub moved: Traffic,
     pub events: Vec<Event>,
@@ -89,7 +89,7 @@ impl<A: Arrival, T: Transport, C: Clock> Member<'_, A, T, C> {
         loop {
             self.obey();
             self.look_around();
-            let now = self.clock.now();
+            let now = self.present();
             self.roll(now);
             // First, because what expires may free a place for what is due.
             if now >= self.table.expiry_at() {
@@ -140,6 +140,15 @@ impl<A: Arrival, T: Transport, C: Clock> Member<'_, A, T, C> {
         })
     }
 
+    /// The present instant, as far as it matters to what is due: where that follows from replies, the
+    /// instant at which they were read will do, and a look at the clock is spared.
+    #[inline]
+    fn present(&mut self) -> Nanos {
+        let read_at = self.read_at.take();
+        let known = read_at.filter(|_| self.arrival.follows_replies());
+        known.unwrap_or_else(|| self.clock.now())
+    }
+
     /// Cuts the phases short once the run was told to.
     fn obey(&mut self) {
         let order = self.stop.order();
@@ -183,7 +192,8 @@ impl<A: Arrival, T: Transport, C: Clock> Member<'_, A, T, C> {
         if self.table.has_returned() {
             self.send_again(now);
         }
-        for _ in 0..BATCH_MAX {
+        let mut left = BATCH_MAX;
+        while left > 0 {
             let slot_free_at = self.table.oldest_free_at();
             let offer = self.next_offer(now, slot_free_at);
             let Offer::At(intended_at) = offer else {
@@ -196,10 +206,11 @@ impl<A: Arrival, T: Transport, C: Clock> Member<'_, A, T, C> {
             let is_late = intended_at.later_by(self.plan.request_timeout) <= now;
             if is_late || (!has_slot && self.table.is_lost()) {
                 let scheduled = self.arrival.take(intended_at);
-                self.ledger.note_due(intended_at, self.slot);
+                self.ledger.note_due(intended_at, 1, self.slot);
                 self.keep_unsent(&scheduled, reasons::UNSENT_LATE);
+                left -= 1;
             } else if has_slot {
-                self.put_on_connection(intended_at);
+                left -= self.put_on_connection(intended_at, left);
             } else {
                 return Offer::WaitingForSlot;
             }
@@ -233,14 +244,25 @@ impl<A: Arrival, T: Transport, C: Clock> Member<'_, A, T, C> {
         }
     }
 
-    fn put_on_connection(&mut self, intended_at: Nanos) {
-        let scheduled = self.arrival.take(intended_at);
+    /// Puts what is due at this instant on the place that waits longest: a request, or up to `most`
+    /// where several are due and several places wait equally long; how many.
+    #[inline]
+    fn put_on_connection(&mut self, intended_at: Nanos, most: u32) -> u32 {
+        let most = self.table.run_max().min(most);
+        let (scheduled, count) = self.arrival.take_run(intended_at, most);
         let phase = self.window.phase_of(intended_at);
-        self.ledger.note_due(intended_at, self.slot);
-        if let Some((connection, slot_free_at)) = self.table.assign(scheduled, phase) {
-            self.ledger.note_place(phase, intended_at, slot_free_at);
-            self.transport.send(connection, &asked(&scheduled));
+        self.ledger.note_due(intended_at, count, self.slot);
+        if let Some((connection, slot_free_at)) = self.table.assign((scheduled, count), phase) {
+            let instants = (intended_at, slot_free_at);
+            self.ledger.note_place(phase, count, instants);
+            let run = RequestRun {
+                first: asked(&scheduled),
+                count,
+                step: self.table.id_step(),
+            };
+            self.transport.send_run(connection, &run);
         }
+        count
     }
 
     /// Hands over what was put on connections; the instant just before is *sent*.
@@ -304,121 +326,6 @@ impl<A: Arrival, T: Transport, C: Clock> Member<'_, A, T, C> {
             _ => self.pacer.idle_until(&self.clock, until, poll)?,
         };
         Ok(())
-    }
-
-    fn handle_events(&mut self) {
-        if self.events.is_empty() {
-            return;
-        }
-        let mut events = std::mem::take(&mut self.events);
-        // They are looked at where they are: one is written and read for each reply.
-        for event in &events {
-            match event {
-                Event::Reply {
-                    connection,
-                    reply,
-                    first_byte_at,
-                    done_at,
-                    kernel,
-                } => {
-                    if self.table.is_up(*connection) {
-                        let arrived = Arrived {
-                            first_byte_at: *first_byte_at,
-                            done_at: *done_at,
-                            kernel: kernel.as_deref(),
-                        };
-                        self.handle_reply(*connection, reply, arrived);
-                    }
-                }
-                Event::Connected { connection } => {
-                    let now = self.clock.now();
-                    let think = || self.arrival.think();
-                    if let Some(time) = self.table.bring_up(*connection, now, think) {
-                        self.connect.record(time);
-                    }
-                }
-                Event::Draining {
-                    connection,
-                    unserved,
-                } => {
-                    if self.table.is_up(*connection) {
-                        self.drain(*connection, unserved);
-                    }
-                }
-                Event::Closed {
-                    connection,
-                    cause,
-                    first_byte_at,
-                } => {
-                    if self.table.is_in_use(*connection) {
-                        self.lose(*connection, cause.clone(), *first_byte_at);
-                    }
-                }
-            }
-        }
-        events.clear();
-        // Handling may have lost a connection, but never appends events; keep the allocation.
-        self.events = events;
-        self.moved = self.transport.traffic();
-    }
-
-    #[inline]
-    fn handle_reply(&mut self, connection: usize, reply: &Reply, arrived: Arrived<'_>) {
-        let done_at = arrived.done_at;
-        self.roll(done_at);
-        let think = || self.arrival.think();
-        let answered = self
-            .table
-            .complete(connection, reply.request_id, done_at, think);
-        let flight = match answered {
-            Answered::Flight(flight) => flight,
-            Answered::Late => {
-                self.ledger.late_reply_count += 1;
-                return;
-            }
-            Answered::Nobody => {
-                self.transport.disconnect(connection);
-                let cause = CloseCause::Protocol("a reply that answers no request".into());
-                self.lose(connection, cause, Some(arrived.first_byte_at));
-                return;
-            }
-        };
-        if let Some(text) = &reply.failure {
-            let record = self.answered(&flight, reply, arrived, Outcome::ApplicationError);
-            self.ledger.note_lag(&flight);
-            self.ledger.keep_failed(&record, text);
-        } else {
-            self.count_ok(&flight, reply, arrived);
-        }
-    }
-
-    /// Counts a correct reply. Its record is made only if it belongs to the sample.
-    #[inline]
-    fn count_ok(&mut self, flight: &Flight, reply: &Reply, arrived: Arrived<'_>) {
-        let done_at = arrived.done_at;
-        if let Some(note) = reply.note {
-            self.ledger.failures.count(Outcome::Ok, note, 1);
-        }
-        let connection = self.thread.number_of(flight.connection as usize);
-        if self.window.is_counted(done_at) {
-            self.ledger.note_achieved(connection, done_at);
-        }
-        // Nothing is answered that was not sent; the table sees to it.
-        if let Some(sending) = flight.sending() {
-            self.ledger.count_ok(Answer {
-                sending,
-                done_at,
-                phase: flight.phase,
-                connection,
-            });
-        }
-        if let Some(kernel) = arrived.kernel {
-            self.ledger.note_kernel(flight.phase, done_at, kernel);
-        }
-        if self.ledger.records.wants(flight.scheduled.request_id) {
-            let record = self.answered(flight, reply, arrived, Outcome::Ok);
-            self.ledger.records.push(&record);
-        }
     }
 }
 

@@ -9,6 +9,7 @@ mod datagrams;
 mod endings;
 mod failures;
 mod flights;
+mod layout;
 mod ledger;
 mod member;
 mod placement;
@@ -16,6 +17,7 @@ mod places;
 pub mod plan;
 mod preload;
 mod protocols;
+mod replies;
 mod result;
 mod start;
 mod table;
@@ -36,14 +38,15 @@ pub use result::{LoadResult, TargetResult};
 pub use timeline::{INTERVALS_MAX, Interval};
 pub use watch::{Snapshot, Watch};
 
-use crate::arrival::{Arrival, ClosedLoop, Demands, OpenLoop, Share};
+use crate::arrival::{Arrival, ClosedLoop, DemandLaw, Demands, OpenLoop, Share};
 use crate::clock::{Clock, MonotonicClock, VirtualClock};
+use crate::engine::layout::Layout;
 use crate::engine::ledger::{Ledger, LedgerLayout, MemberResult};
 use crate::engine::member::Member;
 use crate::engine::plan::Loop;
 use crate::engine::protocols::{Speaker, Speech};
 use crate::engine::start::{Start, StartLine, connect_all};
-use crate::engine::table::{ConnectionTable, Layout};
+use crate::engine::table::ConnectionTable;
 use crate::engine::window::Window;
 use crate::error::CoreError;
 use crate::histogram::Histogram;
@@ -303,6 +306,7 @@ fn member<A: Arrival, T: Transport, C: Clock>(
         request_timeout: job.plan.request_timeout,
         share: job.share,
         order: parts.transport.order(),
+        is_thinking: job.plan.think != DemandLaw::None,
     };
     let window = Window::new(job.plan, start);
     let ledger = LedgerLayout {
@@ -331,6 +335,7 @@ fn member<A: Arrival, T: Transport, C: Clock>(
         last_cause: None,
         sightings: Sightings::default(),
         turns: 0,
+        read_at: None,
         moved: Traffic::default(),
         events: Vec::with_capacity(1024),
     }

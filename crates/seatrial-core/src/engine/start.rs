@@ -202,7 +202,7 @@ impl<'a> Dial<'a> {
                 self.to_retry.push(connection);
             }
             // An end follows, and with it a new connection.
-            Event::Reply { .. } | Event::Draining { .. } => {}
+            Event::Reply { .. } | Event::Replies { .. } | Event::Draining { .. } => {}
         }
         Ok(())
     }

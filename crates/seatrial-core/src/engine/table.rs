@@ -4,11 +4,13 @@
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
 
-use crate::arrival::{Scheduled, Share};
-use crate::engine::flights::{Ends, Flight, Flights};
+use crate::arrival::Scheduled;
+use crate::engine::flights::{Ends, Flight, Flights, RUN_MAX};
+use crate::engine::layout::Layout;
 use crate::engine::places::Places;
 use crate::record::Phase;
 use crate::transport::ReplyOrder;
+use crate::transport::runs::ReplyRun;
 use crate::units::Nanos;
 
 /// Failures of a connection without a reply between them before it is given up.
@@ -42,26 +44,12 @@ struct Connection {
 /// What a reply was for.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Answered {
-    /// This request.
+    /// This request; of a run of replies, the first of them answer its requests.
     Flight(Flight),
-    /// One that has ended before.
-    Late,
+    /// One that has ended before, or several.
+    Late(u32),
     /// None: the connection cannot be trusted any more.
     Nobody,
-}
-
-/// How a table is laid out.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Layout {
-    pub connections: usize,
-    /// Requests at once on each of them.
-    pub depth: u32,
-    /// Requests at once on all of them.
-    pub outstanding_max: Option<usize>,
-    pub request_timeout: Nanos,
-    /// Which requests of the run are the thread's.
-    pub share: Share,
-    pub order: ReplyOrder,
 }
 
 #[derive(Debug)]
@@ -96,14 +84,17 @@ impl ConnectionTable {
         };
         let bound = layout.outstanding_max.filter(|bound| *bound < places_count);
         let connections = std::iter::repeat_with(new_connection);
+        // Requests that are found by their ids, or whose places go different ways, are kept one by one.
+        let is_grouped = layout.order == ReplyOrder::Fifo && !layout.is_thinking;
         Self {
             connections: connections.take(layout.connections).collect(),
             flights: Flights::new(
                 layout.order,
                 bound.unwrap_or(places_count),
                 layout.request_timeout,
+                layout.share.members.into(),
             ),
-            places: Places::new(layout.connections, bound),
+            places: Places::new(layout.connections, bound, is_grouped),
             unflushed: Vec::with_capacity(layout.connections),
             silences: VecDeque::new(),
             retries: BinaryHeap::new(),
@@ -156,14 +147,31 @@ impl ConnectionTable {
         }
     }
 
-    /// Puts a request on the place that waits longest; the connection and since when the place
-    /// was free, if there was one.
+    /// From the id of a request to the next one in a flight of several.
     #[inline]
-    pub fn assign(&mut self, scheduled: Scheduled, phase: Phase) -> Option<(usize, Nanos)> {
-        let (connection, slot_free_at) = self.places.take()?;
-        let flight = Flight::new(scheduled, phase, connection, slot_free_at);
-        self.last_id = self.last_id.max(Some(scheduled.request_id));
-        self.live_count += 1;
+    pub fn id_step(&self) -> u64 {
+        self.flights.step()
+    }
+
+    /// How many requests can be put on places at once that have waited longest.
+    #[inline]
+    pub fn run_max(&self) -> u32 {
+        self.places.oldest_count().min(RUN_MAX)
+    }
+
+    /// Puts a request on the place that waits longest, or as many as [`Self::run_max`] says; the
+    /// connection and since when the place was free, if there was one.
+    #[inline]
+    pub fn assign(
+        &mut self,
+        (scheduled, count): (Scheduled, u32),
+        phase: Phase,
+    ) -> Option<(usize, Nanos)> {
+        let (connection, slot_free_at) = self.places.take(count)?;
+        let flight = Flight::new(scheduled, phase, connection, slot_free_at).times(count);
+        let last_id = scheduled.request_id + u64::from(count - 1) * self.id_step();
+        self.last_id = self.last_id.max(Some(last_id));
+        self.live_count += count as usize;
         self.put(flight);
         Some((connection as usize, slot_free_at))
     }
@@ -210,31 +218,35 @@ impl ConnectionTable {
         )
     }
 
-    /// Takes the request that was answered off the connection and frees its place.
+    /// Takes the request that the first of these replies answers off the connection and frees its place; with
+    /// it those that were put there at once with it, as far as there are replies to them.
     #[inline]
     pub fn complete(
         &mut self,
         connection: usize,
-        request_id: Option<u64>,
+        replies: &ReplyRun,
         done_at: Nanos,
         think: impl FnOnce() -> Nanos,
     ) -> Answered {
         let entry = &mut self.connections[connection];
         let flight = match self.layout.order {
             ReplyOrder::Fifo => {
+                let first_id = replies.first_id;
                 let front = self.flights.front(entry.flights).filter(|front| {
-                    let is_ours = request_id.is_none_or(|id| id == front.scheduled.request_id);
+                    let is_ours = first_id.is_none_or(|id| id == front.scheduled.request_id);
                     front.sent_at().is_some() && is_ours
                 });
                 if front.is_none() {
                     return Answered::Nobody;
                 }
-                self.flights.pop_front(&mut entry.flights)
+                let most = replies.alike(self.flights.step());
+                self.flights.pop_front(&mut entry.flights, most)
             }
             ReplyOrder::ById => {
-                let found = request_id.and_then(|id| self.flights.find(narrow(connection), id));
+                let id = replies.first_id;
+                let found = id.and_then(|id| self.flights.find(narrow(connection), id));
                 let Some(at) = found.filter(|at| self.flights.get(*at).sent_at().is_some()) else {
-                    return self.answered_before(request_id);
+                    return self.answered_before(id);
                 };
                 Some(self.flights.remove(&mut entry.flights, at))
             }
@@ -244,16 +256,20 @@ impl ConnectionTable {
         };
         entry.failures = 0;
         entry.is_answered = true;
-        self.live_count -= usize::from(!flight.is_expired);
+        let count = flight.count();
         if entry.state == State::Up {
-            self.places.add(narrow(connection), done_at, think());
+            if count == 1 {
+                self.places.add(narrow(connection), done_at, think());
+            } else {
+                self.places.add_run(narrow(connection), count, done_at);
+            }
         }
         self.places.give_back_permit(done_at);
         if flight.is_expired {
-            Answered::Late
-        } else {
-            Answered::Flight(flight)
+            return Answered::Late(count);
         }
+        self.live_count -= count as usize;
+        Answered::Flight(flight)
     }
 
     /// Judges a reply to a request that is on no connection: an id of ours had its time.
@@ -261,24 +277,27 @@ impl ConnectionTable {
         let was_sent =
             |id: &u64| self.layout.share.owns(*id) && self.last_id.is_some_and(|last| *id <= last);
         match request_id.filter(was_sent) {
-            Some(_) => Answered::Late,
+            Some(_) => Answered::Late(1),
             None => Answered::Nobody,
         }
     }
 
-    /// The next request that is past its deadline, if there is one.
+    /// The next request that is past its deadline, if there is one, or several that are alike.
     ///
     /// When replies come in order, its place stays taken until its late reply comes, or until
     /// patience ends ([`Self::next_silent`]); otherwise the place is free from now on.
     pub fn next_expired(&mut self, now: Nanos, think: impl FnOnce() -> Nanos) -> Option<Flight> {
         let (at, _) = self.flights.first_due().filter(|(_, due)| *due <= now)?;
-        self.live_count -= 1;
+        self.live_count -= self.flights.get(at).count() as usize;
         match self.layout.order {
             ReplyOrder::Fifo => {
                 let flight = self.flights.expire(at);
                 let patience_ends_at = now.later_by(self.layout.request_timeout);
-                let (connection, id) = (flight.connection as usize, flight.scheduled.request_id);
-                self.silences.push_back((patience_ends_at, connection, id));
+                let connection = flight.connection as usize;
+                for one in flight.each(self.id_step()) {
+                    let id = one.scheduled.request_id;
+                    self.silences.push_back((patience_ends_at, connection, id));
+                }
                 Some(flight)
             }
             ReplyOrder::ById => {
@@ -371,7 +390,7 @@ impl ConnectionTable {
     pub fn reassign(&mut self, now: Nanos) -> Option<(usize, Flight)> {
         let _ = self.returned.front()?;
         self.oldest_free_at().filter(|free_at| *free_at <= now)?;
-        let (connection, slot_free_at) = self.places.take()?;
+        let (connection, slot_free_at) = self.places.take(1)?;
         let before = self.returned.pop_front()?;
         self.put(before.resent(connection, slot_free_at));
         Some((connection as usize, before))
@@ -418,7 +437,7 @@ impl ConnectionTable {
     pub fn next_stranded(&mut self, connection: usize, now: Nanos) -> Option<Flight> {
         let entry = &mut self.connections[connection];
         loop {
-            let flight = self.flights.pop_front(&mut entry.flights)?;
+            let flight = self.flights.pop_front(&mut entry.flights, 1)?;
             self.places.give_back_permit(now);
             if !flight.is_expired {
                 self.live_count -= 1;
@@ -466,7 +485,7 @@ impl ConnectionTable {
         self.live_count -= 1;
         let connection = self.flights.get(at).connection as usize;
         let ends = &mut self.connections[connection].flights;
-        Some(self.flights.remove(ends, at))
+        Some(self.flights.take(ends, at, 1))
     }
 }
 

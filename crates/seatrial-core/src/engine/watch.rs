@@ -47,10 +47,10 @@ impl Slot {
         }
     }
 
-    /// Tells that a request was due in an interval that was told already.
-    pub fn tell_due(&self, intended_at: Nanos) {
+    /// Tells that so many requests were due in an interval that was told already.
+    pub fn tell_due(&self, intended_at: Nanos, count: u64) {
         if let Some(timeline) = &mut self.lock().timeline {
-            timeline.cell_at(intended_at).intended_count += 1;
+            timeline.cell_at(intended_at).intended_count += count;
         }
     }
 

@@ -4,11 +4,15 @@
 //! echo is seen; all other bytes are compared with the pattern that was sent.
 
 use super::options::{OptionReader, Options};
+use super::runs::{ReplyRun, RequestRun};
 use super::{DecodeError, Decoded, Protocol, Reply, Request, payload_pattern, take_front};
 use crate::error::CoreError;
 
 /// Bytes of the request id in front of the payload.
 const ID_BYTES: usize = 8;
+
+/// Bytes of requests that are kept ready, so that a run of small ones is one copy; at least one request.
+const READY_BYTES: usize = 16 * 1024;
 
 /// What can be set about the echo protocol.
 #[derive(Clone, Copy, Debug)]
@@ -47,6 +51,8 @@ impl EchoOptions {
 #[derive(Clone, Debug)]
 pub struct Echo {
     pattern: Vec<u8>,
+    /// Requests one after another, but for their ids.
+    ready: Vec<u8>,
     id_bytes: usize,
     is_verified: bool,
 }
@@ -60,11 +66,31 @@ impl Echo {
         } else {
             0
         };
+        let pattern = payload_pattern(payload_bytes);
         Self {
-            pattern: payload_pattern(payload_bytes),
+            ready: pattern.repeat((READY_BYTES / payload_bytes.max(1)).max(1)),
+            pattern,
             id_bytes,
             is_verified: options.is_verified,
         }
+    }
+}
+
+impl Echo {
+    /// The whole, unchanged echoes at the front whose ids lie equally far apart.
+    #[inline]
+    fn run_with_ids(&self, bytes: &[u8]) -> ReplyRun {
+        let mut run = ReplyRun::NONE;
+        let expected = &self.pattern[ID_BYTES..];
+        for echo in bytes.chunks_exact(self.pattern.len()) {
+            let Some((id, rest)) = echo.split_first_chunk::<ID_BYTES>() else {
+                break;
+            };
+            if rest != expected || !run.extend(u64::from_le_bytes(*id)) {
+                break;
+            }
+        }
+        run
     }
 }
 
@@ -87,6 +113,44 @@ impl Protocol for Echo {
     fn encode(&mut self, _partial: &mut PartialEcho, request: &Request, bytes: &mut Vec<u8>) {
         bytes.extend_from_slice(&request.request_id.to_le_bytes()[..self.id_bytes]);
         bytes.extend_from_slice(&self.pattern[self.id_bytes..]);
+    }
+
+    #[inline]
+    fn encode_run(&mut self, _partial: &mut PartialEcho, run: &RequestRun, out: &mut Vec<u8>) {
+        let size = self.pattern.len();
+        let start = out.len();
+        let mut left = run.count as usize * size;
+        while left > 0 {
+            let part = left.min(self.ready.len());
+            out.extend_from_slice(&self.ready[..part]);
+            left -= part;
+        }
+        if self.id_bytes == ID_BYTES {
+            for (bytes, request) in out[start..].chunks_exact_mut(size).zip(run.each()) {
+                bytes[..ID_BYTES].copy_from_slice(&request.request_id.to_le_bytes());
+            }
+        }
+    }
+
+    #[inline]
+    fn decode_run(&mut self, partial: &mut PartialEcho, bytes: &mut &[u8]) -> ReplyRun {
+        if partial.received_bytes > 0 {
+            return ReplyRun::NONE;
+        }
+        let size = self.pattern.len();
+        let run = if self.id_bytes == ID_BYTES {
+            self.run_with_ids(bytes)
+        } else {
+            let is_same = |echo: &&[u8]| *echo == self.pattern;
+            let count = if self.is_verified {
+                bytes.chunks_exact(size).take_while(is_same).count()
+            } else {
+                bytes.len() / size
+            };
+            ReplyRun::anonymous(u32::try_from(count).unwrap_or(u32::MAX))
+        };
+        *bytes = &bytes[run.count as usize * size..];
+        run
     }
 
     // The reply is then made where it stays: one that is copied right after it was written stalls the processor.

@@ -21,6 +21,7 @@ mod ready;
 pub mod resp;
 mod routes;
 pub mod rpc;
+pub mod runs;
 pub mod socket;
 pub mod stamps;
 pub mod target;
@@ -29,6 +30,7 @@ pub mod template;
 pub mod tls;
 
 use crate::error::CoreError;
+use crate::transport::runs::{ReplyRun, RequestRun};
 use crate::transport::stamps::{KernelStamps, StampReport};
 use crate::units::Nanos;
 use crate::wire::WireError;
@@ -101,6 +103,15 @@ pub enum Event {
         /// What the kernel knows about it, if it was asked. Rare, and so not in the event itself,
         /// of which one is written and read for each reply.
         kernel: Option<Box<KernelStamps>>,
+    },
+    /// Whole replies were read from it at once that say nothing but which requests they answer.
+    Replies {
+        /// Which one.
+        connection: usize,
+        /// The replies.
+        run: ReplyRun,
+        /// When all of them were read, from their first byte to their last.
+        done_at: Nanos,
     },
     /// The peer takes no further requests on it, but answers what it has; the end follows.
     Draining {
@@ -187,6 +198,14 @@ pub trait Transport {
     /// Puts a request on a connection; it leaves with the next [`Transport::flush`].
     fn send(&mut self, connection: usize, request: &Request);
 
+    /// Puts several requests on a connection; the same as [`Transport::send`] for each of them.
+    #[inline]
+    fn send_run(&mut self, connection: usize, run: &RequestRun) {
+        for request in run.each() {
+            self.send(connection, &request);
+        }
+    }
+
     /// Hands what was put on the connection to the kernel. What the kernel does
     /// not take now follows by itself, as soon as it does.
     fn flush(&mut self, connection: usize, events: &mut Vec<Event>);
@@ -263,6 +282,14 @@ pub trait Protocol {
     /// Appends the bytes of a request.
     fn encode(&mut self, state: &mut Self::State, request: &Request, out: &mut Vec<u8>);
 
+    /// Appends the bytes of several requests; the same as [`Protocol::encode`] for each of them.
+    #[inline]
+    fn encode_run(&mut self, state: &mut Self::State, run: &RequestRun, out: &mut Vec<u8>) {
+        for request in run.each() {
+            self.encode(state, &request, out);
+        }
+    }
+
     /// Takes bytes from the front until something is whole or none are left. What the
     /// protocol itself has to answer is appended to `out`.
     ///
@@ -274,6 +301,14 @@ pub trait Protocol {
         bytes: &mut &[u8],
         out: &mut Vec<u8>,
     ) -> Result<Decoded, DecodeError>;
+
+    /// Takes whole replies from the front, as many as there are that say nothing but which requests
+    /// they answer. None is right at any time: what is left here is given to [`Protocol::decode`].
+    #[inline]
+    fn decode_run(&mut self, state: &mut Self::State, bytes: &mut &[u8]) -> ReplyRun {
+        let _ = (state, bytes);
+        ReplyRun::NONE
+    }
 
     /// Nobody waits for the reply to this request any more. Called only where replies carry
     /// ids; what the peer is told about it is appended.

@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use super::ready::{ReadySet, Token};
 pub use super::routes::Routes;
+use super::runs::RequestRun;
 use super::stamps::{Stamper, Stamping};
 use super::{
     CloseCause, Event, Protocol, ReplyOrder, Request, Traffic, Transport, TransportReport,
@@ -140,6 +141,21 @@ impl<P: Protocol, C: Clock> Transport for SocketTransport<P, C> {
             if let Some(stamps) = &mut link.stamps {
                 stamps.note_request(request.request_id, pending, is_sampled);
             }
+        }
+    }
+
+    #[inline]
+    fn send_run(&mut self, connection: usize, run: &RequestRun) {
+        if self.stamper.is_some() {
+            // Where each request ends in the stream has to be known.
+            for request in run.each() {
+                self.send(connection, &request);
+            }
+            return;
+        }
+        let link = &mut self.links[connection];
+        if let Some(state) = link.state.as_mut() {
+            self.protocol.encode_run(state, run, &mut link.outgoing);
         }
     }
 

@@ -9,6 +9,7 @@ use super::SocketTransport;
 use super::link::Stage;
 use crate::clock::Clock;
 use crate::sys::message::{PacketStamps, receive_stamped};
+use crate::transport::runs::ReplyRun;
 use crate::transport::{CloseCause, Decoded, Event, Protocol};
 use crate::units::Nanos;
 
@@ -135,6 +136,14 @@ impl<P: Protocol, C: Clock> SocketTransport<P, C> {
         self.protocol.note_read(state, read_at);
         let mut rest = &self.buffer[..taken.count];
         while !rest.is_empty() || self.protocol.holds_back(state) {
+            // What began with an earlier read, or may have stamps of its own, is told one by one.
+            if link.first_byte_at.is_none() && link.stamps.is_none() {
+                let run = self.protocol.decode_run(state, &mut rest);
+                if run.count > 0 {
+                    events.push(run_event(connection, run, read_at));
+                    continue;
+                }
+            }
             let first_byte_at = *link.first_byte_at.get_or_insert(read_at);
             let decoded = self.protocol.decode(state, &mut rest, &mut link.outgoing);
             match decoded {
@@ -230,5 +239,15 @@ impl<P: Protocol, C: Clock> SocketTransport<P, C> {
         } else {
             CloseCause::Reset
         }
+    }
+}
+
+/// Tells of replies that were read whole at this instant.
+#[inline]
+const fn run_event(connection: usize, run: ReplyRun, done_at: Nanos) -> Event {
+    Event::Replies {
+        connection,
+        run,
+        done_at,
     }
 }
