@@ -13,6 +13,8 @@ import fcntl
 import os
 import re
 import shutil
+import struct
+import subprocess
 import tempfile
 from pathlib import Path
 
@@ -34,6 +36,13 @@ MODULES = (
     "vmw_vsock_virtio_transport_common",
     "vsock",
 )
+#: Packers of kernels by how their output begins.
+PACKED = {
+    b"\x02\x21\x4c\x18": "lz4",
+    b"\xfd7zXZ\x00": "xz",
+    b"\x1f\x8b": "gzip",
+    b"\x28\xb5\x2f\xfd": "zstd",
+}
 
 
 def provide() -> None:
@@ -86,6 +95,34 @@ def image_package(apt_get: str, apt_cache: str) -> str:
     return found[1]
 
 
+def unpack_elf(image: Path, elf: Path) -> None:
+    """Unpacks a kernel for monitors that do not.
+
+    The header of the image (Linux boot protocol 2.08 and later) says where the payload is; the
+    kernel's build appends four bytes to it, its size.
+    """
+    data = image.read_bytes()
+    offset, length = struct.unpack_from("<II", data, 0x248)
+    start = ((data[0x1F1] or 4) + 1) * 512 + offset
+    payload = data[start : start + length]
+    kind = next((name for magic, name in PACKED.items() if payload.startswith(magic)), None)
+    tool = find_tool(kind) if kind else None
+    if tool is None:
+        message = f"cannot unpack the kernel: it needs {kind or 'a packer that is not known here'}"
+        raise StepError(message)
+    packed = elf.with_name("payload")
+    packed.write_bytes(payload[:-4])
+    with elf.open("wb") as output:
+        subprocess.run([tool, "-dc", packed], stdout=output, stderr=subprocess.DEVNULL, check=False)
+    packed.unlink()
+    with elf.open("rb") as file:
+        is_elf = file.read(4) == b"\x7fELF"
+    if not is_elf:
+        elf.unlink()
+        message = f"{kind} made no program of the kernel"
+        raise StepError(message)
+
+
 def keep(unpacked: Path, link: Path) -> None:
     """Moves kernel and modules to their place, whole or not at all."""
     image = next(unpacked.glob("boot/vmlinuz-*"), None)
@@ -97,6 +134,10 @@ def keep(unpacked: Path, link: Path) -> None:
     draft = unpacked.with_name("kept")
     (draft / "modules").mkdir(parents=True)
     shutil.copyfile(image, draft / "vmlinuz")
+    try:
+        unpack_elf(image, draft / "vmlinux")
+    except StepError as error:
+        say("kernel", f"{error}; without it: no firecracker")
     for module in unpacked.rglob("*.ko"):
         if module.stem in MODULES:
             shutil.copyfile(module, draft / "modules" / module.name)

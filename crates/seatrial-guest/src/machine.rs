@@ -13,7 +13,7 @@
 //! | `data=NAME` | the device with the ext4 file system that becomes `/data` |
 //! | `tools=NAME` | the same for `/tools`, read-only |
 //! | `modules=NAME:NAME` | kernel modules to be loaded, in this order |
-//! | `template` | wait on the second serial port for the real order |
+//! | `template` | wait on the second serial port, or the next vsock port, for the real order |
 //!
 //! A template is a machine that is stopped and copied while it waits. Each copy
 //! then reads its own order and role: one line, with a blank between them.
@@ -96,7 +96,7 @@ pub fn prepare(
     mount_kernel_files()?;
     load_modules(&order.modules)?;
     if order.is_template {
-        let said = wait_as_template(&mut machine.first_instruction_ns)?;
+        let said = wait_as_template(&order.door, &mut machine.first_instruction_ns)?;
         (order, machine.words) = parse_said(&said)?;
     }
     sys::raise_interface("lo", None).map_err(system("set up lo"))?;
@@ -243,16 +243,34 @@ fn open_port(name: &str) -> Result<OwnedFd, GuestError> {
     open(path, OFlags::RDWR | OFlags::CLOEXEC, Mode::empty()).map_err(system("open a serial port"))
 }
 
-/// Says that this machine may be copied, and waits for the order of the copy. Then it tells the
-/// host what every copy of one template has in common; not over the port, which may be closed.
-fn wait_as_template(woken_at_ns: &mut u64) -> Result<Vec<u8>, GuestError> {
-    let port = open_port(ORDER_PORT)?;
+/// Says that this machine may be copied, and waits for the order of the copy.
+fn wait_as_template(door: &Door, woken_at_ns: &mut u64) -> Result<Vec<u8>, GuestError> {
     let boot_id = std::fs::read_to_string(BOOT_ID).unwrap_or_default();
-    write(&port, boot_id.as_bytes()).map_err(system("write to the order's port"))?;
+    match door {
+        Door::Port => {
+            let port = open_port(ORDER_PORT)?;
+            let said = converse(&port, &boot_id, woken_at_ns)?;
+            // Not over the port, which may be closed by now.
+            sys::machine_prove(boot_id.as_bytes());
+            Ok(said)
+        }
+        // The connection over which the template was seen to wait is none of its copies'.
+        Door::Vsock(port) => loop {
+            let host = sys::accept_vsock(port + 1).map_err(system("accept on vsock"))?;
+            if let Ok(said) = converse(&host, &boot_id, woken_at_ns) {
+                return Ok(said);
+            }
+        },
+    }
+}
+
+/// Tells the host what every copy of one template has in common, and reads the order.
+fn converse(host: &OwnedFd, boot_id: &str, woken_at_ns: &mut u64) -> Result<Vec<u8>, GuestError> {
+    write(host, boot_id.as_bytes()).map_err(system("write to the order's port"))?;
     let mut said = Vec::new();
     let mut chunk = [0; 4096];
     while !said.ends_with(b"\n") {
-        let count = read(&port, &mut chunk).map_err(system("read the order"))?;
+        let count = read(host, &mut chunk).map_err(system("read the order"))?;
         if said.is_empty() {
             *woken_at_ns = sys::monotonic_ns();
         }
@@ -261,7 +279,6 @@ fn wait_as_template(woken_at_ns: &mut u64) -> Result<Vec<u8>, GuestError> {
         }
         said.extend_from_slice(&chunk[..count]);
     }
-    sys::machine_prove(boot_id.as_bytes());
     Ok(said)
 }
 

@@ -4,6 +4,9 @@
 //! It talks on the two sockets that it is started with and ends when the first is closed. With
 //! `cri-run` it is not the launcher but one of the commands that a launcher starts: it brings a
 //! pod up by CRI, stays as long as the pod and ends with it. See `seatrial_core::cri`.
+//! `firecracker` is likewise the process that starts one Firecracker machine and carries its channel.
+
+mod firecracker;
 
 use std::io::{self, Read, Write};
 use std::path::Path;
@@ -16,6 +19,7 @@ use seatrial_core::launch::{Server, adopt_descriptor};
 const USAGE: &str = "\
 usage: seatrial-launch --control-fd N --descriptor-fd N
        seatrial-launch cri-run|cri-remove SPEC.json
+       seatrial-launch firecracker --channel-fd N|none SCRIPT.json
        seatrial-launch cri-call SOCKET METHOD TIMEOUT_NS < REQUEST > REPLY";
 
 /// The variable by which a plugin of CNI is told what to do.
@@ -34,6 +38,7 @@ fn main() -> ExitCode {
         [] if std::env::var_os(CNI_COMMAND).is_some() => answer_cni(),
         ["cri-run", spec] => run_pod(spec),
         ["cri-remove", spec] => remove_pod(spec),
+        ["firecracker", "--channel-fd", fd, script] => start_machine(fd, script),
         ["cri-call", socket, method, timeout] => call(socket, method, timeout),
         _ => match parse(&words) {
             Some((control, descriptors)) => {
@@ -50,6 +55,18 @@ fn main() -> ExitCode {
 
 fn serve(control: i32, descriptors: i32) -> io::Result<()> {
     Server::new(adopt_descriptor(control)?, adopt_descriptor(descriptors)?)?.run()
+}
+
+fn start_machine(fd: &str, script: &str) -> Result<ExitCode, String> {
+    let channel = match (fd, fd.parse()) {
+        ("none", _) => Ok(None),
+        (_, Ok(number)) if number > 2 => adopt_descriptor(number).map(Some),
+        _ => return Ok(complain(USAGE, 2)),
+    };
+    match channel.and_then(|channel| firecracker::run(script, channel)) {
+        Ok(code) => Ok(ExitCode::from(code)),
+        Err(error) => Ok(complain(&format!("seatrial-launch: {error}"), 1)),
+    }
 }
 
 fn parse(arguments: &[&str]) -> Option<(i32, i32)> {

@@ -48,6 +48,8 @@ class Command:
     environment: tuple[str, ...] = ()
     channel_path: str | None = None
     """Where the guest calls, when it inherits nothing from the command; else it has CHANNEL_FD."""
+    joins_named_hierarchies: bool = False
+    """The runtime makes groups of its own in hierarchies that have no controllers, too."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,6 +67,21 @@ def limits_of(spec: SandboxSpec, capabilities: Capabilities) -> Limits:
     """Give what the kernel is to enforce on everything that belongs to a sandbox."""
     asked, extra = spec.memory_limit_bytes, capabilities.limit_overhead_bytes
     return Limits(memory_bytes=asked and asked + extra, cpu_count=spec.cpu_limit)
+
+
+def join_files(instance: Instance, command: Command) -> tuple[str, ...]:
+    """Give the files by which a starting process becomes a member of its sandbox's groups."""
+    group = instance.cgroup
+    if group is None:
+        return ()
+    files = list(group.join_files)
+    if command.joins_named_hierarchies and group.host.joined:
+        files += [
+            one.base / group.relative / "cgroup.procs"
+            for one in group.host.hierarchies
+            if one.version == 2 or all(name.startswith("name=") for name in one.controllers)  # noqa: PLR2004 - cgroup version
+        ]
+    return tuple(str(path) for path in files)
 
 
 def make_group(host: CgroupHost, path: str, *, limits: Limits, driver: str) -> Cgroup:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 KERNEL_VARIABLE: Final = "SEATRIAL_KERNEL"
 KERNEL_SUBDIRECTORY: Final = "seatrial/tools/kernel"
 IMAGE_NAME: Final = "vmlinuz"
+ELF_NAME: Final = "vmlinux"
 RELEASE_NAME: Final = "release"
 MODULES_NAME: Final = "modules"
 #: What the kernel takes (COMMAND_LINE_SIZE of x86) less the closing zero byte.
@@ -73,6 +74,18 @@ class GuestKernel:
         except OSError:
             release = "unknown release"
         return cls(image=image, modules=directory / MODULES_NAME, release=release)
+
+    def elf(self) -> Path:
+        """Give the uncompressed kernel, for monitors that unpack none.
+
+        Raises:
+            DriverUnavailable: set-up could not unpack it.
+        """
+        path = self.image.with_name(ELF_NAME)
+        if not os.access(path, os.R_OK):
+            message = f"no uncompressed kernel for guests: {path} is missing"
+            raise DriverUnavailable(message, hint="'make setup' unpacks it; it needs lz4")
+        return path
 
     def load_order(self, wanted: Iterable[str]) -> tuple[str, ...]:
         """Give the names of modules and of all that they need, in the order to load them.

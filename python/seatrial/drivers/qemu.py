@@ -57,7 +57,7 @@ PACKAGE_HINT: Final = "apt-get install qemu-system-x86"
 VERSION_MARKER: Final = "emulator version "
 #: Without a clock rate given, one of six emulated kernels never finished measuring its own under
 #: load; under TCG the TSC counts nanoseconds, so the rate is exact.
-TCG_KERNEL_SETTINGS: Final = "tsc_early_khz=1000000 lpj=4000000 no_timer_check"
+TCG_KERNEL_SETTINGS: Final = "tsc_early_khz=1000000 tsc=reliable lpj=4000000 no_timer_check"
 KERNEL_SETTINGS: Final = "console=none quiet loglevel=0 reboot=t panic=-1"
 #: What a kernel's limit leaves to QEMU itself beside the guest's memory; under TCG that is mostly
 #: the cache of translated code.

@@ -36,6 +36,8 @@ KILL_TIMEOUT_NS: Final = 2_000_000_000
 SESSIONS_MAX: Final = 0xFFF
 MOUNTINFO: Final = Path("/proc/self/mountinfo")
 SHIM_SOCKETS: Final = Path("/run/containerd/s")
+#: Where systemd-nspawn has an empty directory for each machine; a killed one leaves it.
+NSPAWN_MACHINES: Final = Path("/run/systemd/nspawn/propagate")
 BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
 
 
@@ -286,6 +288,10 @@ def _remove_names(run_id: str) -> Iterator[str]:
     for name in sorted(namespaces):
         network.remove_namespace(name)
         yield f"network namespace {name}"
+    for path in sorted(NSPAWN_MACHINES.glob(f"{sandbox_prefix(run_id)}*")):
+        with contextlib.suppress(OSError):
+            path.rmdir()
+            yield f"nspawn machine {path.name}"
 
 
 def remove_mounts(directory: Path) -> tuple[leaks.Leak, ...]:

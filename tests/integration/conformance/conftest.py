@@ -32,6 +32,7 @@ REAL = (
     "runsc",
     "runsc-ptrace",
     "runsc-kvm",
+    "nspawn",
     "qemu",
     "qemu-template",
     "cri/runc",
