@@ -102,7 +102,7 @@ pub fn run(script: &str, channel: Option<OwnedFd>) -> io::Result<u8> {
         (Some(template), None) => machine.become_template(&script, template),
         (None, Some(channel)) => machine
             .set_up(&script)
-            .and_then(|guest| machine.serve(guest, channel.into())),
+            .and_then(|guest| machine.serve(guest, &channel.into())),
         _ => Err(trouble(
             "a template has no channel, and every other machine has one",
         )),
@@ -209,13 +209,13 @@ impl Machine {
     }
 
     /// Copies the channel both ways until it ends, then sees the machine out.
-    fn serve(&mut self, guest: UnixStream, host: UnixStream) -> io::Result<u8> {
+    fn serve(&mut self, guest: UnixStream, host: &UnixStream) -> io::Result<u8> {
         let was_stopped = Arc::new(AtomicBool::new(false));
         let (from_host, to_guest) = (host.try_clone()?, guest.try_clone()?);
         let is_stopping = Arc::clone(&was_stopped);
         // It ends with the process: nobody waits for a host that says nothing more.
         thread::spawn(move || copy_to_guest(from_host, to_guest, &is_stopping));
-        copy_to_host(guest, &host);
+        copy_to_host(guest, host);
         // Before our own hanging up looks like the host's.
         let is_asked = was_stopped.load(Ordering::SeqCst);
         let _ = host.shutdown(Shutdown::Both);
