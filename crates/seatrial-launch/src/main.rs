@@ -38,7 +38,7 @@ fn main() -> ExitCode {
         [] if std::env::var_os(CNI_COMMAND).is_some() => answer_cni(),
         ["cri-run", spec] => run_pod(spec),
         ["cri-remove", spec] => remove_pod(spec),
-        ["firecracker", "--channel-fd", fd, script] => start_machine(fd, script),
+        ["firecracker", "--channel-fd", fd, script] => return start_machine(fd, script),
         ["cri-call", socket, method, timeout] => call(socket, method, timeout),
         _ => match parse(&words) {
             Some((control, descriptors)) => {
@@ -57,15 +57,15 @@ fn serve(control: i32, descriptors: i32) -> io::Result<()> {
     Server::new(adopt_descriptor(control)?, adopt_descriptor(descriptors)?)?.run()
 }
 
-fn start_machine(fd: &str, script: &str) -> Result<ExitCode, String> {
+fn start_machine(fd: &str, script: &str) -> ExitCode {
     let channel = match (fd, fd.parse()) {
         ("none", _) => Ok(None),
         (_, Ok(number)) if number > 2 => adopt_descriptor(number).map(Some),
-        _ => return Ok(complain(USAGE, 2)),
+        _ => return complain(USAGE, 2),
     };
     match channel.and_then(|channel| firecracker::run(script, channel)) {
-        Ok(code) => Ok(ExitCode::from(code)),
-        Err(error) => Ok(complain(&format!("seatrial-launch: {error}"), 1)),
+        Ok(code) => ExitCode::from(code),
+        Err(error) => complain(&format!("seatrial-launch: {error}"), 1),
     }
 }
 

@@ -19,6 +19,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, Self
 
 from seatrial import network
+from seatrial.drivers import instance as making
 from seatrial.drivers import state
 from seatrial.drivers.base import (
     CHANNEL_FD,
@@ -28,15 +29,7 @@ from seatrial.drivers.base import (
     SandboxSpec,
     read_server_stats,
 )
-from seatrial.drivers.instance import (
-    Command,
-    Instance,
-    SeenProcess,
-    join_files,
-    limits_of,
-    make_group,
-    remove_network,
-)
+from seatrial.drivers.instance import Command, Instance, SeenProcess
 from seatrial.drivers.stopping import WatchedStop
 from seatrial.errors import DriverError, SeatrialError
 from seatrial.guest.binary import guest_binary
@@ -187,7 +180,7 @@ class LocalSession(WatchedStop, ABC):
             cwd=None,
             channel_fd=CHANNEL_FD if command.channel_path is None else None,
             channel_path=command.channel_path,
-            cgroup_procs=join_files(instance, command),
+            cgroup_procs=making.join_files(instance, command),
             network_namespace=command.network_namespace,
             isolation=command.isolation,
             stdio="capture",
@@ -281,7 +274,7 @@ class LocalSession(WatchedStop, ABC):
             steps.callback(self._remove_tree, instance.directory)
             steps.callback(self.forget, instance)
             steps.callback(self._remove_groups, instance)
-            steps.callback(remove_network, instance)
+            steps.callback(making.remove_network, instance)
             steps.callback(self._remove_litter, instance)
             steps.callback(self._kill, instance)
 
@@ -344,9 +337,13 @@ class LocalSession(WatchedStop, ABC):
             undo.callback(shutil.rmtree, directory, ignore_errors=True)
             cgroup = None
             if self.capabilities.has_own_cgroup:
-                limits = Limits() if self.limits_itself() else limits_of(spec, self.capabilities)
+                limits = (
+                    Limits() if self.limits_itself() else making.limits_of(spec, self.capabilities)
+                )
                 group = f"{run_id}/{token}"
-                cgroup = make_group(self._cgroup_host, group, limits=limits, driver=self.name)
+                cgroup = making.make_group(
+                    self._cgroup_host, group, limits=limits, driver=self.name
+                )
                 undo.callback(cgroup.remove)
             veth, descriptor = None, None
             if spec.network is NetworkMode.VETH and self.makes_veth:
