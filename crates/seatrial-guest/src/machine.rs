@@ -46,6 +46,9 @@ const DEVICE_WAIT: Timespec = Timespec {
     tv_sec: 20,
     tv_nsec: 0,
 };
+/// How long between looks whether a port can be opened, and how many: two seconds.
+const PORT_PAUSE: std::time::Duration = std::time::Duration::from_millis(1);
+const PORT_TRIES: u32 = 2000;
 /// An order with its role is a few hundred bytes.
 const ORDER_BYTES_MAX: usize = 16 << 10;
 
@@ -238,9 +241,17 @@ fn await_device(name: &str) -> Result<String, GuestError> {
     Ok(path)
 }
 
+/// Opens a port of the host; the kernel shows its file a moment before it can be opened.
 fn open_port(name: &str) -> Result<OwnedFd, GuestError> {
     let path = await_device(name)?;
-    open(path, OFlags::RDWR | OFlags::CLOEXEC, Mode::empty()).map_err(system("open a serial port"))
+    let mut tries = PORT_TRIES;
+    loop {
+        match open(&path, OFlags::RDWR | OFlags::CLOEXEC, Mode::empty()) {
+            Err(Errno::NXIO) if tries > 0 => std::thread::sleep(PORT_PAUSE),
+            opened => return opened.map_err(system("open a serial port")),
+        }
+        tries -= 1;
+    }
 }
 
 /// Says that this machine may be copied, and waits for the order of the copy.

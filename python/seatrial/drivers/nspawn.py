@@ -82,6 +82,9 @@ class NspawnDriver(LocalDriver):
 class NspawnSession(LocalSession):
     """nspawn's sandboxes of one run, all from one read-only root."""
 
+    #: nspawn leaves its groups, ``supervisor`` and ``payload``; we remove them.
+    kept_groups_count = 2
+
     @property
     def guest_path(self) -> str:
         """The guest binary's path in the root."""
