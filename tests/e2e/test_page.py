@@ -274,3 +274,31 @@ def test_the_page_of_a_load_is_drawn_silently(
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     assert "timeout" in page.locator("#failures").inner_text()
     context.close()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_a_narrow_paper_holds_every_figure_and_its_data(
+    scheme: str, browser: Browser, report: Report
+) -> None:
+    """At the width of a telephone nothing sticks out, and a figure opens what it is drawn from."""
+    context = browser.new_context(color_scheme=scheme, viewport={"width": 390, "height": 900})
+    page = context.new_page()
+    troubles: list[str] = []
+    page.on("console", lambda message: troubles.append(message.text))
+    page.on("pageerror", lambda error: troubles.append(str(error)))
+    page.goto(report.page.as_uri())
+    page.wait_for_selector(f"html[data-drawn={scheme}]", timeout=DRAWN_TIMEOUT_MS)
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    figure = page.locator("#figure-start-makespan")
+    figure.locator("details.data > summary").click()
+    shown = figure.locator("details.data table tr")
+    shown.nth(1).wait_for()
+    makespans = [
+        cell
+        for cell in report.summary.cells
+        if (cell.metric, cell.statistic.value) == ("start_makespan_ns", "p50")
+        and cell.driver != "floor"
+    ]
+    assert shown.count() == 1 + len(makespans)
+    assert troubles == []
+    context.close()
