@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from seatrial.analysis.amplification import AMPLIFICATION, amplification_cells
+from seatrial.analysis.amplification import AMPLIFIED, amplification_cells
 from seatrial.analysis.evidence import Series
 from seatrial.benches.base import Group
 from seatrial.benches.start_derive import derive_start
@@ -207,7 +207,7 @@ def test_amplification_is_against_the_fewest_others() -> None:
     (cell,) = cells
     assert (cell.driver, cell.metric, cell.point.values["background"]) == (
         "runc",
-        AMPLIFICATION,
+        AMPLIFIED["start_makespan_ns"],
         100,
     )
     assert isinstance(cell.estimate, Estimate)

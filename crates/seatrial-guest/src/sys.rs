@@ -29,6 +29,14 @@ const PROOF_PORT: u16 = 0xea;
 /// The process group of the command that a probe runs, 0 for none.
 static CHILD_GROUP: AtomicI32 = AtomicI32::new(0);
 
+/// Stands for a group whose number is not known yet: the command is being started.
+const GROUP_COMING: i32 = -1;
+
+/// How often, and for how long each time, the end of the guest waits for that number: 0.2 s in all.
+/// Bounded, because a signal may have stopped the very thread that would tell it.
+const GROUP_LOOKS: u32 = 2_000;
+const GROUP_PAUSE_NS: libc::c_long = 100_000;
+
 fn clock_ns(clock: libc::clockid_t) -> u64 {
     let mut time = libc::timespec {
         tv_sec: 0,
@@ -175,6 +183,11 @@ fn timeval_ns(time: libc::timeval) -> u64 {
         + u64::try_from(time.tv_usec).unwrap_or(0) * 1_000
 }
 
+/// Says that a command is being started, whose group must die with the guest, too.
+pub fn expect_child_group() {
+    CHILD_GROUP.store(GROUP_COMING, Ordering::SeqCst);
+}
+
 /// Says which process group dies with the guest; 0 for none.
 pub fn set_child_group(group: i32) {
     CHILD_GROUP.store(group, Ordering::SeqCst);
@@ -213,11 +226,28 @@ impl Drop for RemovedOnExit {
     }
 }
 
+/// The group of the running command, once its number is known.
+fn known_group(group: &AtomicI32) -> i32 {
+    let pause = libc::timespec {
+        tv_sec: 0,
+        tv_nsec: GROUP_PAUSE_NS,
+    };
+    for _ in 0..GROUP_LOOKS {
+        let number = group.load(Ordering::SeqCst);
+        if number != GROUP_COMING {
+            return number;
+        }
+        // SAFETY: nanosleep reads the pause, and may be called by a signal handler.
+        unsafe { libc::nanosleep(&raw const pause, null_mut()) };
+    }
+    0
+}
+
 /// Ends the process at once, after removing what it must not leave behind.
 ///
 /// Only async-signal-safe calls: this also runs in the handler of `SIGTERM`.
 pub fn exit_now(code: i32) -> ! {
-    let group = CHILD_GROUP.load(Ordering::SeqCst);
+    let group = known_group(&CHILD_GROUP);
     if group > 0 {
         // SAFETY: kill takes two integers.
         unsafe { libc::kill(-group, libc::SIGKILL) };
@@ -413,4 +443,26 @@ fn last_errno() -> Errno {
     std::io::Error::last_os_error()
         .raw_os_error()
         .map_or(Errno::IO, Errno::from_raw_os_error)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_group_that_is_coming_is_waited_for() {
+        let group = AtomicI32::new(GROUP_COMING);
+        std::thread::scope(|scope| {
+            let waiting = scope.spawn(|| known_group(&group));
+            std::thread::sleep(std::time::Duration::from_millis(20));
+            group.store(7, Ordering::SeqCst);
+            assert_eq!(waiting.join().unwrap(), 7);
+        });
+    }
+
+    #[test]
+    fn a_group_that_never_comes_does_not_keep_the_guest() {
+        assert_eq!(known_group(&AtomicI32::new(GROUP_COMING)), 0);
+        assert_eq!(known_group(&AtomicI32::new(0)), 0);
+    }
 }

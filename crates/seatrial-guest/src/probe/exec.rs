@@ -110,13 +110,14 @@ pub fn run(request: &ExecRequest) -> Result<Executed, GuestError> {
         0..=VARIABLES_MAX,
     )?;
     let start_ns = sys::monotonic_ns();
-    let mut child = spawn(request)?;
+    // From here on the group dies with the guest, should the host say STOP meanwhile.
+    sys::expect_child_group();
+    let mut child = spawn(request).inspect_err(|_| sys::set_child_group(0))?;
     let Some(pid) = i32::try_from(child.id()).ok().and_then(Pid::from_raw) else {
         return Err(GuestError::BadRequest(
             "the child has no process id".to_owned(),
         ));
     };
-    // The group dies with the guest, should the host say STOP meanwhile.
     sys::set_child_group(pid.as_raw_nonzero().get());
     let mut outputs = [
         Output::new(
