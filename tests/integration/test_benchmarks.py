@@ -163,7 +163,8 @@ def test_smoke_run_of_the_harness() -> None:
 def test_list_names_every_family() -> None:
     """What `--only` takes is what `--list` lists."""
     listed = [line.split()[0] for line in command("--list").stdout.splitlines()]
-    assert listed == ["start", "echo", "open", "cost", "http", "grpc", "paced", "audit", "frozen"]
+    load = ["echo", "open", "cost", "http", "grpc", "paced", "audit", "frozen"]
+    assert listed == ["start", *load, "import"]
     refused = command("--only", "speed")
     assert refused.returncode == 2
     assert "invalid choice: 'speed'" in refused.stderr

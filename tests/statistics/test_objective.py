@@ -42,17 +42,24 @@ def _sides(
 
 @pytest.mark.parametrize("stretches", [3, 100])
 @pytest.mark.parametrize(
-    ("load", "service", "q", "n"),
-    [(0.3, "M", 0.5, 500), (0.6, "M", 0.99, 6000), (0.3, "H2", 0.99, 3000), (0.8, "M", 0.9, 1000)],
+    ("load", "service", "q", "n", "wrong_max"),
+    [
+        (0.3, "M", 0.5, 500, 0.07),
+        (0.6, "M", 0.99, 6000, 0.07),
+        (0.3, "H2", 0.99, 3000, 0.07),
+        (0.8, "M", 0.9, 4000, 0.08),
+        # Too short for its own memory: worth some thirty requests (METHODOLOGY 7.13).
+        (0.8, "M", 0.9, 1000, 0.13),
+    ],
 )
 def test_a_limit_at_the_truth_is_decided_seldom(
-    load: float, service: str, q: float, n: int, stretches: int
+    *, load: float, service: str, q: float, n: int, wrong_max: float, stretches: int
 ) -> None:
     """The hardest case: the true percentile is the limit. Each side has an error of 2.5 % or so."""
     found = _sides(load=load, service=service, q=q, n=n, factor=1.0, stretches=stretches, seed=11)
     # 2.5 % is asked for; the dependence is estimated, which costs as much again.
-    assert found[Side.KEEPS] <= 0.07 * RUNS
-    assert found[Side.BREAKS] <= 0.07 * RUNS
+    assert found[Side.KEEPS] <= wrong_max * RUNS
+    assert found[Side.BREAKS] <= wrong_max * RUNS
 
 
 @pytest.mark.parametrize(
