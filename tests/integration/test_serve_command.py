@@ -76,7 +76,7 @@ def test_a_person_gets_a_table() -> None:
         (("--listen", "7000"), 2, "--listen 7000, expected tcp:IP:PORT"),
         (("http", "--listen", "udp:127.0.0.1:0"), 2, "for the protocols echo and rpc"),
         (("--drop-ratio", "0.1"), 2, "--drop-ratio is about datagrams"),
-        (("smtp",), 2, "invalid choice: 'smtp'"),
+        (("smtp",), 2, "got 'smtp'; expected one of 'echo', 'rpc', 'http', 'grpc'"),
     ],
 )
 def test_mistakes_are_told(options: tuple[str, ...], code: int, expected: str) -> None:
