@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from seatrial.model.metric import metric
+from seatrial.model.metric import is_foreign_name
 from seatrial.model.plan import Point
 from seatrial.model.summary import FLOOR, Cell, Statistic, Verdict
 from seatrial.stats.paired import paired_ratio_interval
@@ -48,7 +48,7 @@ def amplification_cells(series: Iterable[Series], *, confidence: float, seed: in
 
 
 def _cell(one: Series, fewest: Series, *, confidence: float, seed: int) -> Cell:
-    is_foreign = metric(one.metric).is_foreign
+    is_foreign = is_foreign_name(one.metric)
     estimate = (
         mean_ratio_interval(_means(one), _means(fewest), confidence=confidence)
         if is_foreign

@@ -51,7 +51,7 @@ class Metric:
     @property
     def is_foreign(self) -> bool:
         """Whether another tool defines it."""
-        return "." in self.name
+        return is_foreign_name(self.name)
 
     def __post_init__(self) -> None:
         """Refuse a unit nobody knows and a name that does not carry its unit."""
@@ -63,6 +63,11 @@ class Metric:
         if f"_{UNITS[self.unit]}_" not in f"_{self.name}_":
             message = f"metric {self.name}: the name must carry its unit ({UNITS[self.unit]})"
             raise ValueError(message)
+
+
+def is_foreign_name(name: str) -> bool:
+    """Whether a metric of this name is another tool's: a dot stands behind the tool's name."""
+    return "." in name
 
 
 _METRICS: dict[str, Metric] = {}
