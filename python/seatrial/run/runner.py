@@ -97,7 +97,8 @@ class Runner:
         with ExitStack() as stack:
             sentinel = Sentinel(self._session("null", 0, stack)) if left else None
             stack.callback(self._pool.drop)
-            for spec, later in zip(left, (*left[1:], None), strict=True):
+            # Not strict: where nothing is left, there is a later one but no first.
+            for spec, later in zip(left, (*left[1:], None), strict=False):
                 outcome = self._one(spec, sentinel, later)
                 counts[outcome.status] = counts.get(outcome.status, 0) + 1
                 if self._stop_was_asked or outcome.status is TrialStatus.INTERRUPTED:
