@@ -3,6 +3,7 @@
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::thread;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -23,6 +24,12 @@ const CONTAINERD_EVENTS: &str = "/containerd.services.events.v1.Events/Subscribe
 
 /// How the command line of every containerd shim begins.
 const SHIM_PREFIX: &str = "containerd-shim";
+
+/// How long to wait before a refused removal is asked for again, each time.
+///
+/// A server that stops a container which is just ending may find its shim gone in the middle of
+/// the call ("ttrpc: closed"); the next try finds it ended. A kubelet asks again just so.
+const REMOVAL_PAUSES_MS: [u64; 6] = [10, 20, 50, 100, 200, 400];
 
 /// The numbers of `ContainerEventType` after which a container is no more.
 const ENDED_EVENTS: [u64; 2] = [2, 3];
@@ -264,10 +271,26 @@ fn remove_pod(client: &mut Client, pod_id: &str, timeout: Duration) -> Result<()
     let mut request = Vec::new();
     append_bytes(1, pod_id.as_bytes(), &mut request);
     for method in [STOP_POD, REMOVE_POD] {
-        let reply = client.call(method, &request, timeout);
-        reply.map_err(in_call(method))?;
+        call_until_done(client, method, &request, timeout)?;
     }
     Ok(())
+}
+
+/// Makes a call again, some times, as long as the server refuses it.
+fn call_until_done(
+    client: &mut Client,
+    method: &'static str,
+    request: &[u8],
+    timeout: Duration,
+) -> Result<(), PodError> {
+    for pause_ms in REMOVAL_PAUSES_MS {
+        match client.call(method, request, timeout) {
+            Err(CallError::Refused { .. }) => thread::sleep(Duration::from_millis(pause_ms)),
+            other => return other.map(drop).map_err(in_call(method)),
+        }
+    }
+    let reply = client.call(method, request, timeout);
+    reply.map(drop).map_err(in_call(method))
 }
 
 /// Removes the pod's own groups, which the server leaves to whoever named them.

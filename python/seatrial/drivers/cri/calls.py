@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 
 CALL_TIMEOUT_NS: Final = 10_000_000_000
 MARGIN_S: Final = 5.0
+#: How long to wait before a refused removal is asked for again.
+REMOVAL_PAUSES_NS: Final = (50_000_000, 200_000_000)
 UNIX_PREFIX: Final = "unix://"
 
 
@@ -78,7 +81,19 @@ def pods(endpoint: Path, labels: Mapping[str, str]) -> dict[str, Mapping[str, st
 def remove_pod(endpoint: Path, pod_id: str) -> None:
     """Stop and remove a pod with its containers; harmless when it is gone."""
     for method in ("StopPodSandbox", "RemovePodSandbox"):
-        call(endpoint, f"{SERVICE}/{method}", encode({1: pod_id}))
+        _call_again(endpoint, f"{SERVICE}/{method}", encode({1: pod_id}))
+
+
+def _call_again(endpoint: Path, method: str, request: bytes) -> None:
+    # As in the client: a stop may meet a container that is just ending, and be refused once.
+    for pause_ns in REMOVAL_PAUSES_NS:
+        try:
+            call(endpoint, method, request)
+        except DriverError:
+            time.sleep(pause_ns / 1e9)
+        else:
+            return
+    call(endpoint, method, request)
 
 
 def pod_address(endpoint: Path, pod_id: str) -> str:

@@ -231,6 +231,52 @@ fn a_pod_whose_container_is_refused_is_removed() {
 }
 
 #[test]
+fn a_removal_that_is_refused_is_asked_for_again() {
+    let refusals = std::cell::Cell::new(2);
+    let (directory, calls) = serve("again", move |method| match method {
+        "StopPodSandbox" if refusals.get() > 0 => {
+            refusals.set(refusals.get() - 1);
+            Answer::Refuse(2, "ttrpc: closed")
+        }
+        other => ordinary(other),
+    });
+    let spec = spec(&directory);
+    assert_eq!(run(&spec).unwrap(), 7);
+    let methods: Vec<_> = calls
+        .into_iter()
+        .skip(4)
+        .map(|(method, _)| method)
+        .collect();
+    let stop = "StopPodSandbox";
+    assert_eq!(methods, [stop, stop, stop, "RemovePodSandbox"]);
+    assert!(spec.report.with_extension("done").exists());
+    fs::remove_dir_all(&directory).unwrap();
+}
+
+#[test]
+fn a_removal_that_is_always_refused_is_an_error() {
+    let (directory, calls) = serve("never", |method| match method {
+        "RemovePodSandbox" => Answer::Refuse(9, "still there"),
+        other => ordinary(other),
+    });
+    let spec = spec(&directory);
+    let error = run(&spec).unwrap_err().to_string();
+    assert_eq!(
+        error,
+        "RemovePodSandbox: FAILED_PRECONDITION (9): still there"
+    );
+    let tries = calls
+        .into_iter()
+        .filter(|(method, _)| method == "RemovePodSandbox");
+    assert_eq!(tries.count(), REMOVAL_PAUSES_MS.len() + 1);
+    assert!(
+        spec.report.exists(),
+        "somebody else still has to look for the pod"
+    );
+    fs::remove_dir_all(&directory).unwrap();
+}
+
+#[test]
 fn a_server_that_goes_away_is_told_and_the_report_stays() {
     let (directory, _calls) = serve("gone", |method| match method {
         "StartContainer" => Answer::Close,
