@@ -8,11 +8,13 @@ use std::time::Duration;
 
 use seatrial_core::engine::plan::ProtocolKind;
 use seatrial_core::engine::{Interval, LoadPlan};
+use seatrial_core::record::Outcome;
 use seatrial_core::transport::fake::Stall;
+use seatrial_core::transport::options::Options;
 use seatrial_core::transport::target::Target;
 use seatrial_core::units::Nanos;
 use support::server::{Server, Stream};
-use support::{MILLISECOND, SECOND, fake, open, run};
+use support::{MILLISECOND, SECOND, fake, open, outcomes, run};
 
 /// Longer than three intervals.
 const LATE: Duration = Duration::from_millis(350);
@@ -121,4 +123,50 @@ fn the_rate_of_a_target_is_of_the_replies_that_came_in_the_phase() {
     assert!(quick.achieved_count >= quick.counters.ok_count - 1 && quick.achieved_count > 0);
     assert_eq!(result.achieved_count, quick.achieved_count);
     assert_eq!(result.counted_until, result.measure_end);
+}
+
+/// Reads sixteen requests, which were put on the connection as one, and answers all of them late.
+fn answer_all_late(stream: &mut dyn Stream, _number: usize) {
+    let mut requests = [0; 16 * 64];
+    if stream.read_exact(&mut requests).is_ok() {
+        std::thread::sleep(Duration::from_millis(600));
+        if stream.write_all(&requests).is_ok() {
+            answer_at_once(stream, 0);
+        }
+    }
+}
+
+#[test]
+fn requests_that_were_sent_as_one_expire_and_are_answered_late_one_by_one() {
+    for is_verified in ["true", "false"] {
+        let server = Server::tcp(answer_all_late);
+        let mut options = Options::new();
+        options.insert("verify".to_owned(), is_verified.to_owned());
+        let result = run(&LoadPlan {
+            targets: vec![Target::parse(&server.target).unwrap()],
+            targets_text: vec![server.target.clone()],
+            options,
+            protocol: ProtocolKind::Echo,
+            payload_bytes: 64,
+            depth: 16,
+            // One more keeps the load going until the late replies are there.
+            requests_max: 17,
+            measure: Nanos::new(20 * SECOND),
+            request_timeout: Nanos::new(400 * MILLISECOND),
+            ..support::plan(fake())
+        });
+        let counters = result.counters;
+        assert_eq!((counters.intended_count, counters.ok_count), (17, 1));
+        assert_eq!(counters.timeout_count, 16);
+        assert_eq!(result.late_reply_count, 16, "verified: {is_verified}");
+        assert_eq!(outcomes(&result, Outcome::Timeout), 16);
+        assert_eq!(
+            result
+                .intervals
+                .iter()
+                .map(|one| one.failed_count)
+                .sum::<u64>(),
+            16
+        );
+    }
 }

@@ -230,6 +230,79 @@ mod tests {
         }
     }
 
+    /// What a stream says, one by one or in runs where there are any: ids, and where it is wrong.
+    fn read_all(
+        echo: &mut Echo,
+        stream: &[u8],
+        cut: usize,
+        has_runs: bool,
+    ) -> (Vec<Option<u64>>, Option<DecodeError>) {
+        let (mut partial, mut ids) = (PartialEcho::default(), Vec::new());
+        for mut piece in stream.chunks(cut) {
+            while !piece.is_empty() {
+                if has_runs {
+                    let run = echo.decode_run(&mut partial, &mut piece);
+                    ids.extend((0..u64::from(run.count)).map(|index| {
+                        run.first_id
+                            .map(|id| id.wrapping_add(index.wrapping_mul(run.step)))
+                    }));
+                    if run.count > 0 {
+                        continue;
+                    }
+                }
+                match echo.decode(&mut partial, &mut piece, &mut Vec::new()) {
+                    Ok(Decoded::Reply(reply)) => ids.push(reply.request_id),
+                    Ok(_) => {}
+                    Err(error) => return (ids, Some(error)),
+                }
+            }
+        }
+        (ids, None)
+    }
+
+    proptest! {
+        /// A run of requests has the very bytes of its requests, one after the other.
+        #[test]
+        fn a_run_is_written_like_its_requests(
+            payload_bytes in 1..40usize,
+            is_verified: bool,
+            count in 1..3000u32,
+            step in 0..9u64,
+        ) {
+            let mut echo = Echo::new(payload_bytes, EchoOptions { is_verified });
+            let run = RequestRun { first: request(7), count, step };
+            // What stands before it stays.
+            let (mut whole, mut single) = (vec![9; 3], vec![9; 3]);
+            echo.encode_run(&mut PartialEcho::default(), &run, &mut whole);
+            for request in run.each() {
+                echo.encode(&mut PartialEcho::default(), &request, &mut single);
+            }
+            prop_assert_eq!(whole, single);
+        }
+
+        /// In runs or one by one, the same is read from the same bytes, a wrong one included.
+        #[test]
+        fn runs_are_read_like_single_replies(
+            payload_bytes in 1..40usize,
+            is_verified: bool,
+            ids in proptest::collection::vec(0..6u64, 1..40),
+            cut in 1..200usize,
+            wrong in proptest::option::of((0..2000usize, 1..=255u8)),
+        ) {
+            let mut echo = Echo::new(payload_bytes, EchoOptions { is_verified });
+            let mut stream = Vec::new();
+            for id in ids {
+                echo.encode(&mut PartialEcho::default(), &request(id), &mut stream);
+            }
+            if let Some((place, bits)) = wrong {
+                let place = place % stream.len();
+                stream[place] ^= bits;
+            }
+            let singles = read_all(&mut echo, &stream, cut, false);
+            prop_assert_eq!(read_all(&mut echo, &stream, cut, true), singles);
+        }
+    }
+
     #[test]
     fn a_changed_byte_is_a_protocol_error() {
         let mut echo = Echo::new(16, EchoOptions::default());
