@@ -57,11 +57,14 @@ SLEEPERS = {
     "python/seatrial/benches/density.py": "memory settles without a sign; an idle stretch is timed",
     "python/seatrial/benches/start.py": "an empty stretch is timed: what goes on by itself",
     "python/seatrial/doctor/noise.py": "CPU use needs two readings; sleepers are timed",
+    "python/seatrial/drivers/cri/calls.py": "that a shim has let go is told to nobody",
     "python/seatrial/drivers/cri/containerd.py": "that its CRI has come up is told to nobody",
     "python/seatrial/drivers/session.py": "that a runtime's state is gone has no event",
     "python/seatrial/probes/cgroup.py": "that a group is empty has no event on cgroup v1",
+    "python/seatrial/probes/cgroup_hold.py": "that a lock is let go has no event",
     "python/seatrial/probes/killing.py": "a table forgets an ended process without a sign",
     "python/seatrial/probes/noise.py": "the quiet gate looks at slices of time",
+    "tests/integration/conformance/test_cycles.py": "a daemon clears away in its own time",
 }
 
 #: Unit endings that we do not use inside the program, and the one that we do.

@@ -29,6 +29,7 @@ from seatrial.drivers.state import Owner
 from seatrial.errors import ConfigError, ProcessFailed, UnitError
 from seatrial.model.codec import encode
 from seatrial.model.experiment import NetworkMode
+from seatrial.probes.cgroup import CgroupHost, Hierarchy
 
 GIB = 1 << 30
 
@@ -321,8 +322,14 @@ def test_a_storm_with_one_failed_start_is_broken() -> None:
 # --- leftovers -----------------------------------------------------------------------------------
 
 
-def test_runs_of_dead_owners_are_told_and_live_ones_are_not(tmp_path: Path) -> None:
-    """The fix is the command that removes them."""
+def test_runs_of_dead_owners_are_told_and_live_ones_are_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The fix is the command that removes them; also where only groups are left."""
+    place = tmp_path / "groups"
+    tree = Hierarchy(version=1, controllers=frozenset({"cpu"}), mount=place, base=place)
+    monkeypatch.setattr(CgroupHost, "detect", lambda: CgroupHost((tree,)))
+    CgroupHost((tree,)).create("probe-20260102T030405Z-0a1b")
     for name, owner in {
         "dead": Owner(run_id="dead", pid=1, start_ticks=-1, boot_id="another boot"),
         "alive": Owner.current("alive"),
@@ -331,7 +338,7 @@ def test_runs_of_dead_owners_are_told_and_live_ones_are_not(tmp_path: Path) -> N
         owner.write(tmp_path / name)
     checks = list(leftovers.check_leftovers(Tree(tmp_path / "none"), root=tmp_path))
     assert (checks[0].level, checks[0].fix) == (Level.WARN, "seatrial clean")
-    assert "1 left something: dead" in checks[0].evidence
+    assert "2 left something: dead, probe-20260102T030405Z-0a1b" in checks[0].evidence
     assert checks[1].level is Level.OK
 
 

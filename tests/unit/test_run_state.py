@@ -13,9 +13,16 @@ from seatrial.drivers import state
 from seatrial.drivers.base import DriverContext, new_run_id, state_root
 from seatrial.errors import DriverError, EnvironmentTrouble
 from seatrial.probes import leaks
+from seatrial.probes.cgroup import CgroupHost
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+
+@pytest.fixture(autouse=True)
+def _no_groups(monkeypatch: pytest.MonkeyPatch) -> None:
+    """This machine's control groups are nothing to these tests."""
+    monkeypatch.setattr(state.CgroupHost, "detect", lambda: CgroupHost(()))
 
 
 def dead_owner(run_id: str) -> state.Owner:

@@ -14,7 +14,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def execute(args: argparse.Namespace) -> int:
-    """Sweeps the state of runs whose owner is dead; returns 0."""
+    """Sweeps the state and the control groups of runs whose owner is dead; returns 0."""
     from seatrial.cli import output
     from seatrial.drivers import registry
 

@@ -6,7 +6,9 @@ import os
 from typing import TYPE_CHECKING, Final
 
 from seatrial.doctor.check import About, Check, Group
+from seatrial.drivers.base import new_run_id
 from seatrial.probes.cgroup import CgroupHost, CgroupMode
+from seatrial.probes.cgroup_hold import hold
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -83,11 +85,15 @@ def _writable(host: CgroupHost) -> Check:
     so = "CPU and memory of a sandbox cannot be charged to it, and not limited"
     if problems:
         return SAY.warn(name, "; ".join(problems), so=so, fix=fix)
+    run_id = new_run_id("doctor-")
+    held = hold(host.group(run_id))
     try:
-        group = host.create(f"doctor-{os.getpid()}")
+        stayed = host.create(run_id).remove()
     except OSError as error:
         return SAY.broken(name, f"making one failed: {error}", so=so, fix=fix)
-    stayed = group.remove()
+    finally:
+        if held is not None:
+            held.close()
     for place in host.group("").directories():
         _remove_if_empty(place)
     if stayed:

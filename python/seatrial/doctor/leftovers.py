@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from seatrial.doctor.check import About, Check, Group
 from seatrial.drivers.base import state_root
-from seatrial.drivers.state import RUN_VARIABLE, Owner
+from seatrial.drivers.state import RUN_VARIABLE, Owner, abandoned_groups
 from seatrial.probes import leaks
 
 if TYPE_CHECKING:
@@ -85,7 +85,8 @@ def _dead_runs(root: Path) -> Check:
     except OSError as error:
         return SAY.untried("killed runs", f"{root}: {error.strerror}")
     dead = sorted(
-        place.name for place, owner in owners.items() if owner is not None and not owner.is_alive
+        {place.name for place, owner in owners.items() if owner is not None and not owner.is_alive}
+        | set(abandoned_groups(root))
     )
     if not dead:
         return SAY.ok("killed runs", "none left anything")

@@ -2,7 +2,8 @@
 
 The directory holds ``owner.json`` (process id, start time and boot id) from before anything else is
 made until after everything else is gone. ``sweep`` removes what belongs to a run only when that
-process is dead; a directory without a readable owner is never touched.
+process is dead; a directory without a readable owner is never touched. Groups whose directory is
+gone, or is where another environment had it, are told by their own mark (``cgroup_hold``).
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from seatrial.drivers.base import state_root
 from seatrial.errors import DriverError, EnvironmentTrouble
 from seatrial.probes import leaks
 from seatrial.probes.cgroup import CgroupHost
+from seatrial.probes.cgroup_hold import Hold, abandoned, hold, remove_abandoned
 from seatrial.probes.killing import kill_until_gone
 
 if TYPE_CHECKING:
@@ -32,6 +34,8 @@ OWNER_FILE: Final = "owner.json"
 RUN_VARIABLE: Final = "SEATRIAL_RUN"
 SANDBOX_VARIABLE: Final = "SEATRIAL_SANDBOX"
 RUN_ID_PATTERN: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{2,63}")
+#: What ``new_run_id`` gives, with any prefix: only groups of such names are taken for a run's.
+MADE_ID_PATTERN: Final = re.compile(r"([a-z]+-)*[0-9]{8}T[0-9]{6}Z-[0-9a-f]{4}")
 KILL_TIMEOUT_NS: Final = 2_000_000_000
 SESSIONS_MAX: Final = 0xFFF
 MOUNTINFO: Final = Path("/proc/self/mountinfo")
@@ -131,6 +135,7 @@ class RunState:
         self.run_id = run_id
         self.directory = directory
         self._users = 0
+        self._hold: Hold | None = None
         self._numbers: set[int] = set()
 
     @classmethod
@@ -167,6 +172,7 @@ class RunState:
             message = f"cannot make the state directory {self.directory}: {error.strerror}"
             hint = "set XDG_RUNTIME_DIR to a directory of yours"
             raise EnvironmentTrouble(message, hint=hint) from error
+        self._hold = hold(CgroupHost.detect().group(self.run_id))
 
     def next_session(self) -> str:
         """Give the lowest free session number as three hex digits; it is taken until given back.
@@ -196,11 +202,19 @@ class RunState:
             if self._users > 0:
                 return
             self._live.pop(self.directory, None)
-            if Owner.read(self.directory) == Owner.current(self.run_id):
+            is_ours = Owner.read(self.directory) == Owner.current(self.run_id)
+            if is_ours:
                 remove_run_groups(self.run_id)
+            if self._hold is not None:
+                self._hold.close()
+                self._hold = None
+            if is_ours:
                 remove_tree(self.directory)
                 with contextlib.suppress(OSError):
                     self.directory.parent.rmdir()
+            else:  # somebody removed the directory, or has taken the run over and holds its groups
+                remove_abandoned(CgroupHost.detect(), lambda name: name == self.run_id)
+                remove_top_groups()
 
 
 # --- sweeping ------------------------------------------------------------------------------------
@@ -213,16 +227,48 @@ def sweep(root: Path | None = None) -> list[str]:
         EnvironmentTrouble: the state directory cannot be read.
     """
     base = state_root() if root is None else root
-    if not base.is_dir():
-        return []
+    removed = _sweep_directories(base) if base.is_dir() else []
+    host = CgroupHost.detect()
+    groups = remove_abandoned(host, lambda name: _is_dead(base, name))
+    if not groups:
+        return removed
+    removed += [f"cgroup {path}" for path in groups]
+    stayed = {
+        short_id(path.name) for top in host.group("").directories() for path in top.glob("*/")
+    }
+    for run_id in sorted({path.name for path in groups}):
+        if short_id(run_id) not in stayed | _alive_short_ids(base):
+            removed += _remove_names(run_id)
+    remove_top_groups()
+    return removed
+
+
+def _alive_short_ids(base: Path) -> set[str]:
+    entries = base.iterdir() if base.is_dir() else ()
+    owners = [Owner.read(entry) for entry in entries]
+    return {short_id(one.run_id) for one in owners if one is not None and one.is_alive}
+
+
+def abandoned_groups(base: Path) -> tuple[str, ...]:
+    """Give the runs without a directory of which there are still groups."""
+    host = CgroupHost.detect()
+    return abandoned(host, lambda name: _is_dead(base, name) and Owner.read(base / name) is None)
+
+
+def _is_dead(base: Path, name: str) -> bool:
+    """Whether a group's name is a run's of which no directory here tells otherwise."""
+    owner = Owner.read(base / name)
+    return MADE_ID_PATTERN.fullmatch(name) is not None and (owner is None or not owner.is_alive)
+
+
+def _sweep_directories(base: Path) -> list[str]:
     try:
         directories = sorted(entry for entry in base.iterdir() if entry.is_dir())
     except OSError as error:
         raise EnvironmentTrouble(f"cannot read {base}: {error.strerror}") from error
-    owners = {directory: Owner.read(directory) for directory in directories}
-    alive = {short_id(one.run_id) for one in owners.values() if one is not None and one.is_alive}
+    alive = _alive_short_ids(base)
     removed: list[str] = []
-    for directory, owner in owners.items():
+    for directory, owner in [(entry, Owner.read(entry)) for entry in directories]:
         if owner is None or owner.is_alive or not _is_own_directory(directory, owner):
             continue
         # Short kernel names hold four digits of the id only: never take a live run's by chance.
@@ -273,10 +319,15 @@ def remove_run_groups(run_id: str) -> tuple[Path, ...]:
     group = host.group(run_id)
     before = group.directories()
     stayed = set(group.remove(timeout_ns=KILL_TIMEOUT_NS))
-    for place in host.group("").directories():
+    remove_top_groups()
+    return tuple(path for path in before if path not in stayed)
+
+
+def remove_top_groups() -> None:
+    """Remove our top group wherever no run uses it."""
+    for place in CgroupHost.detect().group("").directories():
         with contextlib.suppress(OSError):
             place.rmdir()
-    return tuple(path for path in before if path not in stayed)
 
 
 def _remove_names(run_id: str) -> Iterator[str]:

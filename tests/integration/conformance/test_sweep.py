@@ -19,6 +19,7 @@ from seatrial.drivers.base import DriverContext, SandboxSpec, new_run_id, state_
 from seatrial.errors import DriverError
 from seatrial.model.experiment import NetworkMode
 from seatrial.probes import leaks
+from seatrial.probes.cgroup import CgroupHost
 from tests.integration.conformance.conftest import left_of
 from tests.support.needs import probe
 
@@ -26,6 +27,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 pytestmark = [pytest.mark.driver, pytest.mark.fault]
+
+needs_groups = pytest.mark.skipif(
+    not CgroupHost.detect().is_writable, reason="no control groups can be made here"
+)
 
 DEADLINE_NS = 60_000_000_000
 END_TIMEOUT_NS = 20_000_000_000
@@ -97,6 +102,65 @@ def test_a_killed_launcher_leaves_nothing_after_close(name: str, root: Path) -> 
         session.release(plan.id)
         assert session.audit() == ()
     assert left_of(run_id, root / run_id) == []
+
+
+def own_groups(run_id: str) -> list[str]:
+    """The lines by which a sweep says that it removed the groups of a run."""
+    return [f"cgroup {path}" for path in CgroupHost.detect().group(run_id).directories()]
+
+
+@needs_groups
+def test_groups_whose_run_has_no_directory_are_swept(root: Path) -> None:
+    """The directory of a killed run may be gone with the login it was made in."""
+    run_id = new_run_id()
+    said = hold_and_kill("process", run_id)
+    deadline_ns = time.monotonic_ns() + END_TIMEOUT_NS
+    assert all(leaks.wait_process_end(pid, deadline_ns=deadline_ns) for pid in said["pids"])
+    shutil.rmtree(root / run_id)
+    groups = own_groups(run_id)
+    assert groups
+    assert set(groups) <= set(state.sweep(root))
+    assert left_of(run_id, root / run_id) == []
+    assert state.sweep(root) == []
+
+
+@needs_groups
+def test_groups_of_a_live_run_stay_without_its_directory(root: Path) -> None:
+    """Neither between two sandboxes nor with one; its own end removes them."""
+    run_id = new_run_id()
+    with registry.get("process").open(DriverContext.for_run(run_id)) as session:
+        shutil.rmtree(root / run_id)
+        groups = own_groups(run_id)
+        assert groups
+        assert not [line for line in state.sweep(root) if run_id in line]
+        assert own_groups(run_id) == groups
+        session.directory.mkdir(parents=True)
+        plan = session.plan(SandboxSpec(role=("idle",), deadline_ns=DEADLINE_NS), 0)
+        session.launcher.start([plan], wait_for="ready", hold=True, timeout_ns=DEADLINE_NS)
+        assert not [line for line in state.sweep(root) if run_id in line]
+        assert session.processes(plan.id)
+    assert own_groups(run_id) == []
+
+
+@needs_groups
+def test_groups_with_processes_or_of_other_names_stay(root: Path) -> None:
+    """A group that somebody else made there, or in which something runs, is not ours to take."""
+    host = CgroupHost.detect()
+    busy, foreign = host.create(f"{new_run_id()}/001"), host.create("of-somebody-else")
+    try:
+        with proc.spawn(["sleep", "60"]) as sleeper:
+            for file in busy.join_files:
+                file.write_text(str(sleeper.pid))
+            state.sweep(root)
+            assert sleeper.pid in busy.members()
+            assert busy.directories()
+            sleeper.kill()
+        assert {f"cgroup {path.parent}" for path in busy.directories()} <= set(state.sweep(root))
+        assert busy.directories() == ()
+        assert foreign.directories()
+    finally:
+        busy.remove()
+        foreign.remove()
 
 
 def test_a_run_is_taken_over_from_a_dead_owner(root: Path) -> None:

@@ -29,7 +29,14 @@ const SHIM_PREFIX: &str = "containerd-shim";
 ///
 /// A server that stops a container which is just ending may find its shim gone in the middle of
 /// the call ("ttrpc: closed"); the next try finds it ended. A kubelet asks again just so.
-const REMOVAL_PAUSES_MS: [u64; 6] = [10, 20, 50, 100, 200, 400];
+const REMOVAL_PAUSES: [Duration; 6] = [
+    Duration::from_millis(10),
+    Duration::from_millis(20),
+    Duration::from_millis(50),
+    Duration::from_millis(100),
+    Duration::from_millis(200),
+    Duration::from_millis(400),
+];
 
 /// The numbers of `ContainerEventType` after which a container is no more.
 const ENDED_EVENTS: [u64; 2] = [2, 3];
@@ -283,9 +290,9 @@ fn call_until_done(
     request: &[u8],
     timeout: Duration,
 ) -> Result<(), PodError> {
-    for pause_ms in REMOVAL_PAUSES_MS {
+    for pause in REMOVAL_PAUSES {
         match client.call(method, request, timeout) {
-            Err(CallError::Refused { .. }) => thread::sleep(Duration::from_millis(pause_ms)),
+            Err(CallError::Refused { .. }) => thread::sleep(pause),
             other => return other.map(drop).map_err(in_call(method)),
         }
     }

@@ -268,7 +268,7 @@ fn a_removal_that_is_always_refused_is_an_error() {
     let tries = calls
         .into_iter()
         .filter(|(method, _)| method == "RemovePodSandbox");
-    assert_eq!(tries.count(), REMOVAL_PAUSES_MS.len() + 1);
+    assert_eq!(tries.count(), REMOVAL_PAUSES.len() + 1);
     assert!(
         spec.report.exists(),
         "somebody else still has to look for the pod"
