@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-import numpy as np
 import polars as pl
 
-from seatrial.loadgen import arrival_process
-from seatrial.stats.arrivals import check_arrivals, check_fixed_schedule
+from seatrial.benches.sends import check_sends, is_service_bent
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -18,15 +16,8 @@ if TYPE_CHECKING:
     from seatrial.stats.arrivals import ArrivalCheck
 
 CLOSED: Final = "closed"
-FIXED: Final = "fixed"
-NS_PER_S: Final = 1_000_000_000
 PHASE_MEASURE: Final = 1
 APPLICATION_ERROR: Final = 5
-#: As many sends are held against the law: more would find what does not matter.
-SENDS_MAX: Final = 100_000
-#: If more of the requests than this had to wait for a free place, the instants at which requests
-#: left are the service's doing, and say nothing about the generator.
-QUEUED_SHARE_MAX: Final = 0.005
 
 
 def load_row(request: LoadRequest, result: LoadResult) -> Row:
@@ -123,26 +114,18 @@ def arrivals_of(request: LoadRequest, result: LoadResult) -> ArrivalCheck | None
     None for a closed loop; for a sample of the requests, which has no gaps to look at; and where
     requests waited for free places.
     """
-    is_sample = result.records_stride != 1
+    if request.arrival == CLOSED or result.records_stride != 1:
+        return None
     waited_count = result.queued_count + result.measured.unsent_count
-    if request.arrival == CLOSED or is_sample:
+    if is_service_bent(waited_count=waited_count, intended_count=result.intended_count):
         return None
-    if waited_count > QUEUED_SHARE_MAX * result.intended_count:
-        return None
-    frame = pl.DataFrame(result).filter(
-        (pl.col("phase") == PHASE_MEASURE) & pl.col("sent_at_ns").is_not_null()
+    return check_sends(
+        pl.DataFrame(result).filter(pl.col("phase") == PHASE_MEASURE),
+        law=request.arrival,
+        rate_rps=request.rate_rps,
+        pattern=request.pattern,
+        started_at_ns=result.started_at_ns,
     )
-    sent = frame.sort("intended_at_ns").head(SENDS_MAX)
-    if sent.height == 0:
-        return None
-    process = arrival_process(request.arrival, request.rate_rps, pattern=request.pattern)
-    if request.arrival == FIXED:
-        offsets = (sent["intended_at_ns"] - result.started_at_ns).to_list()
-        late_ns = (sent["sent_at_ns"] - sent["intended_at_ns"]).cast(pl.Float64).to_numpy()
-        rates = np.array([rate or 0.0 for rate in process.rates_rps(offsets)])
-        return check_fixed_schedule(late_ns * rates / NS_PER_S, mean_gap_ns=1.0)
-    offsets = (sent["sent_at_ns"].sort() - result.started_at_ns).to_list()
-    return check_arrivals(process.places(offsets), law=request.arrival)
 
 
 def _of_arrivals(check: ArrivalCheck | None) -> Row:

@@ -7,15 +7,10 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 import polars as pl
 
-from seatrial.loadgen import arrival_pit, arrival_process, arrivals
+from seatrial.benches.sends import check_sends, is_service_bent
+from seatrial.loadgen import arrival_process, arrivals
 from seatrial.loadtest.examine import PHASE_MEASURE, response_intervals
-from seatrial.stats.arrivals import (
-    ArrivalCheck,
-    RateCheck,
-    check_arrivals,
-    check_fixed_schedule,
-    check_rate,
-)
+from seatrial.stats.arrivals import ArrivalCheck, RateCheck, check_rate
 from seatrial.stats.independence import check_independence
 from seatrial.stats.stationarity import check_stationarity_of_intervals
 from seatrial.stats.verdict import LoadEvidence
@@ -27,14 +22,10 @@ if TYPE_CHECKING:
 
 OUTCOME_OK: Final = 0
 NS_PER_S: Final = 1_000_000_000
-#: As many gaps as a test of the arrivals looks at: more would find what does not matter.
-GAPS_MAX: Final = 100_000
 #: As many planned gaps tell how much their number scatters.
 GAPS_PLANNED: Final = 10_000
 #: As many values as the test for dependence looks at.
 SERIES_MAX: Final = 200_000
-#: If more of the requests had to wait for a free place, the instants of sending are the service's.
-QUEUED_SHARE_MAX: Final = 0.01
 
 
 def evidence_of(
@@ -120,20 +111,16 @@ def _arrivals(
     """
     if outcome.records_stride > 1 or not settings.is_open:
         return None
-    queued_max = QUEUED_SHARE_MAX * outcome.measured.intended_count
-    if outcome.histograms["queue"].count > queued_max:
+    waited_count = outcome.histograms["queue"].count + outcome.measured.unsent_count
+    if is_service_bent(waited_count=waited_count, intended_count=outcome.measured.intended_count):
         return None
-    sent = measured.filter(pl.col("sent_at_ns").is_not_null()).sort("intended_at_ns").head(GAPS_MAX)
-    if sent.height == 0:
-        return None
-    if settings.arrival == "fixed" or settings.arrival.startswith("trace:"):
-        # Both say every instant beforehand; the gaps of a trace follow no law.
-        gap_ns = _mean_gap_ns(outcome)
-        deviations = (sent["sent_at_ns"] - sent["intended_at_ns"]).cast(pl.Float64).to_numpy()
-        return None if gap_ns is None else check_fixed_schedule(deviations, mean_gap_ns=gap_ns)
-    offsets = (sent["sent_at_ns"].sort() - outcome.started_at_ns).to_list()
-    places = arrival_pit(settings.arrival, settings.rate_rps, offsets, pattern=settings.pattern)
-    return check_arrivals(places, law=settings.arrival)
+    return check_sends(
+        measured,
+        law=settings.arrival,
+        rate_rps=settings.rate_rps,
+        pattern=settings.pattern,
+        started_at_ns=outcome.started_at_ns,
+    )
 
 
 def _rate(outcome: LoadOutcome, settings: LoadTestSettings) -> RateCheck | None:
