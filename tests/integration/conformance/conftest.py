@@ -6,12 +6,14 @@ A driver that does not work here is skipped with its probe's own words; a name i
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING
 
 import pytest
 
 from seatrial.drivers import registry, state
-from seatrial.drivers.base import DriverContext, new_run_id
+from seatrial.drivers.base import DriverContext, SandboxSpec, new_run_id
+from seatrial.launch import Outcome
 from seatrial.probes import leaks
 from seatrial.probes.cgroup import CgroupHost
 from tests.support.needs import needs_driver
@@ -21,6 +23,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from seatrial.drivers.base import DriverSession
+
+DEADLINE_NS = 60_000_000_000
 
 #: Every driver that starts real sandboxes of which the guest stays until it is told to stop.
 REAL = (
@@ -41,7 +45,7 @@ REAL = (
 )
 
 
-@pytest.fixture(params=REAL)
+@pytest.fixture(params=REAL, scope="module")
 def name(request: pytest.FixtureRequest) -> str:
     """The name of a driver that works here."""
     driver_name: str = request.param
@@ -49,11 +53,52 @@ def name(request: pytest.FixtureRequest) -> str:
     return driver_name
 
 
+class Shared:
+    """A session that the tests of one driver share, and another one when a test has spoilt it."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._opened: DriverSession | None = None
+        self.start_ns = 0
+        """How long the first sandbox took to answer."""
+
+    def open(self) -> DriverSession:
+        """The session; a new one has had a sandbox, so that what stays with a session is there."""
+        if self._opened is None:
+            opened = registry.get(self._name).open(DriverContext.for_run(new_run_id()))
+            self._opened = opened
+            plan = opened.plan(SandboxSpec(role=("idle",), deadline_ns=DEADLINE_NS), 0)
+            batch = opened.launcher.start(
+                [plan], wait_for="reply", hold=False, timeout_ns=DEADLINE_NS
+            )
+            result = batch.results[0]
+            assert result.outcome is Outcome.OK, result
+            self.start_ns = (result.first_reply_at_ns or 0) - (result.invoked_at_ns or 0)
+            opened.release(plan.id)
+        return self._opened
+
+    def close(self) -> None:
+        """End the session, if there is one."""
+        if self._opened is not None:
+            self._opened.close()
+            self._opened = None
+
+
+@pytest.fixture(scope="module")
+def shared(name: str) -> Iterator[Shared]:
+    """What keeps a driver's session for the tests that leave it as they found it."""
+    with contextlib.closing(Shared(name)) as kept:
+        kept.open()
+        yield kept
+
+
 @pytest.fixture
-def session(name: str) -> Iterator[DriverSession]:
-    """An open session of that driver, for a run of its own."""
-    with registry.get(name).open(DriverContext.for_run(new_run_id())) as opened:
-        yield opened
+def session(shared: Shared, request: pytest.FixtureRequest) -> Iterator[DriverSession]:
+    """An open session of that driver without any sandbox; daemons and templates come up once."""
+    failed_count = request.session.testsfailed
+    yield shared.open()
+    if request.session.testsfailed > failed_count:
+        shared.close()  # the next test shall not stumble over what this one left
 
 
 @pytest.fixture(scope="session", autouse=True)
