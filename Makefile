@@ -6,11 +6,15 @@ export PATH := $(HOME)/.cargo/bin:$(PATH)
 export PYO3_PYTHON := $(CURDIR)/$(BIN)/python
 CARGO := cargo
 PYTEST_ARGS ?=
+# Python's checks need one processor, for as long as cargo needs the others.
+BESIDE := $(MAKE) --no-print-directory --jobs 2 --output-sync=line
+# Tests that start no sandbox: they may run beside each other. The others want the machine alone.
+APART := tests/unit tests/property tests/statistics tests/e2e
 BENCH_ARGS ?=
 EXPERIMENT ?= quick
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build trial test lint soak bench fmt lock clean
+.PHONY: help setup build trial test lint lint-python lint-rust test-rust soak bench fmt lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -25,18 +29,31 @@ trial: ## compare every runtime that works here: a table, and a page (EXPERIMENT
 	@$(PYTHON) scripts/setup.py --for trial
 	@$(BIN)/seatrial run $(EXPERIMENT)
 
-test: setup lint ## run every check and every test (PYTEST_ARGS=...)
-	$(CARGO) test --locked --quiet --workspace --exclude seatrial-python
+test: setup ## run every check and every test (PYTEST_ARGS=...)
+	@$(BESIDE) lint-python test-rust
+ifeq ($(PYTEST_ARGS),)
+	$(BIN)/pytest --numprocesses auto --dist worksteal $(APART)
+	$(BIN)/pytest $(addprefix --ignore ,$(APART))
+else
 	$(BIN)/pytest $(PYTEST_ARGS)
+endif
 
 lint: build ## check style, types, layers and the extension's stub
+	@$(BESIDE) lint-python lint-rust
+
+lint-python:
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/python -m mypy.stubtest seatrial._core --mypy-config-file pyproject.toml
 	$(BIN)/lint-imports --no-logo
+
+lint-rust:
 	$(CARGO) fmt --check
 	$(CARGO) clippy --locked --quiet --workspace --all-targets -- -D warnings
+
+test-rust: lint-rust
+	$(CARGO) test --locked --quiet --workspace --exclude seatrial-python
 
 soak: build ## 1,000 start/stop cycles of every driver that works here (an hour); nothing may grow
 	SEATRIAL_CYCLES=1000 $(BIN)/pytest tests/integration/conformance/test_cycles.py $(PYTEST_ARGS)

@@ -36,6 +36,7 @@ drivers = ["{driver}"]
 [start]
 concurrency = [4]
 rounds = 2
+control_window = "20ms"
 """
 HELD = """
 [load]

@@ -29,6 +29,7 @@ concurrency = [12]
 rounds = 6
 [density]
 count = [1, 3]
+idle_window = "20ms"
 [driver.fake]
 processors = 0
 start = "lognormal:5ms:0.4"

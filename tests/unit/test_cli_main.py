@@ -244,7 +244,7 @@ def test_available_drivers(monkeypatch: pytest.MonkeyPatch) -> None:
     """What works is taken, one flavour of a runtime; what is left out has its reason."""
     from seatrial.cli.available import resolve
     from seatrial.drivers import registry
-    from seatrial.drivers.base import ProbeResult, ProbeStatus
+    from seatrial.drivers.base import Capabilities, ProbeResult, ProbeStatus
     from tests.support.requests import FULL
 
     found = {
@@ -254,11 +254,20 @@ def test_available_drivers(monkeypatch: pytest.MonkeyPatch) -> None:
         "runsc": ProbeStatus.BROKEN,
         "runsc-ptrace": ProbeStatus.WORKS,
         "runsc-kvm": ProbeStatus.WORKS,
+        "qemu": ProbeStatus.DEGRADED,
+        "qemu-template": ProbeStatus.DEGRADED,
     }
+    probed: list[str] = []
 
     def driver(name: str) -> SimpleNamespace:
-        result = ProbeResult(name=name, status=found[name], version=None, detail="why")
-        return SimpleNamespace(probe=lambda: result)
+        result = ProbeResult(
+            name=name,
+            status=found[name],
+            version=None,
+            detail="why",
+            capabilities=Capabilities(is_emulated=name.startswith("qemu")),
+        )
+        return SimpleNamespace(probe=lambda: probed.append(name) or result)
 
     monkeypatch.setattr(registry, "names", lambda: (*found, "null"))
     monkeypatch.setattr(registry, "get", driver)
@@ -271,9 +280,17 @@ def test_available_drivers(monkeypatch: pytest.MonkeyPatch) -> None:
         "runc": "missing: why",
         "runsc": "broken: why",
         "runsc-kvm": "another flavour of runsc is used",
+        "qemu": "emulated here, so slow; to include it: --drivers available,qemu",
+        "qemu-template": "emulated here, like qemu",
     }
-    assert resolve(FULL).drivers == FULL.drivers
+    assert sorted(probed) == sorted(set(found) - {"runsc-kvm", "qemu-template"})
     assert resolve(FULL, ("lean",)).drivers == ("lean",)
+    with_qemu = resolve(asked, ("available", "qemu-template"))
+    assert with_qemu.drivers == ("process", "lean", "runsc-ptrace", "qemu-template")
+    assert with_qemu.skipped["qemu"] == "another flavour of qemu is used"
+    found |= dict.fromkeys(FULL.drivers, ProbeStatus.WORKS)
+    assert resolve(FULL).drivers == FULL.drivers
+    found["runc"] = ProbeStatus.MISSING
     with pytest.raises(DriverUnavailable, match='baseline "runc" does not work here: missing'):
         resolve(dataclasses.replace(asked, baseline="runc"))
 
@@ -284,6 +301,7 @@ def test_drivers_of_the_command_line() -> None:
 
     assert parse_drivers(None) is None
     assert parse_drivers("process, runc") == ("process", "runc")
+    assert parse_drivers("available,qemu") == ("available", "qemu")
     with pytest.raises(ConfigError) as caught:
         parse_drivers("proces")
     assert caught.value.code == "driver-unknown"

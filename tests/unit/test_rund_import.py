@@ -11,6 +11,7 @@ import pytest
 
 from seatrial.analysis.summarise import summarise
 from seatrial.cli.main import main
+from seatrial.drivers.cost import cost_of
 from seatrial.errors import ConfigError, StoreError
 from seatrial.importers.rund import tree
 from seatrial.importers.rund.compat import memory_figures, start_figures, tables, write_tables
@@ -158,7 +159,7 @@ def test_an_imported_run_cannot_go_on(tmp_path: Path) -> None:
             scratch_dir=tmp_path,
         )
     bench = registry.get("rund-time")
-    assert bench.estimate_ns(context.experiment, spec.point, "rund") == 0
+    assert bench.estimate_ns(context.experiment, spec.point, cost_of("rund")) == 0
     with pytest.raises(ConfigError, match="cannot be run") as refused:
         bench.open(context)
     assert refused.value.code == "imported-only"

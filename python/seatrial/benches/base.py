@@ -23,6 +23,7 @@ from seatrial.probes.noise import Window
 if TYPE_CHECKING:
     import polars as pl
 
+    from seatrial.drivers.cost import Cost
     from seatrial.model.finding import Finding
     from seatrial.model.metric import Metric
     from seatrial.model.plan import Point
@@ -145,7 +146,7 @@ class Bench(Protocol):
         """Every number it can give."""
         ...
 
-    def estimate_ns(self, experiment: Experiment, point: Point, driver: str) -> int:
+    def estimate_ns(self, experiment: Experiment, point: Point, cost: Cost) -> int:
         """Returns about how long one trial takes, for the ETA only."""
 
     def open(self, context: TrialContext) -> BenchTrial:

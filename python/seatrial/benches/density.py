@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     import polars as pl
 
     from seatrial.drivers.base import DriverSession
+    from seatrial.drivers.cost import Cost
     from seatrial.launch.plan import StartResult
     from seatrial.model.experiment import DensityBound, DensitySettings, Experiment
     from seatrial.model.finding import Finding
@@ -63,13 +64,13 @@ class DensityBench:
     headline: str = "memory_pss_bytes"
     metrics: tuple[Metric, ...] = METRICS
 
-    def estimate_ns(self, experiment: Experiment, point: Point, driver: str) -> int:
+    def estimate_ns(self, experiment: Experiment, point: Point, cost: Cost) -> int:
         """Returns starting, settling, the idle window and stopping."""
         settings = cast("DensitySettings", experiment.density)
-        each_ns = 180_000_000 if driver.startswith("runsc") else 20_000_000
         if "fill" in point.values and settings.bound is not None:
-            return settings.bound.count * each_ns
-        return int(point.values["count"]) * each_ns + settings.idle_window_ns + NS_PER_S
+            return cost.batch_ns(settings.bound.count)
+        brought_up_ns = cost.batch_ns(int(point.values["count"]))
+        return brought_up_ns + settings.idle_window_ns + NS_PER_S
 
     def open(self, context: TrialContext) -> BenchTrial:
         """Returns the trial."""

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     import polars as pl
 
     from seatrial.agents.team import Team
+    from seatrial.drivers.cost import Cost
     from seatrial.model.experiment import Experiment, FleetSettings
     from seatrial.model.finding import Finding
     from seatrial.model.plan import Point
@@ -35,6 +36,8 @@ LOAD_RECORDS_MAX = 1
 LATENCY_RECORDS_MAX = 1_000_000
 SEED_BOUND = 1 << 63
 NS_PER_S = 1_000_000_000
+#: Starting the agents of a load, their common start, and what they report.
+AGENTS_NS = 1_500_000_000
 
 _SHARED = ("response_time_ns", "service_time_ns", "send_lag_ns", "failed_ratio", "request_cpu_ns")
 METRICS = (
@@ -122,13 +125,12 @@ class FleetBench:
     headline: str = "response_time_ns"
     metrics: tuple[Metric, ...] = METRICS
 
-    def estimate_ns(self, experiment: Experiment, point: Point, driver: str) -> int:
+    def estimate_ns(self, experiment: Experiment, point: Point, cost: Cost) -> int:
         """Returns the load's own length, starts and stops, and the agents' start."""
         settings = cast("FleetSettings", experiment.fleet)
         is_spread = point.values["layout"] == Layout.SANDBOXES
-        each_ns = 500_000_000 if driver.startswith("runsc") else 150_000_000
-        sandboxes = int(point.values["count"]) if is_spread else 1
-        return settings.warm_up_ns + settings.duration_ns + sandboxes * each_ns + 1_500_000_000
+        servers_ns = cost.batch_ns(int(point.values["count"]) if is_spread else 1)
+        return settings.warm_up_ns + settings.duration_ns + servers_ns + AGENTS_NS
 
     def open(self, context: TrialContext) -> BenchTrial:
         """Returns the trial."""

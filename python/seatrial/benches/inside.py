@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     import polars as pl
 
+    from seatrial.drivers.cost import Cost
     from seatrial.model.experiment import Experiment, InsideSettings
     from seatrial.model.plan import Point
 
@@ -42,9 +43,9 @@ CLOCK_RATIO_MAX: Final = 0.1
 #: Of shorter commands what starting and reporting takes is too large a share.
 CLOCK_ELAPSED_NS_MIN: Final = 500_000_000
 #: Rough lengths for the ETA.
-DD_NS: Final = 4_000_000_000
+DD_NS: Final = 500_000_000
 OTHER_WORK_NS: Final = 500_000_000
-FRESH_NS: Final = 300_000_000
+FRESH_NS: Final = 200_000_000
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,23 +57,23 @@ class InsideBench:
     headline: str = "syscall_ns"
     metrics: tuple[Metric, ...] = METRICS
 
-    def estimate_ns(self, experiment: Experiment, point: Point, driver: str) -> int:
+    def estimate_ns(self, experiment: Experiment, point: Point, cost: Cost) -> int:
         """Returns a rough length; a sandbox that emulates the kernel is slower."""
         settings = cast("InsideSettings", experiment.inside)
-        is_slow = driver.startswith("runsc")
+        is_slow = cost.slowdown > 1
         test = inside_test(point)
         if test is InsideTest.PROBES:
             each_ns = 12_000_000 if is_slow else 5_000_000
             return 250_000_000 + WARM_UP_NS + settings.batches * len(settings.probes) * each_ns
         tries = (settings.repeats + 1) * len(works_of(point, settings))
         if test in {InsideTest.HELLO, InsideTest.MEMORY}:
-            return tries * FRESH_NS * (2 if is_slow else 1)
+            return tries * (FRESH_NS + cost.life_ns)
         each_ns = {
-            InsideTest.DD: DD_NS // (1 if is_slow else 8),
+            InsideTest.DD: DD_NS * cost.slowdown,
             InsideTest.FIO: settings.fio_duration_ns,
             InsideTest.NETWORK: settings.network_duration_ns,
         }.get(test, OTHER_WORK_NS)
-        return WARM_UP_NS + FRESH_NS + tries * (each_ns + OTHER_WORK_NS // 5)
+        return WARM_UP_NS + FRESH_NS + cost.life_ns + tries * (each_ns + OTHER_WORK_NS // 5)
 
     def open(self, context: TrialContext) -> BenchTrial:
         """Returns the trial of a point."""

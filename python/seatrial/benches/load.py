@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     import polars as pl
 
+    from seatrial.drivers.cost import Cost
     from seatrial.model.experiment import Experiment, LoadSettings
     from seatrial.model.finding import Finding
     from seatrial.model.plan import Point
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
 __all__ = ["METRICS", "LoadBench", "LoadTrial", "derive_load", "judge_load"]
 
 SERVICE_PORT = 7000
+#: Preparing a sandbox that is held, and the records of a load.
+HELD_NS = 200_000_000
 
 METRICS = (
     Metric(
@@ -96,12 +99,12 @@ class LoadBench:
     headline: str = "response_time_ns"
     metrics: tuple[Metric, ...] = METRICS
 
-    def estimate_ns(self, experiment: Experiment, point: Point, driver: str) -> int:
+    def estimate_ns(self, experiment: Experiment, point: Point, cost: Cost) -> int:
         """Returns the load's own length and a start and stop."""
         del point
         settings = cast("LoadSettings", experiment.load)
-        start_ns = 400_000_000 if driver.startswith("runsc") else 200_000_000
-        return settings.warm_up_ns + settings.duration_ns + settings.cool_down_ns + start_ns
+        load_ns = settings.warm_up_ns + settings.duration_ns + settings.cool_down_ns
+        return load_ns + HELD_NS + cost.life_ns
 
     def open(self, context: TrialContext) -> BenchTrial:
         """Returns the trial."""

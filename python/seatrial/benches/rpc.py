@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
     from seatrial.agents.outcome import LoadOutcome
     from seatrial.agents.team import Team
+    from seatrial.drivers.cost import Cost
     from seatrial.model.experiment import Experiment, RpcSettings
     from seatrial.model.plan import Point
 
@@ -86,12 +87,11 @@ class RpcBench:
     headline: str = "rpc_rps"
     metrics: tuple[Metric, ...] = METRICS
 
-    def estimate_ns(self, experiment: Experiment, point: Point, driver: str) -> int:
+    def estimate_ns(self, experiment: Experiment, point: Point, cost: Cost) -> int:
         """Returns the clients' time, a start and stop, and the agents' start."""
         settings = cast("RpcSettings", experiment.rpc)
-        each_ns = 500_000_000 if driver.startswith("runsc") else 150_000_000
         agents_ns = 1_000_000_000 + int(point.values["clients"]) * 250_000_000
-        return settings.warm_up_ns + settings.client_duration_ns + each_ns + agents_ns
+        return settings.warm_up_ns + settings.client_duration_ns + cost.life_ns + agents_ns
 
     def open(self, context: TrialContext) -> BenchTrial:
         """Returns the trial."""

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     import polars as pl
 
     from seatrial.benches.base import BenchTrial, TrialContext
+    from seatrial.drivers.cost import Cost
     from seatrial.model.experiment import Experiment
     from seatrial.model.plan import Point
 
@@ -94,9 +95,9 @@ class RundBench:
     headline: str
     metrics: tuple[Metric, ...]
 
-    def estimate_ns(self, experiment: Experiment, point: Point, driver: str) -> int:
+    def estimate_ns(self, experiment: Experiment, point: Point, cost: Cost) -> int:
         """Returns 0: nothing will run."""
-        del experiment, point, driver
+        del experiment, point, cost
         return 0
 
     def open(self, context: TrialContext) -> BenchTrial:

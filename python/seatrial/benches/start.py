@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from seatrial.benches.background import Background
     from seatrial.benches.base import Row
     from seatrial.drivers.base import DriverSession, Stopped
+    from seatrial.drivers.cost import Cost
     from seatrial.launch.plan import StartBatch, StartPlan
     from seatrial.model.experiment import Experiment, StartSettings
     from seatrial.model.finding import Finding
@@ -44,6 +45,8 @@ STOP_GRACE_NS = 5_000_000_000
 GONE_TIMEOUT_NS = 10_000_000_000
 LAUNCH_MARGIN_NS = 15_000_000_000
 NS_PER_S = 1_000_000_000
+#: The quiet gate, and the floor's own starts.
+ROUND_OVERHEAD_NS = 150_000_000
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,12 +58,11 @@ class StartBench:
     headline: str = "start_first_byte_ns"
     metrics: tuple[Metric, ...] = METRICS
 
-    def estimate_ns(self, experiment: Experiment, point: Point, driver: str) -> int:
-        """Returns a rough length: the median start, queued on the processors, and teardown."""
+    def estimate_ns(self, experiment: Experiment, point: Point, cost: Cost) -> int:
+        """Returns a rough length: starts and ends, queued on the processors."""
         settings = cast("StartSettings", experiment.start)
-        typical_ns = 180_000_000 if driver.startswith("runsc") else 30_000_000
-        per_round_ns = 150_000_000 + typical_ns * (1 + int(point.values["concurrency"]) // 2)
-        company_ns = typical_ns * int(point.values.get("background", 0))
+        per_round_ns = ROUND_OVERHEAD_NS + cost.batch_ns(int(point.values["concurrency"]))
+        company_ns = cost.batch_ns(int(point.values.get("background", 0)))
         return settings.control_window_ns + company_ns + settings.rounds * per_round_ns
 
     def open(self, context: TrialContext) -> BenchTrial:

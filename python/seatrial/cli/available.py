@@ -6,22 +6,32 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from seatrial.drivers.base import ProbeResult
 from seatrial.errors import DriverUnavailable
+from seatrial.model.experiment import AVAILABLE
 
 if TYPE_CHECKING:
+    from seatrial.drivers.cost import Cost
     from seatrial.model.experiment import Experiment
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Available:
-    """The drivers to run on, and why others are left out."""
+    """The drivers to run on, why others are left out, and what was found out about each."""
 
     drivers: tuple[str, ...]
     skipped: Mapping[str, str]
+    probes: Mapping[str, ProbeResult]
+
+    def cost(self, driver: str) -> Cost:
+        """Give about how long the sandboxes of a driver take."""
+        from seatrial.drivers.cost import cost_of
+
+        return cost_of(driver, self.probes.get(driver))
 
 
 def parse_drivers(text: str | None) -> tuple[str, ...] | None:
-    """Read the value of ``--drivers``: names with commas between them.
+    """Read the value of ``--drivers``: names with commas between them, ``available`` among them.
 
     Raises:
         ConfigError: a name is unknown.
@@ -35,43 +45,54 @@ def parse_drivers(text: str | None) -> tuple[str, ...] | None:
     wanted = tuple(name.strip() for name in text.split(",") if name.strip())
     known = registry.names()
     for name in wanted:
-        if name not in known:
+        if name != AVAILABLE and name not in known:
             raise ConfigError(f"--drivers: {unknown('driver', name, known)}", code="driver-unknown")
     return wanted
 
 
 def resolve(experiment: Experiment, wanted: tuple[str, ...] | None = None) -> Available:
-    """Give the drivers of an experiment, probing the machine when it asks for what works here.
+    """Give the drivers of an experiment, or those ``wanted`` instead, each probed once.
 
-    Of a runtime with several flavours (``runsc``, ``runsc-ptrace``) the first that works is taken.
+    Of a runtime with several flavours (``runsc``, ``runsc-ptrace``) the first that works is taken
+    for ``available``, and a driver whose guests are emulated here only where it is named.
 
     Raises:
         DriverUnavailable: the baseline does not work here.
     """
-    if wanted is not None:
-        return Available(drivers=wanted, skipped={})
-    if not experiment.wants_available_drivers:
-        return Available(drivers=experiment.drivers, skipped={})
     from seatrial.drivers import registry
 
+    asked = experiment.drivers if wanted is None else wanted
+    named = {name: registry.get(name).probe() for name in asked if name != AVAILABLE}
+    if AVAILABLE not in asked:
+        return Available(drivers=asked, skipped={}, probes=named)
     drivers: list[str] = []
+    probes = dict(named)
     skipped: dict[str, str] = {}
+    emulated: dict[str, str] = {}
     for name in registry.names():
-        if name in registry.AUXILIARY:
+        if name in registry.AUXILIARY or name in named:
             continue
         family = name.partition("-")[0]
-        if any(driver.partition("-")[0] == family for driver in drivers):
+        if any(driver.partition("-")[0] == family for driver in (*drivers, *named)):
             skipped[name] = f"another flavour of {family} is used"
             continue
-        result = registry.get(name).probe()
-        if result.status.is_usable:
-            drivers.append(name)
-        else:
+        if family in emulated:
+            skipped[name] = f"emulated here, like {emulated[family]}"
+            continue
+        result = probes[name] = registry.get(name).probe()
+        if not result.status.is_usable:
             skipped[name] = f"{result.status}: {result.detail}"
-    if experiment.baseline not in drivers:
+        elif result.capabilities.is_emulated:
+            emulated[family] = name
+            skipped[name] = f"emulated here, so slow; to include it: --drivers {AVAILABLE},{name}"
+        else:
+            drivers.append(name)
+    chosen = tuple(name for name in registry.names() if name in {*drivers, *named})
+    chosen += tuple(name for name in named if name not in chosen)
+    if experiment.baseline not in chosen:
         why = skipped.get(experiment.baseline, "it is no driver that is probed")
         raise DriverUnavailable(
             f'the baseline "{experiment.baseline}" does not work here: {why}',
             hint="run 'seatrial doctor'",
         )
-    return Available(drivers=tuple(drivers), skipped=skipped)
+    return Available(drivers=chosen, skipped=skipped, probes=probes)

@@ -6,20 +6,22 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import argparse
+    from collections.abc import Callable
 
     from seatrial.config.expand import EstimateNs
+    from seatrial.drivers.cost import Cost
     from seatrial.model.experiment import Experiment
     from seatrial.model.plan import Plan, Point
 
 TRIALS_SHOWN = 20
+#: What a trial costs besides its bench: quiet gate, opening and closing drivers, the leak audit.
+TRIAL_OVERHEAD_NS = 250_000_000
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's options."""
     parser.add_argument("experiment", metavar="PRESET|FILE", help="a preset or a TOML file")
-    parser.add_argument(
-        "--drivers", metavar="A,B", help="run on these instead of the experiment's own"
-    )
+    add_drivers(parser)
     add_scale(parser)
     parser.add_argument("--all", action="store_true", help="print every trial, however many")
     parser.add_argument("--json", action="store_true", help="print the whole plan as JSON")
@@ -39,14 +41,29 @@ def execute(args: argparse.Namespace) -> int:
     )
     experiment = with_scale(experiment, args.scale)
     available = resolve(experiment, parse_drivers(args.drivers))
-    plan = expand(experiment, available.drivers, estimate_ns=estimate_of(experiment))
+    plan = expand(
+        experiment, available.drivers, estimate_ns=estimate_of(experiment, available.cost)
+    )
     if args.json:
         output.data_json(plan)
         return 0
     _print(plan, shows_all=args.all)
     for name, why in available.skipped.items():
         output.talk(f"left out: {name} ({why})")
+    for result in (available.probes[name] for name in plan.drivers):
+        if not result.status.is_usable:
+            output.talk(f"cannot run here: {result.name} ({result.status}: {result.detail})")
     return 0
+
+
+def add_drivers(parser: argparse.ArgumentParser) -> None:
+    """Declare ``--drivers``."""
+    parser.add_argument(
+        "--drivers",
+        metavar="A,B",
+        help="run on these instead of the experiment's own; available: all that work here, except "
+        "emulated machines",
+    )
 
 
 def add_scale(parser: argparse.ArgumentParser) -> None:
@@ -84,13 +101,12 @@ def scaling_lines(experiment: Experiment) -> tuple[str, ...]:
     return (f"scaled by {scaling.factor:g}", *(f"  {change}" for change in scaling.changes))
 
 
-def estimate_of(experiment: Experiment) -> EstimateNs:
+def estimate_of(experiment: Experiment, cost: Callable[[str], Cost]) -> EstimateNs:
     """Make an estimate from what each bench says about itself, with what a trial costs besides."""
     from seatrial.benches import registry as benches
-    from seatrial.config.expand import TRIAL_OVERHEAD_NS
 
     def estimate(point: Point, driver: str) -> int:
-        bench_ns = benches.get(point.bench).estimate_ns(experiment, point, driver)
+        bench_ns = benches.get(point.bench).estimate_ns(experiment, point, cost(driver))
         return TRIAL_OVERHEAD_NS + bench_ns
 
     return estimate

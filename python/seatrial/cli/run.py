@@ -21,7 +21,7 @@ PAGE = "report.html"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares the command's options."""
-    from seatrial.cli.plan import add_scale
+    from seatrial.cli.plan import add_drivers, add_scale
 
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("experiment", metavar="PRESET|FILE", nargs="?", help="a preset or a file")
@@ -33,9 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=Path(DEFAULT_ROOT),
         help=f"where run directories are made (default: {DEFAULT_ROOT})",
     )
-    parser.add_argument(
-        "--drivers", metavar="A,B", help="run on these instead of the experiment's own"
-    )
+    add_drivers(parser)
     parser.add_argument("--baseline", metavar="NAME", help="the driver that ratios compare with")
     parser.add_argument("--blocks", metavar="N", type=int, help="repeat every point N times")
     parser.add_argument("--seed", metavar="N", type=int, help="another order, other arrivals")
@@ -107,7 +105,9 @@ def _create(args: argparse.Namespace) -> RunStore:
     available = resolve(experiment, wanted)
     for name, why in available.skipped.items():
         output.talk(f"left out: {name} ({why})")
-    plan = expand(experiment, available.drivers, estimate_ns=estimate_of(experiment))
+    plan = expand(
+        experiment, available.drivers, estimate_ns=estimate_of(experiment, available.cost)
+    )
     output.talk(
         f"{len(plan.trials)} trials on {', '.join(plan.drivers)}: "
         f"about {format_duration(plan.estimated_ns)}"
@@ -118,6 +118,7 @@ def _create(args: argparse.Namespace) -> RunStore:
         text=source.text,
         source=str(args.experiment),
         skipped=available.skipped,
+        probes=available.probes,
         allows_debug_core=args.allow_debug_core,
     )
 

@@ -24,14 +24,12 @@ from seatrial.model.experiment import (
     FleetSettings,
     InsideSettings,
     InsideTest,
-    Layout,
     LoadSettings,
     RpcSettings,
     StartSettings,
 )
 from seatrial.model.plan import Plan, Point, TrialSpec
 from seatrial.model.scalar import Scalar
-from seatrial.units import NS_PER_MS
 
 # How long one trial of a point on a driver takes, roughly.
 EstimateNs: TypeAlias = Callable[[Point, str], int]
@@ -45,28 +43,6 @@ FILL: Final = "bound"
 
 # A plan larger than this is a slip in the file: it would run for weeks.
 TRIALS_MAX: Final = 100_000
-
-# What a trial costs besides its bench: quiet gate, opening and closing drivers, the leak audit.
-TRIAL_OVERHEAD_NS: Final = 250 * NS_PER_MS
-# From asking for a sandbox to having removed it again, alone, on a small machine.
-TYPICAL_LIFE_NS: Final[Mapping[str, int]] = {
-    "process": 10 * NS_PER_MS,
-    "lean": 20 * NS_PER_MS,
-    "bwrap": 20 * NS_PER_MS,
-    "crun": 80 * NS_PER_MS,
-    "runc": 120 * NS_PER_MS,
-    "runsc": 500 * NS_PER_MS,
-    "cri/runc": 400 * NS_PER_MS,
-    "cri/runsc": 1200 * NS_PER_MS,
-    "podman": 500 * NS_PER_MS,
-}
-TYPICAL_LIFE_NS_OF_OTHERS: Final = 100 * NS_PER_MS
-# All pieces of work of a test, once.
-TRY_NS: Final = 2_500 * NS_PER_MS
-PROBE_BATCH_NS: Final = 20 * NS_PER_MS
-# Starting the agents of a load, their common start, and what they report.
-AGENTS_NS: Final = 1_500 * NS_PER_MS
-DENSITY_SETTLE_NS: Final = 2_000 * NS_PER_MS
 
 
 def points_of(experiment: Experiment) -> tuple[Point, ...]:
@@ -96,7 +72,7 @@ def expand(
     """Make the plan of an experiment.
 
     ``drivers`` replaces the experiment's own, and must be given where those are "available";
-    ``estimate_ns`` tells how long one trial takes, and moves nothing but the ETA.
+    ``estimate_ns`` tells how long one trial takes, and moves nothing but the ETA (without it: 0).
 
     Raises:
         ConfigError: no driver is left, the baseline is not among them, or the plan is too large.
@@ -112,7 +88,6 @@ def expand(
             hint="ask for fewer blocks, drivers or points",
         )
     trials = _trials(resolved, points)
-    estimate = estimate_ns or default_estimate(resolved)
     return Plan(
         experiment=resolved,
         trials=trials,
@@ -120,56 +95,10 @@ def expand(
         plan_hash=_digest(
             json.dumps([SCHEMA_VERSION, encode(resolved), encode(trials)], sort_keys=True)
         ),
-        estimated_ns=sum(estimate(trial.point, trial.driver) for trial in trials),
+        estimated_ns=0
+        if estimate_ns is None
+        else sum(estimate_ns(trial.point, trial.driver) for trial in trials),
     )
-
-
-def default_estimate(experiment: Experiment) -> EstimateNs:
-    """Make an estimate from the settings and from how long sandboxes typically live."""
-
-    def estimate(point: Point, driver: str) -> int:
-        family = driver.partition("-")[0]
-        life_ns = TYPICAL_LIFE_NS.get(family, TYPICAL_LIFE_NS_OF_OTHERS)
-        return TRIAL_OVERHEAD_NS + _bench_ns(experiment, point, life_ns)
-
-    return estimate
-
-
-def _bench_ns(experiment: Experiment, point: Point, life_ns: int) -> int:
-    if point.bench == "start" and experiment.start is not None:
-        # Beside each batch runs the same batch of null sandboxes; both sit behind a quiet gate.
-        per_round_ns = int(point.values["concurrency"]) * life_ns + 100 * NS_PER_MS
-        company_ns = int(point.values.get(BACKGROUND_AXIS, 0)) * life_ns // 2
-        own_ns = experiment.start.control_window_ns + experiment.start.rounds * per_round_ns
-        return company_ns + own_ns
-    if point.bench == "density" and experiment.density is not None:
-        bound = experiment.density.bound
-        count = bound.count if bound is not None and "fill" in point.values else 0
-        return int(point.values.get("count", count)) * life_ns + DENSITY_SETTLE_NS
-    if point.bench == "load" and experiment.load is not None:
-        settings = experiment.load
-        return life_ns + settings.warm_up_ns + settings.duration_ns + settings.cool_down_ns
-    if point.bench in {"fleet", "rpc"}:
-        return AGENTS_NS + _agents_ns(experiment, point, life_ns)
-    return life_ns + _inside_ns(experiment, point)
-
-
-def _inside_ns(experiment: Experiment, point: Point) -> int:
-    if experiment.inside is None or point.bench != "inside":
-        return 0
-    if point.values:
-        return (experiment.inside.repeats + 1) * TRY_NS
-    return (experiment.inside.batches + 1) * len(experiment.inside.probes) * PROBE_BATCH_NS
-
-
-def _agents_ns(experiment: Experiment, point: Point, life_ns: int) -> int:
-    if point.bench == "fleet" and experiment.fleet is not None:
-        is_spread = point.values["layout"] == Layout.SANDBOXES
-        load_ns = experiment.fleet.warm_up_ns + experiment.fleet.duration_ns
-        return load_ns + life_ns * (int(point.values["count"]) if is_spread else 1)
-    if experiment.rpc is not None:
-        return life_ns + experiment.rpc.warm_up_ns + experiment.rpc.client_duration_ns
-    return life_ns
 
 
 def _resolved_drivers(experiment: Experiment, drivers: Sequence[str] | None) -> tuple[str, ...]:

@@ -73,6 +73,8 @@ class Capabilities:
     shares_host_clock: bool = False
     """The guest's monotonic clock is the host's, so its instants may be compared with ours."""
     is_rootless: bool = False
+    is_emulated: bool = False
+    """Guests run on a processor made of software (TCG), many times slower than on the host's."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,6 +88,8 @@ class ProbeResult:
     hint: str | None = None
     capabilities: Capabilities = Capabilities()
     elapsed_ns: int = 0
+    life_ns: int = 0
+    """From asking for the probe's one sandbox to seeing it gone; 0: none came that far."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

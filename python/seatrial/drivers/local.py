@@ -53,6 +53,17 @@ class Found:
     gaps: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OneStart:
+    """How a single sandbox fared, from its start to its end."""
+
+    trouble: str | None
+    relics: tuple[str, ...]
+    """What was left behind."""
+    life_ns: int = 0
+    """From asking for it to seeing it gone; 0: it did not come that far."""
+
+
 class LocalDriver(ABC):
     """One kind of runtime on this machine."""
 
@@ -92,18 +103,16 @@ class LocalDriver(ABC):
         context = DriverContext(run_id=run_id, state_dir=state_root() / run_id)
         try:
             with self.open(context) as session:
-                trouble, relics = self.start_one(session)
+                seen = self.start_one(session)
         except SeatrialError as error:
             hint = error.hint or self.broken_hint
             return self._result(ProbeStatus.BROKEN, found, error.message, hint=hint)
-        if trouble is not None:
-            return self._result(ProbeStatus.BROKEN, found, trouble, hint=self.broken_hint)
-        return self._judge(found, relics)
+        if seen.trouble is not None:
+            return self._result(ProbeStatus.BROKEN, found, seen.trouble, hint=self.broken_hint)
+        return replace(self._judge(found, seen.relics), life_ns=seen.life_ns)
 
-    def start_one(
-        self, session: LocalSession, *, deadline_ns: int | None = None
-    ) -> tuple[str | None, tuple[str, ...]]:
-        """Give what went wrong (None: nothing), and what was left behind."""
+    def start_one(self, session: LocalSession, *, deadline_ns: int | None = None) -> OneStart:
+        """Start one sandbox, see it gone and look what it left behind."""
         deadline_ns = self.probe_deadline_ns if deadline_ns is None else deadline_ns
         spec = SandboxSpec(role=self.probe_role, ready=self.probe_goal, deadline_ns=deadline_ns)
         plan = session.plan(spec, 0)
@@ -118,10 +127,12 @@ class LocalDriver(ABC):
         session.release(plan.id)
         relics = tuple(str(leak) for leak in session.audit())
         if result.outcome is not Outcome.OK:
-            return describe_failure(result), relics
+            return OneStart(trouble=describe_failure(result), relics=relics)
         if gone_at_ns is None:
-            return f"the sandbox was not gone {GONE_TIMEOUT_NS // 10**9} s after its end", relics
-        return None, relics
+            trouble = f"the sandbox was not gone {GONE_TIMEOUT_NS // 10**9} s after its end"
+            return OneStart(trouble=trouble, relics=relics)
+        life_ns = gone_at_ns - (result.invoked_at_ns or gone_at_ns)
+        return OneStart(trouble=None, relics=relics, life_ns=life_ns)
 
     def _judge(self, found: Found, relics: Sequence[str]) -> ProbeResult:
         gaps = [*found.gaps, *(f"left behind: {relic}" for relic in relics)]

@@ -335,7 +335,11 @@ def _find_qemu() -> tuple[Path, str]:
 
 def _capabilities(acceleration: Acceleration) -> Capabilities:
     capabilities = host_capabilities(has_own_root=True, shares_host_clock=False)
-    return replace(capabilities, limit_overhead_bytes=OVERHEAD_BYTES[acceleration])
+    return replace(
+        capabilities,
+        limit_overhead_bytes=OVERHEAD_BYTES[acceleration],
+        is_emulated=acceleration is Acceleration.TCG,
+    )
 
 
 def _boots(binary: Path, context: DriverContext) -> str | None:
@@ -349,8 +353,7 @@ def _boots(binary: Path, context: DriverContext) -> str | None:
     try:
         settings = MachineOptions()
         with QemuSession(context, name=driver.name, found=found, settings=settings) as session:
-            trouble, _ = driver.start_one(session, deadline_ns=KVM_PROOF_DEADLINE_NS)
-            return trouble
+            return driver.start_one(session, deadline_ns=KVM_PROOF_DEADLINE_NS).trouble
     except SeatrialError as error:
         return error.message
 

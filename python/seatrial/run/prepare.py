@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from seatrial.drivers import registry
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
+    from seatrial.drivers.base import ProbeResult
     from seatrial.model.plan import Plan
     from seatrial.run.progress import Progress
 
@@ -36,13 +38,17 @@ class Checked:
     degraded: Mapping[str, str]
 
 
-def check_drivers(names: tuple[str, ...]) -> Checked:
+def check_drivers(
+    names: tuple[str, ...], probes: Mapping[str, ProbeResult] = MappingProxyType({})
+) -> Checked:
     """Really starts a sandbox of each driver; returns their versions and what they lack.
+
+    ``probes``: what has just been found out, and is not tried again.
 
     Raises:
         DriverUnavailable: some do not work here; the message names all of them and why.
     """
-    results = {name: registry.get(name).probe() for name in names}
+    results = {name: probes.get(name) or registry.get(name).probe() for name in names}
     unusable = [result for result in results.values() if not result.status.is_usable]
     if unusable:
         hints = dict.fromkeys(result.hint for result in unusable if result.hint)
@@ -111,6 +117,7 @@ def create_run(
     text: str,
     source: str,
     skipped: Mapping[str, str],
+    probes: Mapping[str, ProbeResult] = MappingProxyType({}),
     allows_debug_core: bool = False,
 ) -> RunStore:
     """Makes the run directory with everything known before the first trial.
@@ -121,7 +128,7 @@ def create_run(
         StoreError: the directory cannot be written.
     """
     core_version = check_core(allows_debug=allows_debug_core)
-    checked = check_drivers(plan.drivers)
+    checked = check_drivers(plan.drivers, probes)
     run_id = new_run_id()
     flags = {name: dict(_flags(name, run_id, plan)) for name in plan.drivers}
     content = Manifest(

@@ -98,7 +98,9 @@ def session(shared: Shared, request: pytest.FixtureRequest) -> Iterator[DriverSe
     failed_count = request.session.testsfailed
     yield shared.open()
     if request.session.testsfailed > failed_count:
-        shared.close()  # the next test shall not stumble over what this one left
+        # The next test shall not stumble over what this one left, nor be told that it opened more.
+        shared.close()
+        shared.open()
 
 
 @pytest.fixture(scope="session", autouse=True)
