@@ -83,6 +83,25 @@ def test_containerd_killed_mid_trial(session: driver.CriSession) -> None:
     assert session.audit() == ()
 
 
+def test_a_pod_tells_when_it_was_made(session: driver.CriSession) -> None:
+    """Each call is answered after the one before it; the last perhaps after the first byte."""
+    plan = session.plan(IDLE, 0)
+    assert session.milestones(plan.id) == {}
+    batch = session.launcher.start([plan], wait_for="reply", hold=True, timeout_ns=60 * NS_PER_S)
+    result = batch.results[0]
+    stopped = session.stop_watched([plan.id], grace_ns=5 * NS_PER_S, gone_timeout_ns=5 * NS_PER_S)
+    gone_at_ns = stopped.gone_at_ns[plan.id]
+    found = session.milestones(plan.id)
+    assert list(found) == ["pod_at_ns", "container_created_at_ns", "container_started_at_ns"]
+    assert result.invoked_at_ns is not None
+    assert result.first_byte_at_ns is not None
+    assert gone_at_ns is not None
+    made = [result.invoked_at_ns, found["pod_at_ns"], found["container_created_at_ns"]]
+    for last in (result.first_byte_at_ns, found["container_started_at_ns"]):
+        assert [*made, last, gone_at_ns] == sorted([*made, last, gone_at_ns])
+    session.release(plan.id)
+
+
 def test_a_dead_daemon_is_replaced_between_sessions() -> None:
     """A run keeps its daemon, and gets another one when that has died."""
     needs_driver("cri/runc")

@@ -70,6 +70,18 @@ def tables(**rows: list[dict[str, object]]) -> dict[str, pl.DataFrame]:
     return {name: pl.DataFrame(taken, infer_schema_length=None) for name, taken in rows.items()}
 
 
+def test_what_a_pods_client_saw_is_a_part_of_the_start() -> None:
+    """Instants that were not reached, or that a runtime has not, give no value."""
+    pod = start_row(pod_at_ns=1_040, container_created_at_ns=1_060, container_started_at_ns=1_110)
+    cut = start_row(
+        position=1, pod_at_ns=1_050, container_created_at_ns=None, container_started_at_ns=None
+    )
+    found = by_name(derive_start(tables(starts=[pod, cut], batches=[batch_row()]), START))
+    assert found["start_pod_ns"] == [40, 50]
+    assert found["start_container_created_ns"] == [60]
+    assert found["start_container_started_ns"] == [110]
+
+
 def test_every_start_metric_is_what_methodology_says() -> None:
     """Latencies count from due; makespan and skew are of the batch; books are of the cgroup."""
     late = start_row(position=1, invoked_at_ns=1_040, first_byte_at_ns=1_300)

@@ -7,6 +7,7 @@ import tarfile
 import tomllib
 from pathlib import Path
 from types import SimpleNamespace
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -17,6 +18,9 @@ from seatrial.drivers.cri.handlers import HANDLERS, configured_name
 from seatrial.drivers.instance import SeenProcess
 from seatrial.errors import ConfigError, DriverError, DriverUnavailable
 from seatrial.model.experiment import NetworkMode
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 POD = messages.Pod(
     name="st-1",
@@ -191,6 +195,24 @@ class TestDriver:
         context = DriverContext.for_run("cri-nobody", options={"endpoint": f"unix://{tmp_path}/s"})
         with pytest.raises(DriverUnavailable, match="cannot connect"):
             driver.CriDriver("runc").open(context)
+
+    def test_milestones_are_of_the_clients_report(self, tmp_path: Path) -> None:
+        """Also of one that is done; what was not reached is not there."""
+        session = SimpleNamespace(_instance=lambda _: SimpleNamespace(directory=tmp_path))
+
+        def found() -> Mapping[str, int]:
+            return driver.CriSession.milestones(session, "st-1")  # type: ignore[arg-type]  # all that it looks at
+
+        assert found() == {}
+        report = {"pod_id": "p", "begun_at_ns": 5, "pod_at_ns": 7, "created_at_ns": 9}
+        (tmp_path / "report.json").write_text(json.dumps({**report, "started_at_ns": 0}))
+        assert found() == {"pod_at_ns": 7, "container_created_at_ns": 9}
+        (tmp_path / "report.json").unlink()
+        (tmp_path / "report.done").write_text(json.dumps({**report, "started_at_ns": 11}))
+        assert found()["container_started_at_ns"] == 11
+        (tmp_path / "report.done").write_text(json.dumps(report))
+        with pytest.raises(DriverError, match="report of a pod"):
+            found()
 
     def test_roles(self) -> None:
         """By the first word of the command line; the client is told from the payload."""

@@ -242,6 +242,7 @@ class StartTrial:
             reading = cpu[result.id]
             start = start_row(result, stops.get(result.id))
             start.update(
+                session.milestones(result.id),
                 round=round_number,
                 position=position,
                 is_floor=is_floor,

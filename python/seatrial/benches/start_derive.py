@@ -43,6 +43,9 @@ def differences(frame: pl.DataFrame, end: str, start: str) -> list[float]:
 _SPANS = (
     ("start_first_byte_ns", "first_byte_at_ns", "due_at_ns"),
     ("start_created_ns", "accepted_at_ns", "due_at_ns"),
+    ("start_pod_ns", "pod_at_ns", "due_at_ns"),
+    ("start_container_created_ns", "container_created_at_ns", "due_at_ns"),
+    ("start_container_started_ns", "container_started_at_ns", "due_at_ns"),
     ("start_ready_ns", "ready_at_ns", "due_at_ns"),
     ("start_first_reply_ns", "first_reply_at_ns", "due_at_ns"),
     ("start_launch_lag_ns", "invoked_at_ns", "due_at_ns"),

@@ -23,6 +23,21 @@ _PHASES: Final = (
         "accepted_at - due_at, each start",
     ),
     _latency(
+        "start_pod_ns",
+        "From the release of the batch to the server's answer that the pod is there",
+        "pod_at - due_at, each start of a pod",
+    ),
+    _latency(
+        "start_container_created_ns",
+        "From the release of the batch to the server's answer that the container was created",
+        "container_created_at - due_at, each start of a pod",
+    ),
+    _latency(
+        "start_container_started_ns",
+        "From the release of the batch to the server's answer that the container was started",
+        "container_started_at - due_at, each start of a pod; its guest may be up before",
+    ),
+    _latency(
         "start_first_instruction_ns",
         "From the release of the batch to the guest's first own instruction",
         "first_byte_at - due_at - (hello - first instruction, both by the guest's clock), each "

@@ -296,6 +296,14 @@ class DriverSession(Protocol):
         """Give the URL at which the host reaches what a sandbox serves on a port."""
         ...
 
+    def milestones(self, plan_id: str) -> Mapping[str, int]:
+        """Give instants that only the runtime's own client saw, by their column in ``starts``.
+
+        They may be asked for until the sandbox is released, and are whole once it has ended; what
+        was not reached is not there.
+        """
+        ...
+
     def server_stats(self, plan_id: str) -> ServerStats:
         """Ask the server in a held sandbox what it has counted since its start.
 

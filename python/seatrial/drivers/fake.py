@@ -359,6 +359,10 @@ class FakeSession:
         self._sandbox(plan_id)
         return self._model.server
 
+    def milestones(self, plan_id: str) -> Mapping[str, int]:
+        """Give nothing: there is no client."""
+        return {}
+
     def server_stats(self, plan_id: str) -> NoReturn:
         """Refuse: the modelled server is part of the load engine and counts nothing."""
         self._sandbox(plan_id)

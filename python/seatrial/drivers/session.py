@@ -200,8 +200,14 @@ class LocalSession(WatchedStop, ABC):
             return f"tcp://{instance.veth.sandbox_address}:{port}"
         if instance.spec.network is NetworkMode.HOST:
             return f"tcp://127.0.0.1:{port}"
-        message = f"{self.name}: sandbox {plan_id} has network mode 'none', so no endpoint"
-        raise DriverError(message, hint="ask for network mode 'veth' or 'host'")
+        raise DriverError(
+            f"{self.name}: sandbox {plan_id} has network mode 'none', so no endpoint",
+            hint="ask for network mode 'veth' or 'host'",
+        )
+
+    def milestones(self, plan_id: str) -> Mapping[str, int]:
+        """Give instants that only the runtime's own client saw, by their column in ``starts``."""
+        return {}
 
     def server_stats(self, plan_id: str) -> ServerStats:
         """Ask the server in a held sandbox what it has counted."""
@@ -221,12 +227,8 @@ class LocalSession(WatchedStop, ABC):
         for pid, group in sorted(self._members(self._instance(plan_id)).items()):
             words = leaks.command_line(pid).split(" ")
             if leaks.is_alive(pid):
-                seen = SeenProcess(
-                    pid=pid,
-                    name=leaks.process_name(pid),
-                    first_word=words[0],
-                    group=group,
-                )
+                name = leaks.process_name(pid)
+                seen = SeenProcess(pid=pid, name=name, first_word=words[0], group=group)
                 roles[pid] = self.role_of(seen)
         return roles
 

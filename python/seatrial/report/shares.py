@@ -51,8 +51,11 @@ PHASES: Final = Parts(
     parts={
         "start_launch_lag_ns": "launcher",
         "start_created_ns": "command executed",
+        "start_pod_ns": "pod",
+        "start_container_created_ns": "container created",
         "start_first_instruction_ns": "first instruction",
         "start_first_byte_ns": "first byte",
+        "start_container_started_ns": "container started",
         "start_ready_ns": "ready",
         "start_first_reply_ns": "first reply",
     },

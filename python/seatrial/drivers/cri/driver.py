@@ -7,6 +7,7 @@ command of the start plan and stays as long as the pod.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from pathlib import Path
@@ -54,6 +55,14 @@ SESSION_LABEL: Final = "seatrial.session"
 CHANNEL_SOCKET: Final = "s"
 SPEC_FILE: Final = "pod.json"
 REPORT_FILE: Final = "report.json"
+#: What the client makes of the report's name when the pod is gone.
+DONE_SUFFIX: Final = ".done"
+#: Fields of the report and the columns of ``starts`` that they go to.
+MILESTONES: Final[Mapping[str, str]] = {
+    "pod_at_ns": "pod_at_ns",
+    "created_at_ns": "container_created_at_ns",
+    "started_at_ns": "container_started_at_ns",
+}
 #: A call may take as long as a start; the launcher's own deadline ends it before.
 CALL_MARGIN_NS: Final = 5_000_000_000
 CONTAINERD_MARKER: Final = "containerd/containerd "
@@ -411,6 +420,14 @@ class CriSession(LocalSession):
             raise DriverError(f"{self.name}: the pod of {plan_id} has no address: does it run?")
         return f"tcp://{address}:{port}"
 
+    def milestones(self, plan_id: str) -> Mapping[str, int]:
+        """Give when the server answered the calls that make a pod, from its client's report."""
+        report = self._instance(plan_id).directory / REPORT_FILE
+        for path in (report.with_suffix(DONE_SUFFIX), report):
+            with contextlib.suppress(OSError):
+                return read_milestones(path.read_text())
+        return {}
+
     # --- what is left -----------------------------------------------------------------------------
 
     def release(self, plan_id: str) -> None:
@@ -424,7 +441,7 @@ class CriSession(LocalSession):
         if not super()._remains(instance):
             return False
         # The client removes the pod's groups once, and a process that was still ending keeps them.
-        is_done = (instance.directory / REPORT_FILE).with_suffix(".done").exists()
+        is_done = (instance.directory / REPORT_FILE).with_suffix(DONE_SUFFIX).exists()
         if is_done and instance.cgroup is not None and not instance.cgroup.members():
             instance.cgroup.remove_box()
         return super()._remains(instance)
@@ -463,3 +480,17 @@ class CriSession(LocalSession):
         daemon, self._daemon = self._daemon, None
         if daemon is not None:
             shared.release(self.context.run_id, self._kind)
+
+
+def read_milestones(report: str) -> Mapping[str, int]:
+    """Give the instants of a client's report by their columns; those that are 0 never came.
+
+    Raises:
+        DriverError: it is no report.
+    """
+    try:
+        fields = json.loads(report)
+        found = {column: int(fields[field]) for field, column in MILESTONES.items()}
+    except (ValueError, KeyError, TypeError) as error:
+        raise DriverError(f"the report of a pod is {report[:80]!r}: {error}") from error
+    return {column: at_ns for column, at_ns in found.items() if at_ns > 0}
