@@ -14,8 +14,7 @@ from seatrial.drivers.local import (
     Found,
     LocalDriver,
     find_program,
-    host_capabilities,
-    host_gaps,
+    found_here,
     program_version,
 )
 from seatrial.drivers.session import LocalSession
@@ -41,27 +40,16 @@ class BwrapDriver(LocalDriver):
     def find(self) -> Found:
         """Find the program and its version."""
         binary = find_program(PROGRAM, package="apt-get install bubblewrap")
-        return Found(
-            binary=binary,
-            version=program_version(binary, marker="bubblewrap "),
-            capabilities=host_capabilities(has_own_root=True, shares_host_clock=True),
-            gaps=host_gaps(),
-        )
+        return found_here(binary, program_version(binary, marker="bubblewrap "))
 
     def open(self, context: DriverContext) -> LocalSession:
         """Prepare once for a run."""
-        found = self.find()
-        return BwrapSession(
-            context,
-            name=self.name,
-            version=found.version,
-            capabilities=found.capabilities,
-            flags={
-                "namespaces": "mount,pid,uts,ipc,net (+user without root)",
-                "root": "read-only bind, own /proc and /dev, tmpfs /tmp",
-                "seccomp": "none",
-            },
-        )
+        flags = {
+            "namespaces": "mount,pid,uts,ipc,net (+user without root)",
+            "root": "read-only bind, own /proc and /dev, tmpfs /tmp",
+            "seccomp": "none",
+        }
+        return self.make_session(BwrapSession, context, flags=flags)
 
 
 class BwrapSession(LocalSession):

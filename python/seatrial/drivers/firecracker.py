@@ -33,16 +33,12 @@ from seatrial.drivers.machine import (
     GuestKernel,
     MachineOptions,
     Order,
-    build_machine_root,
     kernel_command_line,
-    make_disk,
     role_text,
-    tools_disk_bytes,
 )
-from seatrial.drivers.session import LocalSession
+from seatrial.drivers.machine_session import MachineSession
 from seatrial.errors import DriverError
 from seatrial.guest.binary import launch_binary
-from seatrial.guest.rootfs import GUEST_PATH
 from seatrial.launch import Outcome
 from seatrial.model.experiment import NetworkMode
 
@@ -68,7 +64,6 @@ KERNEL_SETTINGS: Final = "console=none quiet loglevel=0 reboot=k panic=-1 pci=of
 OVERHEAD_BYTES: Final = 64 << 20
 TEMPLATE_DEADLINE_NS: Final = 60_000_000_000
 MIB: Final = 1 << 20
-DISK_NAME: Final = "data.ext4"
 
 
 class FirecrackerDriver(LocalDriver):
@@ -92,56 +87,33 @@ class FirecrackerDriver(LocalDriver):
             gaps=host_gaps(),
         )
 
-    def open(self, context: DriverContext) -> LocalSession:
+    def open(self, context: DriverContext) -> MachineSession:
         """Prepare once for a run."""
         settings = MachineOptions.parse(self.name, context.options)
         kind = SnapshotSession if self.is_snapshot else FirecrackerSession
         return kind(context, name=self.name, found=self.find(), settings=settings)
 
 
-class FirecrackerSession(LocalSession):
-    """Firecracker machines of one run, all from one kernel and one initial RAM disk."""
+class FirecrackerSession(MachineSession):
+    """Firecracker machines of one run."""
 
-    start_flag: ClassVar[str] = "kernel boot"
+    modules = ("virtio_mmio", "vmw_vsock_virtio_transport")
+    channel = f"vsock:{CHANNEL_PORT}"
 
     def __init__(
         self, context: DriverContext, *, name: str, found: Found, settings: MachineOptions
     ) -> None:
         """Prepare what all machines boot from."""
-        self.settings = settings
-        self.binary = str(found.binary)
-        self.kernel = GuestKernel.find()
-        super().__init__(
-            context,
-            name=name,
-            version=found.version,
-            capabilities=found.capabilities,
-            flags={
-                "accelerator": "kvm",
-                "start": self.start_flag,
-                "guest kernel": self.kernel.release,
-                "guest memory": f"{settings.memory_bytes} B, or a sandbox's memory limit",
-                "vCPUs": str(settings.vcpus),
-                "network veth": "virtio-net on a tap, bridged to the veth",
-                "data": "ext4 on virtio-blk, a raw image in the data directory",
-                "channel": "vsock, copied by one process; looked for once a millisecond",
-                "jailer": "none",
-            },
-        )
+        flags = {
+            "accelerator": "kvm",
+            "channel": "vsock, copied by one process; looked for once a millisecond",
+            "jailer": "none",
+        }
+        super().__init__(context, name=name, found=found, settings=settings, flags=flags)
 
-    @property
-    def guest_path(self) -> str:
-        """The guest binary's path in the initial RAM disk."""
-        return GUEST_PATH
-
-    def prepare(self) -> None:
-        """Make the initial RAM disk."""
-        self.initrd = build_machine_root(self.directory, guest=self.guest, kernel=self.kernel)
-        self._tools: dict[Path, Path] = {}
-
-    def programs(self) -> Sequence[Path]:
-        """Give Firecracker, the kernel and the initial RAM disk."""
-        return (Path(self.binary), self.kernel.elf(), self.initrd)
+    def kernel_file(self) -> Path:
+        """The kernel uncompressed."""
+        return self.kernel.elf()
 
     def role_of(self, process: SeenProcess) -> str:
         """Tell the machine's monitor from the process that carries its channel."""
@@ -149,7 +121,7 @@ class FirecrackerSession(LocalSession):
 
     def command(self, instance: Instance) -> Command:
         """Write the script of one start, and say who runs it."""
-        order = self.order(instance.spec, instance)
+        order = self.order(instance)
         script = self.script(instance, self.boot_calls(instance, order))
         return self.run_script(instance, script)
 
@@ -175,24 +147,6 @@ class FirecrackerSession(LocalSession):
             **more,
         }
 
-    def order(self, spec: SandboxSpec, instance: Instance) -> Order:
-        """Say what the guest is to do before it plays its role."""
-        disks = [
-            name for name, path in (("data", spec.data_dir), ("tools", spec.tools_dir)) if path
-        ]
-        places = dict(zip(disks, ("vda", "vdb"), strict=False))
-        veth = instance.veth
-        modules = ["virtio_mmio", "vmw_vsock_virtio_transport"]
-        modules += ["virtio_net"] if veth else []
-        modules += ["virtio_blk"] if disks else []
-        return Order(
-            channel=f"vsock:{CHANNEL_PORT}",
-            modules=self.kernel.load_order(modules),
-            address=f"{veth.sandbox_address}/{veth.prefix_bits}" if veth else None,
-            data=places.get("data"),
-            tools=places.get("tools"),
-        )
-
     def boot_calls(self, instance: Instance, order: Order) -> tuple[Json, ...]:
         """Make the machine's tap and disks, and give the calls that boot it."""
         spec = instance.spec
@@ -207,35 +161,6 @@ class FirecrackerSession(LocalSession):
             drives=self.drives(instance),
             tap=network.TAP_NAME if instance.veth is not None else None,
         )
-
-    def drives(self, instance: Instance) -> tuple[tuple[str, Path, bool], ...]:
-        """Make the machine's disks; give name, path and whether it is read-only."""
-        spec = instance.spec
-        found: list[tuple[str, Path, bool]] = []
-        if spec.data_dir is not None:
-            path = self.data_disk(instance)
-            make_disk(path, size_bytes=self.settings.disk_bytes)
-            found.append(("data", path, False))
-        if spec.tools_dir is not None:
-            if spec.tools_dir not in self._tools:
-                path = self.directory / f"tools{len(self._tools)}.ext4"
-                size_bytes = tools_disk_bytes(spec.tools_dir)
-                make_disk(path, size_bytes=size_bytes, content=spec.tools_dir)
-                self._tools[spec.tools_dir] = path
-            found.append(("tools", self._tools[spec.tools_dir], True))
-        return tuple(found)
-
-    def memory_bytes(self, spec: SandboxSpec) -> int:
-        """Give the guest's memory: what the sandbox is limited to, or what the options say."""
-        return spec.memory_limit_bytes or self.settings.memory_bytes
-
-    def data_disk(self, instance: Instance) -> Path:
-        """Give the path of a machine's own disk, on the file system that is asked about."""
-        return (instance.spec.data_dir or instance.directory) / f"{instance.id}.{DISK_NAME}"
-
-    def forget(self, instance: Instance) -> None:
-        """Remove the disk, which is the only thing that does not lie in our own directory."""
-        self.data_disk(instance).unlink(missing_ok=True)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -270,7 +195,7 @@ class SnapshotSession(FirecrackerSession):
         snapshot = self._snapshots[kind]
         if instance.veth is not None:
             network.bridge_tap(instance.veth)
-        line = f"{self.order(spec, instance).text()} {role_text(spec.role)}\n"
+        line = f"{self.order(instance).text()} {role_text(spec.role)}\n"
         order = {"port": ORDER_PORT, "line": line, "boot_id": snapshot.boot_id}
         calls = load_calls(state=snapshot.state, memory=snapshot.memory)
         return self.run_script(instance, self.script(instance, calls, order=order))
@@ -287,7 +212,7 @@ class SnapshotSession(FirecrackerSession):
         limited = replace(spec, cpu_limit=None, deadline_ns=TEMPLATE_DEADLINE_NS)
         instance = self.make_instance(limited, 0)
         try:
-            order = replace(self.order(spec, instance), is_template=True)
+            order = replace(self.order(instance), is_template=True)
             template = {
                 "port": ORDER_PORT,
                 "boot_id_file": str(boot_id),

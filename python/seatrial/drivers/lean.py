@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 from seatrial import __version__
 from seatrial.drivers.base import CHANNEL_FD, DATA_PATH, TOOLS_PATH
 from seatrial.drivers.instance import Command, Instance
-from seatrial.drivers.local import Found, LocalDriver, host_capabilities, host_gaps
+from seatrial.drivers.local import Found, LocalDriver, found_here
 from seatrial.drivers.session import LocalSession
 from seatrial.errors import DriverUnavailable
 from seatrial.guest.rootfs import GUEST_PATH, build_rootfs
@@ -41,27 +41,16 @@ class LeanDriver(LocalDriver):
         if os.geteuid() != 0 and _user_namespaces_max() == 0:
             message = "this kernel forbids user namespaces, and without root there is no other way"
             raise DriverUnavailable(message, hint="sysctl user.max_user_namespaces=10000, or root")
-        return Found(
-            binary=None,
-            version=__version__,
-            capabilities=host_capabilities(has_own_root=True, shares_host_clock=True),
-            gaps=host_gaps(),
-        )
+        return found_here(None, __version__)
 
     def open(self, context: DriverContext) -> LocalSession:
         """Prepare once for a run."""
-        found = self.find()
-        return LeanSession(
-            context,
-            name=self.name,
-            version=found.version,
-            capabilities=found.capabilities,
-            flags={
-                "namespaces": ",".join(_namespaces(NetworkMode.NONE)),
-                "root": "read-only bind, pivot_root, tmpfs /tmp",
-                "seccomp": "none",
-            },
-        )
+        flags = {
+            "namespaces": ",".join(_namespaces(NetworkMode.NONE)),
+            "root": "read-only bind, pivot_root, tmpfs /tmp",
+            "seccomp": "none",
+        }
+        return self.make_session(LeanSession, context, flags=flags)
 
 
 class LeanSession(LocalSession):

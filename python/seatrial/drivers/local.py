@@ -31,7 +31,7 @@ from seatrial.model.experiment import NetworkMode
 from seatrial.probes.cgroup import CgroupHost
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from seatrial.drivers.session import LocalSession
     from seatrial.launch import StartResult
@@ -87,6 +87,19 @@ class LocalDriver(ABC):
     @abstractmethod
     def open(self, context: DriverContext) -> LocalSession:
         """Prepare once for a run."""
+
+    def make_session(
+        self, kind: type[LocalSession], context: DriverContext, *, flags: Mapping[str, str]
+    ) -> LocalSession:
+        """Give a session of a kind that needs to be told no more than any does."""
+        found = self.find()
+        return kind(
+            context,
+            name=self.name,
+            version=found.version,
+            capabilities=found.capabilities,
+            flags=flags,
+        )
 
     def probe(self) -> ProbeResult:
         """Start a real sandbox and remove it."""
@@ -225,6 +238,16 @@ def host_capabilities(*, has_own_root: bool, shares_host_clock: bool) -> Capabil
         can_bind_tools=True,
         shares_host_clock=shares_host_clock,
         is_rootless=not is_root,
+    )
+
+
+def found_here(binary: Path | None, version: str) -> Found:
+    """Give a runtime whose sandboxes have a root of their own and the host's kernel and clock."""
+    return Found(
+        binary=binary,
+        version=version,
+        capabilities=host_capabilities(has_own_root=True, shares_host_clock=True),
+        gaps=host_gaps(),
     )
 
 

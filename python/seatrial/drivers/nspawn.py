@@ -18,8 +18,7 @@ from seatrial.drivers.local import (
     Found,
     LocalDriver,
     find_program,
-    host_capabilities,
-    host_gaps,
+    found_here,
     program_version,
 )
 from seatrial.drivers.session import LocalSession
@@ -54,29 +53,18 @@ class NspawnDriver(LocalDriver):
         binary = find_program(PROGRAM, package=PACKAGE_HINT)
         if os.geteuid() != 0:
             raise DriverUnavailable(f"{PROGRAM} needs root", hint="run as root")
-        return Found(
-            binary=binary,
-            version=program_version(binary, marker="systemd "),
-            capabilities=host_capabilities(has_own_root=True, shares_host_clock=True),
-            gaps=host_gaps(),
-        )
+        return found_here(binary, program_version(binary, marker="systemd "))
 
     def open(self, context: DriverContext) -> LocalSession:
         """Prepare once for a run."""
-        found = self.find()
-        return NspawnSession(
-            context,
-            name=self.name,
-            version=found.version,
-            capabilities=found.capabilities,
-            flags={
-                "namespaces": "mount,pid,uts,ipc,net",
-                "root": "read-only, own /proc, /sys and /dev, tmpfs /tmp and /run",
-                "registration": "none (no bus, no unit)",
-                "seccomp": "nspawn's default filter",
-                "command": "through a shell that becomes nspawn",
-            },
-        )
+        flags = {
+            "namespaces": "mount,pid,uts,ipc,net",
+            "root": "read-only, own /proc, /sys and /dev, tmpfs /tmp and /run",
+            "registration": "none (no bus, no unit)",
+            "seccomp": "nspawn's default filter",
+            "command": "through a shell that becomes nspawn",
+        }
+        return self.make_session(NspawnSession, context, flags=flags)
 
 
 class NspawnSession(LocalSession):

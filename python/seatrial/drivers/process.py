@@ -35,14 +35,8 @@ class ProcessDriver(LocalDriver):
 
     def open(self, context: DriverContext) -> LocalSession:
         """Prepare once for a run."""
-        found = self.find()
-        return ProcessSession(
-            context,
-            name=self.name,
-            version=found.version,
-            capabilities=found.capabilities,
-            flags={"isolation": "none", "network none": "the host's stack, unused"},
-        )
+        flags = {"isolation": "none", "network none": "the host's stack, unused"}
+        return self.make_session(ProcessSession, context, flags=flags)
 
 
 class NullDriver(ProcessDriver):

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import os
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Final
 
 from seatrial import network
@@ -37,18 +36,15 @@ from seatrial.drivers.machine import (
     GuestKernel,
     MachineOptions,
     Order,
-    build_machine_root,
     kernel_command_line,
-    make_disk,
-    tools_disk_bytes,
 )
-from seatrial.drivers.session import LocalSession
+from seatrial.drivers.machine_session import MachineSession
 from seatrial.errors import ConfigError, DriverError, SeatrialError
-from seatrial.guest.rootfs import GUEST_PATH
 from seatrial.model.experiment import NetworkMode
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     from seatrial.drivers.base import Capabilities, DriverContext, SandboxSpec
 
@@ -69,7 +65,6 @@ LISTEN_OPTION: Final = "--listen"
 HOST_LISTEN: Final = "127.0.0.1"
 #: Above the ordinary: an emulated kernel boots for seconds, and longer beside others.
 PROBE_DEADLINE_NS: Final = 60_000_000_000
-DISK_NAME: Final = "data.ext4"
 
 
 class QemuDriver(LocalDriver):
@@ -98,7 +93,7 @@ class QemuDriver(LocalDriver):
             gaps=tuple(gaps),
         )
 
-    def open(self, context: DriverContext) -> LocalSession:
+    def open(self, context: DriverContext) -> MachineSession:
         """Prepare once for a run."""
         options = dict(context.options)
         wanted = options.pop("accel", "auto")
@@ -116,7 +111,7 @@ class QemuDriver(LocalDriver):
 
     def _session(
         self, context: DriverContext, found: Found, settings: MachineOptions
-    ) -> LocalSession:
+    ) -> MachineSession:
         if self.is_template:
             from seatrial.drivers.template import QemuTemplateSession
 
@@ -124,51 +119,28 @@ class QemuDriver(LocalDriver):
         return QemuSession(context, name=self.name, found=found, settings=settings)
 
 
-class QemuSession(LocalSession):
-    """Machines of one run, all from one kernel and one initial RAM disk."""
+class QemuSession(MachineSession):
+    """QEMU's machines of one run."""
 
-    start_flag: ClassVar[str] = "kernel boot"
+    modules = ("virtio_mmio", "virtio_console")
+    channel = "port"
 
     def __init__(
         self, context: DriverContext, *, name: str, found: Found, settings: MachineOptions
     ) -> None:
         """Prepare what all machines boot from."""
-        self.settings = settings
-        self.binary = str(found.binary)
-        self.kernel = GuestKernel.find()
         self.acceleration = Acceleration(found.version.rpartition("(")[2].rstrip(")"))
-        super().__init__(
-            context,
-            name=name,
-            version=found.version,
-            capabilities=found.capabilities,
-            flags={
-                "accelerator": str(self.acceleration),
-                "machine": "microvm, ACPI",
-                "start": self.start_flag,
-                "guest kernel": self.kernel.release,
-                "guest memory": f"{settings.memory_bytes} B, or a sandbox's memory limit",
-                "vCPUs": str(settings.vcpus),
-                "network veth": "virtio-net on a tap, bridged to the veth",
-                "network host": "QEMU's user-mode stack, listeners forwarded",
-                "data": "ext4 on virtio-blk, a raw image in the data directory",
-                "channel": "virtio serial port",
-            },
-        )
+        flags = {
+            "accelerator": str(self.acceleration),
+            "machine": "microvm, ACPI",
+            "network host": "QEMU's user-mode stack, listeners forwarded",
+            "channel": "virtio serial port",
+        }
+        super().__init__(context, name=name, found=found, settings=settings, flags=flags)
 
-    @property
-    def guest_path(self) -> str:
-        """The guest binary's path in the initial RAM disk."""
-        return GUEST_PATH
-
-    def prepare(self) -> None:
-        """Make the initial RAM disk."""
-        self.initrd = build_machine_root(self.directory, guest=self.guest, kernel=self.kernel)
-        self._tools: dict[Path, Path] = {}
-
-    def programs(self) -> Sequence[Path]:
-        """Give QEMU, the kernel and the initial RAM disk."""
-        return (Path(self.binary), self.kernel.image, self.initrd)
+    def kernel_file(self) -> Path:
+        """The kernel as Debian packs it."""
+        return self.kernel.image
 
     def role_of(self, process: SeenProcess) -> str:
         """All processes of a machine are its monitor's; the payload runs inside."""
@@ -182,28 +154,11 @@ class QemuSession(LocalSession):
             network_namespace=instance.namespace_path,
         )
 
-    def order(self, instance: Instance) -> Order:
-        """Say what the guest is to do before it plays its role."""
-        spec = instance.spec
-        modules = ["virtio_mmio", "virtio_console"]
-        address = None
-        if spec.network is NetworkMode.HOST:
-            address = f"{USER_NETWORK_ADDRESS}/{USER_NETWORK_BITS}"
-        elif instance.veth is not None:
-            address = f"{instance.veth.sandbox_address}/{instance.veth.prefix_bits}"
-        disks = [
-            name for name, path in (("data", spec.data_dir), ("tools", spec.tools_dir)) if path
-        ]
-        places = dict(zip(disks, ("vda", "vdb"), strict=False))
-        modules += ["virtio_net"] if address else []
-        modules += ["virtio_blk"] if disks else []
-        return Order(
-            channel="port",
-            modules=self.kernel.load_order(modules),
-            address=address,
-            data=places.get("data"),
-            tools=places.get("tools"),
-        )
+    def address(self, instance: Instance) -> str | None:
+        """Give the guest's address; on the host's network QEMU has one for it."""
+        if instance.spec.network is NetworkMode.HOST:
+            return f"{USER_NETWORK_ADDRESS}/{USER_NETWORK_BITS}"
+        return super().address(instance)
 
     def machine_argv(
         self,
@@ -253,34 +208,11 @@ class QemuSession(LocalSession):
 
     def disk_words(self, instance: Instance) -> tuple[str, ...]:
         """Make the machine's disks, and give their options."""
-        spec = instance.spec
         words: list[str] = []
-        if spec.data_dir is not None:
-            path = self.data_disk(instance)
-            make_disk(path, size_bytes=self.settings.disk_bytes)
-            words += _disk("data", path, f"cache={_cache_mode(path)}")
-        if spec.tools_dir is not None:
-            words += _disk("tools", self._tools_disk(spec.tools_dir), "readonly=on")
+        for name, path, is_read_only in self.drives(instance):
+            options = "readonly=on" if is_read_only else f"cache={_cache_mode(path)}"
+            words += _disk(name, path, options)
         return tuple(words)
-
-    def memory_bytes(self, spec: SandboxSpec) -> int:
-        """Give the guest's memory: what the sandbox is limited to, or what the options say."""
-        return spec.memory_limit_bytes or self.settings.memory_bytes
-
-    def data_disk(self, instance: Instance) -> Path:
-        """Give the path of a machine's own disk, on the file system that is asked about."""
-        return (instance.spec.data_dir or instance.directory) / f"{instance.id}.{DISK_NAME}"
-
-    def forget(self, instance: Instance) -> None:
-        """Remove the disk, which is the only thing that does not lie in our own directory."""
-        self.data_disk(instance).unlink(missing_ok=True)
-
-    def _tools_disk(self, directory: Path) -> Path:
-        if directory not in self._tools:
-            path = self.directory / f"tools{len(self._tools)}.ext4"
-            make_disk(path, size_bytes=tools_disk_bytes(directory), content=directory)
-            self._tools[directory] = path
-        return self._tools[directory]
 
 
 def machine_role(spec: SandboxSpec) -> tuple[str, ...]:
