@@ -194,8 +194,9 @@ def test_list_of_one_kind(capsys: pytest.CaptureFixture[str]) -> None:
     assert len(lines) == 1 + len(PRESETS)
 
 
+@pytest.mark.usefixtures("works_everywhere")
 def test_plan_says_what_would_run(capsys: pytest.CaptureFixture[str]) -> None:
-    """Order, counts, time and hash, for drivers that are given; nothing is started."""
+    """Order, counts, time and hash, for drivers that are given."""
     assert cli.main(["plan", "inside", "--drivers", "process,runc"]) == 0
     out = capsys.readouterr().out
     assert "trials      10 = 5 blocks x 2 drivers x 1 points" in out
@@ -203,6 +204,24 @@ def test_plan_says_what_would_run(capsys: pytest.CaptureFixture[str]) -> None:
     assert out.count("  inside\n") >= 10
 
 
+@pytest.mark.usefixtures("works_everywhere")
+def test_plan_tells_the_time_of_slow_drivers_and_of_missing_ones(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Ten rounds of one start of two seconds take twenty seconds longer, in each of five blocks."""
+    from seatrial.units import parse_duration_ns
+
+    def minutes(driver: str) -> float:
+        assert cli.main(["plan", "start", "--drivers", f"process,{driver}"]) == 0
+        shown = capsys.readouterr()
+        assert ("cannot run here: crun (missing: so it is said)" in shown.err) == (driver == "crun")
+        text = next(line for line in shown.out.splitlines() if line.startswith("time"))
+        return parse_duration_ns(text.partition("about ")[2].replace(" ", "")) / 60e9
+
+    assert minutes("runc") > 2 * minutes("crun")
+
+
+@pytest.mark.usefixtures("works_everywhere")
 def test_plan_as_json(capsys: pytest.CaptureFixture[str]) -> None:
     """The JSON is the whole plan, which is read back as such."""
     from seatrial.model.codec import decode
@@ -214,6 +233,7 @@ def test_plan_as_json(capsys: pytest.CaptureFixture[str]) -> None:
     assert len(plan.trials) == 25
 
 
+@pytest.mark.usefixtures("works_everywhere")
 def test_long_plans_are_cut(capsys: pytest.CaptureFixture[str]) -> None:
     """Only the beginning is shown, unless all is asked for."""
     cli.main(["plan", "start", "--drivers", "process"])

@@ -150,6 +150,7 @@ def test_a_factor_of_one_changes_nothing() -> None:
     assert found.scaling.changes == ()
 
 
+@pytest.mark.usefixtures("works_everywhere")
 def test_plan_and_run_say_it(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     """The plan prints each change, its JSON has them, and the hash is another."""
     words = ["plan", "rund-time", "--drivers", "process"]

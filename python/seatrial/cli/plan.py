@@ -1,4 +1,7 @@
-"""``seatrial plan``: what would run, in which order, for how long. Nothing is measured."""
+"""``seatrial plan``: what would run, in which order, for how long.
+
+Nothing is measured; a sandbox of each driver is started, to see what it takes.
+"""
 
 from __future__ import annotations
 
