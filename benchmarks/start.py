@@ -5,6 +5,7 @@ from __future__ import annotations
 import statistics
 import time
 from contextlib import ExitStack
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -35,6 +36,33 @@ LEAN_STARTS_COUNT = 40
 SUSTAINED_AT_ONCE = 16
 SUSTAINED_BATCHES_COUNT = 40
 DEADLINE_NS = 30_000_000_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LeanCase:
+    """One way in which lean sandboxes are started."""
+
+    driver: str
+    network: NetworkMode
+    words: str
+    floor_kinds: str = ""
+    """The namespaces of a bare clone to be measured beside it, as `clone_floor.c` has them."""
+
+
+LEAN_CASES = (
+    LeanCase(
+        driver="lean",
+        network=NetworkMode.NONE,
+        words="own empty network made within the clock",
+        floor_kinds="puin",
+    ),
+    LeanCase(
+        driver="lean-prepared",
+        network=NetworkMode.NONE,
+        words="own empty network made before",
+    ),
+    LeanCase(driver="lean", network=NetworkMode.HOST, words="the host's network"),
+)
 
 
 class Starter:
@@ -142,7 +170,10 @@ class Starter:
 def rows(settings: Settings) -> list[Row]:
     """The ratios for runc, interleaved, and what lean costs beyond a bare child."""
     program = compiled("spawn_wait", settings.build)
-    return [*_runc_rows(settings, program), *_lean_rows(settings, program)]
+    found = _runc_rows(settings, program)
+    for case in LEAN_CASES:
+        found += _lean_rows(settings, program, case)
+    return found
 
 
 def _runc_rows(settings: Settings, program: Path) -> list[Row]:
@@ -200,27 +231,28 @@ def _figures(batches: Sequence[Sequence[float]]) -> Figures:
     }
 
 
-def _lean_rows(settings: Settings, program: Path) -> list[Row]:
+def _lean_rows(settings: Settings, program: Path, case: LeanCase) -> list[Row]:
     """What a lean sandbox takes beyond vfork and exec of the guest, and how many a second."""
-    found: list[Row] = []
-    for network, words in (
-        (NetworkMode.NONE, "own empty network"),
-        (NetworkMode.HOST, "the host's network"),
-    ):
-        with ExitStack() as stack:
-            context = DriverContext.for_run(new_run_id("bench-"))
-            session = stack.enter_context(registry.get("lean").open(context))
-            quiet = Quiet(settings)
-            quiet.add_helpers([session.launcher.pid])
-            starter = Starter(session, program, network=network)
-            starter.ready()  # the first start of a session finds cold files
-            done = contest(
-                {"lean": partial(_beyond, starter), "sustained": starter.sustained},
-                rounds=settings.rounds,
-                quiet=quiet,
-            )
-        found += _rows_of_lean(done, words)
-    return found
+    with ExitStack() as stack:
+        context = DriverContext.for_run(new_run_id("bench-"))
+        session = stack.enter_context(registry.get(case.driver).open(context))
+        quiet = Quiet(settings)
+        quiet.add_helpers([session.launcher.pid])
+        starter = Starter(session, program, network=case.network)
+        starter.ready()  # the first start of a session finds cold files
+        contenders = {"lean": partial(_beyond, starter), "sustained": starter.sustained}
+        if case.floor_kinds:
+            floor = compiled("clone_floor", settings.build)
+            contenders["floor"] = partial(_clone_floor, floor, case.floor_kinds)
+        done = contest(contenders, rounds=settings.rounds, quiet=quiet)
+    return _rows_of_lean(done, f"{case.driver}, {case.words}")
+
+
+def _clone_floor(program: Path, kinds: str) -> Figures:
+    """The clone alone of a process with namespaces, by a C program (ns)."""
+    words = [str(program), str(LEAN_STARTS_COUNT), kinds]
+    values = [float(line) for line in proc.run(words, timeout_s=60).text.splitlines()]
+    return {"clone_ns": statistics.median(values)}
 
 
 def _beyond(starter: Starter) -> Figures:
@@ -228,10 +260,10 @@ def _beyond(starter: Starter) -> Figures:
     return {"beyond_ns": ready_ns - bare_ns, "ready_ns": ready_ns, "bare_ns": bare_ns}
 
 
-def _rows_of_lean(done: Contest, network: str) -> list[Row]:
-    return [
+def _rows_of_lean(done: Contest, case: str) -> list[Row]:
+    found = [
         done.bound(
-            Row(id="", name=f"lean, {network}: release to READY, beyond a bare vfork+exec"),
+            Row(id="", name=f"{case}: release to READY, beyond a bare vfork+exec"),
             "beyond_ns",
             ours="lean",
             shown=micros_text,
@@ -239,7 +271,7 @@ def _rows_of_lean(done: Contest, network: str) -> list[Row]:
             target=Target(must=500, is_upper=True, unit=" us"),
         ),
         done.bound(
-            Row(id="", name=f"lean, {network}: starts a second, each ready, stopped and reaped"),
+            Row(id="", name=f"{case}: starts a second, each ready, stopped and reaped"),
             "starts_rps",
             ours="sustained",
             shown=rate_text,
@@ -247,7 +279,7 @@ def _rows_of_lean(done: Contest, network: str) -> list[Row]:
             target=Target(must=1000, unit="/s"),
         ),
         done.bound(
-            Row(id="", name=f"lean, {network}: the same with groups made and removed by Python"),
+            Row(id="", name=f"{case}: the same with groups made and removed by Python"),
             "all_rps",
             ours="sustained",
             shown=rate_text,
@@ -255,6 +287,19 @@ def _rows_of_lean(done: Contest, network: str) -> list[Row]:
             target=None,
         ),
     ]
+    if "floor" in done.sides:
+        what = "a bare clone with pid, UTS, IPC and network namespaces"
+        found.append(
+            done.bound(
+                Row(id="", name=f"{what}, to its child's first instruction"),
+                "clone_ns",
+                ours="floor",
+                shown=micros_text,
+                scale=NS_PER_US,
+                target=None,
+            )
+        )
+    return found
 
 
 def _first_bytes(words: Sequence[str]) -> list[float]:

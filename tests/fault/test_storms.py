@@ -61,7 +61,9 @@ def starts_of(seatrial: Seatrial) -> pl.DataFrame:
     return starts.filter(~starts["is_floor"])
 
 
-@pytest.mark.parametrize("driver", ["process", "lean", "bwrap", "crun", "runc", "runsc"])
+@pytest.mark.parametrize(
+    "driver", ["process", "lean", "lean-prepared", "bwrap", "crun", "runc", "runsc"]
+)
 def test_a_storm_of_a_hundred_leaves_nothing(seatrial: Seatrial, driver: str) -> None:
     """A hundred at once come up, answer, stop and are gone; the fixture looks at the machine."""
     needs_driver(driver)
@@ -94,7 +96,7 @@ def test_a_storm_beside_company_of_another_runtime(seatrial: Seatrial) -> None:
     assert all(row["driver"] == "runc" and row["pss_bytes"] > 0 for row in found)
 
 
-@pytest.mark.parametrize("driver", ["lean", "runc", "runsc"])
+@pytest.mark.parametrize("driver", ["lean", "lean-prepared", "runc", "runsc"])
 def test_clean_after_a_kill_in_a_storm(seatrial: Seatrial, driver: str) -> None:
     """`kill -9` with fifty starts under way beside company; a fresh process removes all of it."""
     needs_driver(driver)

@@ -1,8 +1,12 @@
 """Our own lean sandbox: namespaces, a pivoted root and a control group, with no program between.
 
 The launcher's child does it to itself between clone and exec (``Isolation`` is the recipe), so what
-a start costs is what the kernel takes for namespaces and mounts. Without root it adds a user
-namespace in which the caller is root.
+a start costs is what the kernel takes for namespaces and mounts. The root is pivoted into once, in
+a mount namespace of which each sandbox gets a copy of its own. Without root there is no such
+namespace: each sandbox has a user namespace in which the caller is root, and pivots for itself.
+
+``lean-prepared`` gets its empty network namespaces before the clock starts, as every driver gets
+those of mode ``veth``; ``lean`` makes them within it.
 """
 
 from __future__ import annotations
@@ -33,11 +37,20 @@ USER_NAMESPACES_MAX: Final = Path("/proc/sys/user/max_user_namespaces")
 class LeanDriver(LocalDriver):
     """Namespaces and a root of its own, made by the launcher."""
 
-    name = "lean"
     broken_hint = "the error names the step that the kernel refused; namespaces may be forbidden"
+
+    def __init__(self, *, is_prepared: bool = False) -> None:
+        """Say whether network namespaces are made before the clock starts."""
+        self.is_prepared = is_prepared
+        self.name = "lean-prepared" if is_prepared else "lean"
 
     def find(self) -> Found:
         """Find nothing but the kernel's namespaces."""
+        if self.is_prepared and os.geteuid() != 0:
+            message = (
+                "without root, a sandbox's network namespace must be made after its own user's"
+            )
+            raise DriverUnavailable(message, hint="run as root, or use the driver lean")
         if os.geteuid() != 0 and _user_namespaces_max() == 0:
             message = "this kernel forbids user namespaces, and without root there is no other way"
             raise DriverUnavailable(message, hint="sysctl user.max_user_namespaces=10000, or root")
@@ -49,12 +62,24 @@ class LeanDriver(LocalDriver):
             "namespaces": ",".join(_namespaces(NetworkMode.NONE)),
             "root": "read-only bind, pivot_root, tmpfs /tmp",
             "seccomp": "none",
+            "made before the clock": self._made_ahead(),
         }
-        return self.make_session(LeanSession, context, flags=flags)
+        kind = PreparedLeanSession if self.is_prepared else LeanSession
+        return self.make_session(kind, context, flags=flags)
+
+    def _made_ahead(self) -> str:
+        """Name what a start finds made, besides what every driver's finds: groups and veths."""
+        if os.geteuid() != 0:
+            return "nothing"
+        once = "the root's mount namespace (once; each start copies it), copies of binds"
+        return f"{once}, empty network namespaces" if self.is_prepared else once
 
 
 class LeanSession(LocalSession):
     """Lean sandboxes of one run, all from one read-only root."""
+
+    #: Whether empty network namespaces are made before the release of a start.
+    is_prepared = False
 
     @property
     def guest_path(self) -> str:
@@ -73,8 +98,9 @@ class LeanSession(LocalSession):
             *((Bind(source=str(data), target=DATA_PATH, read_only=False),) if data else ()),
             *((Bind(source=str(tools), target=TOOLS_PATH),) if tools else ()),
         )
+        namespaces = _namespaces(instance.spec.network)
         isolation = Isolation(
-            namespaces=_namespaces(instance.spec.network),
+            namespaces=namespaces,
             root=str(self._root),
             binds=binds,
             proc=True,
@@ -83,12 +109,29 @@ class LeanSession(LocalSession):
             uid_map=None if is_root else f"0 {os.geteuid()} 1",
             gid_map=None if is_root else f"0 {os.getegid()} 1",
             read_only_root=True,
+            network_ahead=self.is_prepared and "net" in namespaces,
         )
         return Command(
             argv=(GUEST_PATH, "--channel-fd", str(CHANNEL_FD), *instance.spec.role),
             isolation=isolation,
             network_namespace=instance.namespace_path,
         )
+
+
+class PreparedLeanSession(LeanSession):
+    """Lean sandboxes whose network namespaces exist before the clock starts."""
+
+    is_prepared = True
+
+
+def lean() -> LeanDriver:
+    """Make the driver whose starts make everything that is a sandbox's own."""
+    return LeanDriver()
+
+
+def lean_prepared() -> LeanDriver:
+    """Make the driver whose network namespaces exist before the clock starts."""
+    return LeanDriver(is_prepared=True)
 
 
 def _namespaces(mode: NetworkMode) -> tuple[Namespace, ...]:

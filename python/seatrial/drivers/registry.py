@@ -32,7 +32,8 @@ CRI: Final = "seatrial.drivers.cri.driver:CriDriver"
 #: In the order in which tables list them: the baseline, then more and more isolation.
 BUILT_IN: Final[Mapping[str, str]] = {
     "process": "seatrial.drivers.process:ProcessDriver",
-    "lean": "seatrial.drivers.lean:LeanDriver",
+    "lean": "seatrial.drivers.lean:lean",
+    "lean-prepared": "seatrial.drivers.lean:lean_prepared",
     "bwrap": "seatrial.drivers.bwrap:BwrapDriver",
     "crun": "seatrial.drivers.oci:crun",
     "runc": "seatrial.drivers.oci:runc",

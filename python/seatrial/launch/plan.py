@@ -48,6 +48,8 @@ class Isolation:
 
     The root is bound on itself and becomes ``/``; targets of binds, ``tmpfs`` and ``proc`` must
     exist in it. Five harmless devices are bound where ``/dev`` of the root has files for them.
+    Without a user namespace that much is done once a root and copied by each start.
+    ``network_ahead``: the network namespace is made before the batch is released.
     """
 
     namespaces: tuple[Namespace, ...]
@@ -59,6 +61,7 @@ class Isolation:
     uid_map: str | None = None
     gid_map: str | None = None
     read_only_root: bool = False
+    network_ahead: bool = False
 
     def to_json(self) -> dict[str, object]:
         """Give the recipe as the launcher wants it."""
@@ -72,6 +75,7 @@ class Isolation:
             "uid_map": self.uid_map,
             "gid_map": self.gid_map,
             "read_only_root": self.read_only_root,
+            "network_ahead": self.network_ahead,
         }
 
 
@@ -79,10 +83,11 @@ class Isolation:
 class StartPlan:
     """One sandbox to be started, complete: the launcher looks nothing up in the timed path.
 
-    ``cgroup_procs`` are files that the child writes ``0`` to first of all. ``deadline_ns`` counts
-    from the release of the batch. ``kill_argv`` cleans up after a sandbox that had to be killed.
-    ``channel_path``, instead of ``channel_fd``, is a socket that the launcher makes and on which
-    the guest calls: for a sandbox that inherits nothing from the command.
+    ``cgroup_procs`` are files that the child writes ``0`` to first of all; they are opened before
+    the release. ``deadline_ns`` counts from the release of the batch. ``kill_argv`` cleans up after
+    a sandbox that had to be killed. ``channel_path``, instead of ``channel_fd``, is a socket that
+    the launcher makes and on which the guest calls: for a sandbox that inherits nothing from the
+    command.
     """
 
     id: str

@@ -30,6 +30,7 @@ DEADLINE_NS = 60_000_000_000
 REAL = (
     "process",
     "lean",
+    "lean-prepared",
     "bwrap",
     "crun",
     "runc",

@@ -1,7 +1,7 @@
 //! Starts sandboxes from plans that are data, and keeps the instants of what happened.
 //!
 //! `plan` is what is asked and answered; `prepare` and `isolate` turn a plan into a
-//! program of system calls; `pool` holds the threads that run such programs when one
+//! program of system calls; `homes` keeps what is prepared once for many; `pool` holds the threads that run such programs when one
 //! barrier releases them; `sys` makes the calls; `sandbox` follows one sandbox to its end;
 //! `server` is the loop around it all, fed by `reactor`, and `descendants` sees to it that
 //! nothing is left.
@@ -21,6 +21,7 @@ pub mod plan;
 mod channel;
 mod control_socket;
 mod descendants;
+mod homes;
 mod isolate;
 mod pool;
 mod prepare;

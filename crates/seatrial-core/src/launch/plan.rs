@@ -54,6 +54,9 @@ pub struct Bind {
 }
 
 /// The recipe of the `lean` sandbox: what the child does to itself between `clone` and `execve`.
+///
+/// With a root and without [`Namespace::User`] the child is made in a mount name space that holds
+/// nothing but that root, prepared once for all sandboxes of it; it gets a copy of its own.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Isolation {
@@ -83,6 +86,10 @@ pub struct Isolation {
     /// Whether the root itself is read-only; binds and tmpfs keep their own flags.
     #[serde(default)]
     pub read_only_root: bool,
+    /// Whether the network name space is made before the release of the batch; needs
+    /// [`Namespace::Net`], and not [`Namespace::User`], which would have to own it.
+    #[serde(default)]
+    pub network_ahead: bool,
 }
 
 /// Where the standard streams of a sandbox go.
@@ -129,6 +136,7 @@ pub struct StartPlan {
     #[serde(default)]
     pub channel_path: Option<String>,
     /// Files that the child writes `0` to before anything else: `cgroup.procs`, one a hierarchy.
+    /// They are opened before the release.
     #[serde(default)]
     pub cgroup_procs: Vec<String>,
     /// The network name space to enter, as a path.

@@ -3,6 +3,7 @@
 //! A thread lives as long as the launcher, because its children are killed when it ends; one that
 //! has reported its start is used again.
 
+use std::collections::HashMap;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -12,7 +13,7 @@ use std::thread;
 
 use rustix::thread::futex;
 
-use super::sys::{PidfdSlot, Program, Spawned, Spawner};
+use super::sys::{Home, PidfdSlot, Program, Spawned, Spawner, errno_text};
 
 /// Enough for a thread that only waits, clones and sends a report.
 const THREAD_STACK_BYTES: usize = 128 << 10;
@@ -119,11 +120,20 @@ pub struct Report {
     worker: usize,
 }
 
+/// One thread.
+#[derive(Debug)]
+struct Worker {
+    jobs: Sender<Job>,
+    /// Which of the launcher's prepared mount name spaces it lives in.
+    home: Option<usize>,
+}
+
 /// The threads.
 #[derive(Debug)]
 pub struct Pool {
-    workers: Vec<Sender<Job>>,
-    idle: Vec<usize>,
+    /// Those that have nothing to do, by where they live.
+    idle: HashMap<Option<usize>, Vec<usize>>,
+    workers: Vec<Worker>,
     sender: Sender<Report>,
     receiver: Receiver<Report>,
     wake: Arc<OwnedFd>,
@@ -136,7 +146,7 @@ impl Pool {
         let (sender, receiver) = channel();
         Self {
             workers: Vec::new(),
-            idle: Vec::new(),
+            idle: HashMap::new(),
             sender,
             receiver,
             wake,
@@ -149,39 +159,75 @@ impl Pool {
         self.workers.is_empty()
     }
 
-    /// Makes sure that so many jobs can be taken.
+    /// Makes sure that these programs can be taken.
     ///
     /// # Errors
     /// The system gives no more threads.
-    pub fn reserve(&mut self, count: usize) -> io::Result<()> {
-        while self.idle.len() < count {
-            let worker = self.workers.len();
-            let (sender, jobs) = channel();
-            let mut spawner = SpawnerParts::new(worker, &self.sender, &self.wake);
-            thread::Builder::new()
-                .name(format!("start-{worker}"))
-                .stack_size(THREAD_STACK_BYTES)
-                .spawn(move || spawner.run(&jobs))?;
-            self.workers.push(sender);
-            self.idle.push(worker);
+    pub fn reserve<'a>(
+        &mut self,
+        programs: impl IntoIterator<Item = &'a Program>,
+    ) -> io::Result<()> {
+        let mut wanted: HashMap<Option<usize>, usize> = HashMap::new();
+        for program in programs {
+            let number = number_of(program.home.as_ref());
+            let count = wanted.entry(number).or_default();
+            *count += 1;
+            if self.idle.get(&number).map_or(0, Vec::len) < *count {
+                self.add(program.home.clone())?;
+            }
         }
+        Ok(())
+    }
+
+    /// Makes a thread, idle.
+    fn add(&mut self, home: Option<Arc<Home>>) -> io::Result<()> {
+        let worker = self.workers.len();
+        let number = number_of(home.as_ref());
+        let (sender, jobs) = channel();
+        let spawner = SpawnerParts::new(worker, &self.sender, &self.wake);
+        thread::Builder::new()
+            .name(format!("start-{worker}"))
+            .stack_size(THREAD_STACK_BYTES)
+            .spawn(move || spawner.run(home.as_deref(), &jobs))?;
+        self.workers.push(Worker {
+            jobs: sender,
+            home: number,
+        });
+        self.idle.entry(number).or_default().push(worker);
         Ok(())
     }
 
     /// Gives a job to a thread; `false` when none is free.
     pub fn submit(&mut self, job: Job) -> bool {
-        let Some(worker) = self.idle.pop() else {
+        let number = number_of(job.program.home.as_ref());
+        let Some(worker) = self.idle.get_mut(&number).and_then(Vec::pop) else {
             return false;
         };
-        self.workers[worker].send(job).is_ok()
+        self.workers[worker].jobs.send(job).is_ok()
     }
 
     /// The next report that has come in.
     pub fn next_report(&mut self) -> Option<Report> {
         let report = self.receiver.try_recv().ok()?;
-        self.idle.push(report.worker);
+        let number = self.workers[report.worker].home;
+        self.idle.entry(number).or_default().push(report.worker);
         Some(report)
     }
+}
+
+fn number_of(home: Option<&Arc<Home>>) -> Option<usize> {
+    home.map(|home| home.number)
+}
+
+/// Brings the calling thread to where it will start children.
+fn settle(home: Option<&Home>) -> Result<Spawner, String> {
+    if let Some(home) = home {
+        home.enter().map_err(|errno| {
+            let why = errno_text(errno.raw_os_error());
+            format!("entering the prepared mount name space: {why}")
+        })?;
+    }
+    Spawner::new().map_err(|error| format!("stack for the child: {error}"))
 }
 
 /// What a thread of the pool works with.
@@ -200,8 +246,8 @@ impl SpawnerParts {
         }
     }
 
-    fn run(&mut self, jobs: &Receiver<Job>) {
-        let mut own_spawner = Spawner::new();
+    fn run(&self, home: Option<&Home>, jobs: &Receiver<Job>) {
+        let mut own_spawner = settle(home);
         while let Ok(Job {
             key,
             part,
@@ -210,10 +256,14 @@ impl SpawnerParts {
             gate,
         }) = jobs.recv()
         {
+            let ready = match &mut own_spawner {
+                Ok(spawner) => spawner.get_ready(&program).map(|()| spawner),
+                Err(why) => Err(why.clone()),
+            };
             gate.pass();
-            let spawned = match &mut own_spawner {
+            let spawned = match ready {
                 Ok(spawner) => spawner.spawn(&program, &slot),
-                Err(error) => Spawned::failed(&format!("stack for the child: {error}")),
+                Err(why) => Spawned::failed(&why),
             };
             // Closes our copies of what the child was given, so that its end becomes visible.
             drop(program);

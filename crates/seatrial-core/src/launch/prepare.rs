@@ -15,6 +15,7 @@ use rustix::pipe::{PipeFlags, pipe_with};
 use thiserror::Error;
 
 use super::channel::Channel;
+use super::homes::Homes;
 use super::isolate;
 use super::plan::{PLANS_MAX, StartPlan, Stdio};
 use super::sys::{Host, Ingredients, Program, SOURCE_FD_MIN, Step};
@@ -41,7 +42,8 @@ impl PlanError {
         Self::Invalid(text.into())
     }
 
-    fn system(what: impl Into<String>) -> impl FnOnce(rustix::io::Errno) -> Self {
+    /// An [`PlanError::System`] of what was tried, for `map_err`.
+    pub fn system(what: impl Into<String>) -> impl FnOnce(rustix::io::Errno) -> Self {
         let what = what.into();
         move |errno| Self::System { what, errno }
     }
@@ -49,7 +51,7 @@ impl PlanError {
 
 /// A plan that is ready to be executed.
 pub struct Prepared {
-    /// For the child.
+    /// For the child, and where to start it.
     pub program: Program,
     /// Our end of the control channel.
     pub channel: Option<Channel>,
@@ -140,7 +142,7 @@ pub fn validate_count(count: usize) -> Result<(), PlanError> {
 ///
 /// # Errors
 /// The plan is invalid, or the system refused something.
-pub fn prepare(plan: &StartPlan, host: &Host) -> Result<Prepared, PlanError> {
+pub fn prepare(plan: &StartPlan, host: &Host, homes: &mut Homes) -> Result<Prepared, PlanError> {
     let mut descriptors = vec![(Arc::clone(&host.null), 0)];
     let output = output(plan, host, &mut descriptors)?;
     let channel = match (plan.channel_fd, &plan.channel_path) {
@@ -158,7 +160,7 @@ pub fn prepare(plan: &StartPlan, host: &Host) -> Result<Prepared, PlanError> {
             Some(Channel::new(for_launcher(&ours, host)?))
         }
     };
-    let mut steps = cgroup_steps(plan)?;
+    let (early_steps, mut steps) = (cgroup_steps(plan, host)?, Vec::new());
     if let Some(path) = &plan.network_namespace {
         let namespace = rustix::fs::open(
             path.as_str(),
@@ -170,9 +172,11 @@ pub fn prepare(plan: &StartPlan, host: &Host) -> Result<Prepared, PlanError> {
         )))?;
         steps.push(Step::EnterNetwork(namespace));
     }
-    let mut namespaces = 0;
+    let (mut namespaces, mut home, mut network_ahead) = (0, None, None);
     if let Some(isolation) = &plan.isolation {
         namespaces = isolate::clone_flags(isolation);
+        home = homes.of(isolation)?;
+        network_ahead = isolation.network_ahead.then(|| Arc::clone(&host.network));
         steps.extend(isolate::steps(isolation)?);
     }
     if let Some(path) = &plan.cwd {
@@ -181,6 +185,9 @@ pub fn prepare(plan: &StartPlan, host: &Host) -> Result<Prepared, PlanError> {
     let (argv, env) = (c_strings(&plan.argv)?, c_strings(&plan.env)?);
     let ingredients = Ingredients {
         namespaces,
+        home,
+        network_ahead,
+        early_steps,
         steps,
         descriptors,
         argv,
@@ -200,6 +207,9 @@ pub fn prepare(plan: &StartPlan, host: &Host) -> Result<Prepared, PlanError> {
 pub fn prepare_command(argv: &[String], env: &[String], host: &Host) -> Result<Program, PlanError> {
     let ingredients = Ingredients {
         namespaces: 0,
+        home: None,
+        network_ahead: None,
+        early_steps: Vec::new(),
         steps: Vec::new(),
         descriptors: (0..3)
             .map(|number| (Arc::clone(&host.null), number))
@@ -244,15 +254,23 @@ fn listen(path: &str, host: &Host) -> Result<OwnedFd, PlanError> {
     for_launcher(&socket, host)
 }
 
-fn cgroup_steps(plan: &StartPlan) -> Result<Vec<Step>, PlanError> {
-    let what = "joining the control group";
+/// The files by which the child joins its groups, open. They are numbered out of the way of the
+/// children, of which none needs a copy, as long as enough such numbers are left for the rest.
+fn cgroup_steps(plan: &StartPlan, host: &Host) -> Result<Vec<Step>, PlanError> {
+    let scarce_from = host.high_fd_base + host.high_fd_base / 2;
     let step = |path: &String| {
-        let path = c_string(&cheapest_join_file(path))?;
-        Ok(Step::Write {
-            what,
-            path,
-            bytes: b"0".to_vec(),
-        })
+        let path = cheapest_join_file(path);
+        let flags = OFlags::WRONLY | OFlags::CLOEXEC;
+        let what = format!("joining the control group {path}");
+        let mut file = rustix::fs::open(path.as_str(), flags, Mode::empty())
+            .map_err(PlanError::system(what))?;
+        if let Ok(moved) = fcntl_dupfd_cloexec(&file, host.high_fd_base)
+            && moved.as_raw_fd() < scarce_from
+        {
+            file = moved;
+        }
+        let path = c_string(&path)?;
+        Ok(Step::Join { file, path })
     };
     plan.cgroup_procs.iter().map(step).collect()
 }

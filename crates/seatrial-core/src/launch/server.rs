@@ -12,6 +12,7 @@ use rustix::process::{Signal, getppid};
 
 use super::control_socket::ControlSocket;
 use super::descendants;
+use super::homes::Homes;
 use super::plan::{LauncherUsage, Reply, StartReply, StopReply};
 use super::pool::{Gate, Job, Part, Pool, Report};
 use super::prepare;
@@ -53,6 +54,7 @@ pub struct Server {
     descriptors: OwnedFd,
     signals: OwnedFd,
     wake: Arc<OwnedFd>,
+    homes: Homes,
     pool: Pool,
     sandboxes: HashMap<u64, Sandbox>,
     names: HashMap<String, u64>,
@@ -95,6 +97,7 @@ impl Server {
             control,
             descriptors,
             signals,
+            homes: Homes::default(),
             pool: Pool::new(Arc::clone(&wake)),
             wake,
             sandboxes: HashMap::new(),
@@ -330,7 +333,7 @@ impl Server {
             slot,
             gate,
         };
-        if self.pool.reserve(1).is_ok() && self.pool.submit(job) {
+        if self.pool.reserve([&job.program]).is_ok() && self.pool.submit(job) {
             self.starting_count += 1;
         } else {
             sandbox.on_clean_up_refused("no thread to start it");

@@ -9,6 +9,7 @@
 //! part below [`high_fd_base`] only. What the launcher keeps for long lives above, so a start
 //! does not get dearer with the number of sandboxes that are held.
 
+mod home;
 mod program;
 mod signal;
 mod spawn;
@@ -26,10 +27,11 @@ use rustix::mount::MountPropagationFlags;
 use rustix::process::{Resource, Rlimit};
 use rustix::time::{ClockId, clock_gettime};
 
+pub use home::Home;
 pub use program::{Ingredients, Program};
 pub use signal::{block_all_signals, ignore_signal, read_signal, signal_descriptor};
 pub use spawn::{PidfdSlot, Spawned, Spawner};
-pub use step::Step;
+pub use step::{Step, detached_bind};
 pub use wait::{Ended, own_usage, peek_ended_child, reap};
 
 /// Numbers below this are left for what a child is given; sources of a `dup2` are above, so that
@@ -65,6 +67,8 @@ pub struct Host {
     pub reset_signals: Vec<c_int>,
     /// `/dev/null`, for reading and writing.
     pub null: Arc<OwnedFd>,
+    /// The network name space in which the launcher's threads are.
+    pub network: Arc<OwnedFd>,
 }
 
 impl Host {
@@ -85,11 +89,14 @@ impl Host {
         let high_fd_base = RawFd::try_from(limit / 2).unwrap_or(512);
         let null = File::options().read(true).write(true).open("/dev/null")?;
         let null = Arc::new(rustix::io::fcntl_dupfd_cloexec(&null, SOURCE_FD_MIN)?);
+        let network = home::own_name_space(c"/proc/self/ns/net")?;
+        let network = Arc::new(rustix::io::fcntl_dupfd_cloexec(&network, high_fd_base)?);
         Ok(Self {
             open_files,
             high_fd_base,
             reset_signals: signal::changed_signals(),
             null,
+            network,
         })
     }
 }
@@ -116,7 +123,8 @@ fn close_range(from: u32, flags: libc::c_uint) -> Result<(), Errno> {
 }
 
 fn unshare(flags: c_int) -> Result<(), Errno> {
-    // SAFETY: changes name spaces of the caller, a single-threaded child, or the launcher before it has threads.
+    // SAFETY: changes name spaces of the calling thread only: a child, a thread that says where it
+    // is, or the launcher before it has threads.
     check(c_long::from(unsafe { libc::unshare(flags) }))?;
     Ok(())
 }

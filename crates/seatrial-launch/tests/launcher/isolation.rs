@@ -70,6 +70,7 @@ impl Root {
             uid_map: map(rustix::process::geteuid().as_raw()),
             gid_map: map(rustix::process::getegid().as_raw()),
             read_only_root: true,
+            network_ahead: false,
         }
     }
 
@@ -173,16 +174,15 @@ fn the_failed_step_is_named() {
             .start(vec![plan], WaitFor::Hello, false)
             .results
             .remove(0);
-        assert_eq!(
-            (result.outcome, result.exit_code),
-            (Outcome::SpawnFailed, Some(127))
-        );
+        assert_eq!(result.outcome, Outcome::SpawnFailed);
+        // What is prepared before the release fails without a child.
+        assert_eq!(result.exit_code, result.pid.map(|_| 127));
         let error = result.error.unwrap();
         assert!(error.contains(expected), "{error}");
     };
     check(
         failing(|i| i.root = Some("/nonexistent".to_owned())),
-        "bind of /nonexistent on",
+        "/nonexistent: No such file or directory (2)",
     );
     check(
         failing(|i| i.tmpfs = vec!["/missing".to_owned()]),
@@ -195,6 +195,16 @@ fn the_failed_step_is_named() {
     check(
         failing(|i| i.binds[0].source = "/nonexistent".to_owned()),
         "No such file or dir",
+    );
+    check(
+        failing(|i| i.binds[0].target = "/missing".to_owned()),
+        "/missing: No such file or directory (2)",
+    );
+    let mut no_group = root.shell("true");
+    no_group.cgroup_procs = vec!["/sys/fs/cgroup/none/cgroup.procs".to_owned()];
+    check(
+        no_group,
+        "joining the control group /sys/fs/cgroup/none/cgroup.procs: No such file",
     );
     let mut no_program = root.shell("true");
     no_program.argv[0] = "/data/none".to_owned();
@@ -233,6 +243,110 @@ fn a_recipe_that_contradicts_itself_is_refused() {
     );
     check(|i| i.root = None, "read_only_root needs a root");
     check(|i| i.tmpfs = vec!["/a/../../b".to_owned()], "without '..'");
+    check(
+        |i| {
+            i.network_ahead = true;
+            i.namespaces.retain(|one| *one != Namespace::Net);
+        },
+        "network_ahead needs the name space Net",
+    );
+    check(
+        |i| {
+            i.network_ahead = true;
+            i.namespaces.push(Namespace::User);
+        },
+        "network_ahead beside the name space User",
+    );
+}
+
+#[test]
+fn a_sandbox_shares_no_mount_with_the_next() {
+    let root = Root::new("mounts");
+    let mut client = Client::new();
+    if !can_isolate(&mut client, &root) {
+        return;
+    }
+    let mut keeper = root.shell("exec sleep 1000");
+    keeper.id = "keeper".to_owned();
+    let pid = client.start(vec![keeper], WaitFor::Hello, true).results[0]
+        .pid
+        .unwrap();
+    let line = "echo mine > /tmp/mine; mount -t tmpfs none /data && echo mine > /data/mine; \
+                ls /tmp /data; readlink /proc/self/ns/*";
+    let text = said(&mut client, root.shell(line));
+    assert!(text.starts_with("/data:\nmine\n\n/tmp:\nmine\n"), "{text}");
+    for kind in ["mnt", "pid", "uts", "ipc", "net"] {
+        let theirs = fs::read_link(format!("/proc/{pid}/ns/{kind}")).unwrap();
+        let theirs = theirs.to_str().unwrap();
+        assert!(
+            text.contains(&format!("{kind}:[")) && !text.contains(theirs),
+            "{kind}: {text}"
+        );
+    }
+    client.stop(StopHow::Kill, LONG_NS);
+    // From the same prepared root and by the same thread.
+    assert_eq!(
+        said(&mut client, root.shell("ls /tmp /data")),
+        "/data:\n\n/tmp:\n"
+    );
+    assert!(fs::read_dir(root.0.join("data")).unwrap().next().is_none());
+}
+
+#[test]
+fn a_root_that_was_replaced_is_prepared_anew() {
+    let root = Root::new("replaced");
+    let mut client = Client::new();
+    if !can_isolate(&mut client, &root) {
+        return;
+    }
+    fs::rename(root.0.join("root"), root.0.join("old")).unwrap();
+    for directory in [
+        "bin", "lib", "lib64", "usr", "proc", "tmp", "dev", "data", "new",
+    ] {
+        fs::create_dir_all(root.0.join("root").join(directory)).unwrap();
+    }
+    assert!(said(&mut client, root.shell("ls /")).contains("new\n"));
+}
+
+#[test]
+fn a_network_made_ahead_is_the_sandboxs_own() {
+    let root = Root::new("ahead");
+    let mut client = Client::new();
+    if !rustix::process::geteuid().is_root() || !can_isolate(&mut client, &root) {
+        return;
+    }
+    let own = fs::read_link("/proc/self/ns/net").unwrap();
+    let own = own.to_str().unwrap();
+    let ahead = |line: &str| {
+        let mut plan = root.shell(line);
+        plan.isolation.as_mut().unwrap().network_ahead = true;
+        plan
+    };
+    let plans = ["a", "b", "c"].map(|id| {
+        let mut plan = ahead("exec sleep 1000");
+        plan.id = id.to_owned();
+        plan
+    });
+    let started = client.start(plans.to_vec(), WaitFor::Hello, true);
+    let network = |pid: i32| fs::read_link(format!("/proc/{pid}/ns/net")).unwrap();
+    let pids = started.results.iter().map(|one| one.pid.unwrap());
+    let mut networks: Vec<_> = pids.map(network).collect();
+    networks.sort();
+    networks.dedup();
+    assert_eq!(networks.len(), 3);
+    assert!(networks.iter().all(|one| one.to_str() != Some(own)));
+    // No thread of the launcher keeps any of them, and the next sandbox is where it should be.
+    for task in fs::read_dir(format!("/proc/{}/task", client.child.id())).unwrap() {
+        let there = fs::read_link(task.unwrap().path().join("ns/net")).unwrap();
+        assert_eq!(there.to_str(), Some(own));
+    }
+    client.stop(StopHow::Kill, LONG_NS);
+    // It has the loopback interface only.
+    assert_eq!(said(&mut client, ahead("grep -c : /proc/net/dev")), "1\n");
+    let mut host = root.shell("readlink /proc/self/ns/net");
+    let isolation = host.isolation.as_mut().unwrap();
+    isolation.namespaces.retain(|one| *one != Namespace::Net);
+    assert_eq!(said(&mut client, host).trim(), own);
 }
 
 #[test]

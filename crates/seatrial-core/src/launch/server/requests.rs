@@ -175,7 +175,6 @@ impl Server {
         } = request;
         self.check_plans(&plans)?;
         let environment = |error: io::Error| Refusal::new("environment", error.to_string());
-        self.pool.reserve(plans.len()).map_err(environment)?;
         let terms = Terms {
             wait_for,
             is_held: hold,
@@ -198,6 +197,11 @@ impl Server {
                     return Err(environment(error).into());
                 }
             }
+        }
+        let needed = programs.iter().map(|(_, program)| program);
+        if let Err(error) = self.pool.reserve(needed) {
+            self.forget_all(keys.into_iter(), |_| true);
+            return Err(environment(error).into());
         }
         let used = sys::own_usage();
         let released_at_ns = self.release(programs);
@@ -226,7 +230,7 @@ impl Server {
     fn admit(&mut self, plan: StartPlan, terms: Terms) -> io::Result<(u64, Option<sys::Program>)> {
         let key = self.next_key;
         self.next_key += 1;
-        let (ends, program) = match prepare::prepare(&plan, &self.host) {
+        let (ends, program) = match prepare::prepare(&plan, &self.host, &mut self.homes) {
             Ok(prepared) => ((prepared.channel, prepared.output), Ok(prepared.program)),
             Err(error) => ((None, None), Err(error.to_string())),
         };

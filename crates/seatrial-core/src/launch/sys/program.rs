@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use rustix::io::Errno;
 use rustix::process::{Resource, Rlimit, Signal};
 
+use super::home::Home;
 use super::signal::reset_signals;
 use super::step::Step;
 use super::{Host, close_range, errno_text, last_errno};
@@ -50,7 +51,13 @@ impl StringArray {
 /// Everything that a child does, prepared to the last byte.
 pub struct Program {
     pub(super) clone_flags: c_int,
+    /// Where the thread that starts it has to be.
+    pub home: Option<Arc<Home>>,
+    /// The network name space to return to when the thread makes the child's ahead of the clone.
+    pub(super) network_ahead: Option<Arc<OwnedFd>>,
     steps: Vec<Step>,
+    /// How many of the steps come before the child has a descriptor table of its own.
+    early_count: usize,
     /// Where each descriptor that the child is given comes from, and its number there.
     descriptors: Vec<(Arc<OwnedFd>, RawFd)>,
     /// The first number that is closed in the child.
@@ -72,6 +79,14 @@ unsafe impl Send for Program {}
 pub struct Ingredients {
     /// `CLONE_NEW*`.
     pub namespaces: c_int,
+    /// Where the thread that starts it has to be; `None`: where the launcher is.
+    pub home: Option<Arc<Home>>,
+    /// Whether the thread makes the network name space before the child; then it is not among the
+    /// flags. The descriptor is that of the launcher's own.
+    pub network_ahead: Option<Arc<OwnedFd>>,
+    /// In the order in which they are run, before the others, while the child still shares the
+    /// launcher's descriptors: they may use any, and may open none.
+    pub early_steps: Vec<Step>,
     /// In the order in which they are run.
     pub steps: Vec<Step>,
     /// Descriptors at or above [`SOURCE_FD_MIN`] and the numbers below it that they get.
@@ -88,11 +103,15 @@ impl Program {
     pub fn new(ingredients: Ingredients, host: &Host) -> Self {
         let Ingredients {
             namespaces,
+            home,
+            network_ahead,
+            early_steps,
             steps,
             descriptors,
             argv,
             env,
         } = ingredients;
+        let early_count = early_steps.len();
         let highest = descriptors
             .iter()
             .map(|(_, number)| *number)
@@ -100,7 +119,10 @@ impl Program {
             .unwrap_or(2);
         Self {
             clone_flags: namespaces,
-            steps,
+            home,
+            network_ahead,
+            steps: early_steps.into_iter().chain(steps).collect(),
+            early_count,
             descriptors,
             close_from: highest + 1,
             high_fd_base: host.high_fd_base,
@@ -174,14 +196,19 @@ fn run_child(program: &Program) -> (u32, Errno) {
 }
 
 fn prepare_child(program: &Program) -> Result<(), (u32, Errno)> {
+    let (early, late) = program.steps.split_at(program.early_count);
+    let mut codes = 0_u32..;
+    let mut run = |step: &Step| {
+        let code = codes.next().unwrap_or(AT_EXECUTE);
+        step.run().map_err(|errno| (code, errno))
+    };
+    early.iter().try_for_each(&mut run)?;
     let from = program.high_fd_base.unsigned_abs();
     close_range(from, libc::CLOSE_RANGE_UNSHARE).map_err(|errno| (AT_UNSHARE, errno))?;
     rustix::process::setsid().map_err(|errno| (AT_SESSION, errno))?;
     rustix::process::set_parent_process_death_signal(Some(Signal::KILL))
         .map_err(|errno| (AT_DEATH_SIGNAL, errno))?;
-    for (index, step) in (0_u32..).zip(&program.steps) {
-        step.run().map_err(|errno| (index, errno))?;
-    }
+    late.iter().try_for_each(run)?;
     for (source, number) in &program.descriptors {
         // SAFETY: acts on this child's own table, which is a copy since the first call.
         if unsafe { libc::dup2(source.as_raw_fd(), *number) } < 0 {

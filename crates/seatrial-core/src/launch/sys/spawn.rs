@@ -2,17 +2,18 @@
 
 use std::ffi::{c_int, c_void};
 use std::io;
-use std::os::fd::{BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::ptr;
 use std::sync::atomic::{AtomicI32, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use rustix::process::Signal;
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
-use super::now_ns;
 use super::program::{AT_CLONE, Program, child_main, encode_failure};
 use super::signal::block_all_signals;
 use super::wait::wait4;
+use super::{errno_text, now_ns, unshare};
 
 /// Enough for the deepest path of the child below: it calls nothing that needs more than a page.
 const CHILD_STACK_BYTES: usize = 64 << 10;
@@ -107,6 +108,8 @@ impl Spawned {
 #[derive(Debug)]
 pub struct Spawner {
     stack: *mut c_void,
+    /// Why this thread is where no child may begin.
+    lost: Option<String>,
 }
 
 impl Spawner {
@@ -130,7 +133,36 @@ impl Spawner {
         if stack == libc::MAP_FAILED {
             return Err(io::Error::last_os_error());
         }
-        Ok(Self { stack })
+        Ok(Self { stack, lost: None })
+    }
+
+    /// Does what of a program is done before its release. [`Spawner::spawn`] must follow.
+    ///
+    /// # Errors
+    /// What the system refused, and why.
+    pub fn get_ready(&mut self, program: &Program) -> Result<(), String> {
+        if let Some(why) = &self.lost {
+            return Err(why.clone());
+        }
+        if program.network_ahead.is_some() {
+            unshare(libc::CLONE_NEWNET).map_err(|errno| {
+                let why = errno_text(errno.raw_os_error());
+                format!("unshare of the network name space: {why}")
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Leaves the network name space that was made for a child, which would live on with us.
+    fn return_from(&mut self, program: &Program) {
+        let Some(network) = &program.network_ahead else {
+            return;
+        };
+        let kind = Some(LinkNameSpaceType::Network);
+        if let Err(errno) = move_into_link_name_space(network.as_fd(), kind) {
+            let why = errno_text(errno.raw_os_error());
+            self.lost = Some(format!("return to the launcher's network: {why}"));
+        }
     }
 
     /// Starts a program.
@@ -152,6 +184,7 @@ impl Spawner {
         let pid =
             unsafe { libc::clone(child_main, stack_top, flags, argument, slot.number.as_ptr()) };
         let accepted_at_ns = now_ns();
+        self.return_from(program);
         let child = conclude(program, pid, slot);
         Spawned {
             invoked_at_ns,
@@ -217,6 +250,9 @@ mod tests {
     fn a_failed_clone_leaves_no_descriptor_to_kill_through() {
         let ingredients = Ingredients {
             namespaces: 0,
+            home: None,
+            network_ahead: None,
+            early_steps: Vec::new(),
             steps: Vec::new(),
             descriptors: Vec::new(),
             argv: vec![c"/bin/true".to_owned()],
@@ -227,6 +263,7 @@ mod tests {
             high_fd_base: 512,
             reset_signals: Vec::new(),
             null: Arc::new(File::open("/dev/null").unwrap().into()),
+            network: Arc::new(File::open("/proc/self/ns/net").unwrap().into()),
         };
         let program = Program::new(ingredients, &host);
         let slot = PidfdSlot::new();

@@ -1,10 +1,13 @@
 //! The things that a child does to itself before `execve`, one by one.
 
-use std::ffi::{CStr, CString};
-use std::os::fd::{AsFd, OwnedFd};
+use std::ffi::{CStr, CString, c_int};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 
+use rustix::fs::CWD;
 use rustix::io::Errno;
-use rustix::mount::{MountFlags, MountPropagationFlags, UnmountFlags};
+use rustix::mount::{
+    MountFlags, MountPropagationFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags,
+};
 
 use super::{check, unshare};
 
@@ -20,6 +23,13 @@ pub enum Step {
         /// What is written, in one call.
         bytes: Vec<u8>,
     },
+    /// Joins a control group by a file of it that is open.
+    Join {
+        /// The file.
+        file: OwnedFd,
+        /// For error texts: where it is.
+        path: CString,
+    },
     /// Joins the network name space behind a descriptor.
     EnterNetwork(OwnedFd),
     /// Makes the current control groups the roots of what is seen of them.
@@ -32,6 +42,13 @@ pub enum Step {
     Bind {
         /// What is shown.
         source: CString,
+        /// Where.
+        target: CString,
+    },
+    /// Puts mounts that were copied before at a place; see [`detached_bind`].
+    Attach {
+        /// The mounts.
+        tree: OwnedFd,
         /// Where.
         target: CString,
     },
@@ -65,6 +82,7 @@ impl Step {
         let text = |path: &CStr| path.to_string_lossy().into_owned();
         match self {
             Self::Write { what, path, .. } => format!("{what} {}", text(path)),
+            Self::Join { path, .. } => format!("joining the control group {}", text(path)),
             Self::EnterNetwork(_) => "setns to the network name space".to_owned(),
             Self::UnshareCgroup => "unshare of the cgroup name space".to_owned(),
             Self::HostName(_) => "sethostname".to_owned(),
@@ -72,6 +90,7 @@ impl Step {
             Self::Bind { source, target } => {
                 format!("bind of {} on {}", text(source), text(target))
             }
+            Self::Attach { target, .. } => format!("attaching mounts at {}", text(target)),
             Self::ReadOnly { target, .. } => format!("making {} read-only", text(target)),
             Self::Mount { kind, target, .. } => {
                 format!("mount of {} on {}", text(kind), text(target))
@@ -81,10 +100,11 @@ impl Step {
         }
     }
 
-    /// Runs in the child.
+    /// Runs in the child, or in a thread that makes a mount name space for children.
     pub(super) fn run(&self) -> Result<(), Errno> {
         match self {
             Self::Write { path, bytes, .. } => write_file(path, bytes),
+            Self::Join { file, .. } => rustix::io::write(file, b"0").map(drop),
             Self::EnterNetwork(fd) => rustix::thread::move_into_link_name_space(
                 fd.as_fd(),
                 Some(rustix::thread::LinkNameSpaceType::Network),
@@ -98,6 +118,13 @@ impl Step {
             Self::Bind { source, target } => {
                 rustix::mount::mount_bind_recursive(source.as_c_str(), target.as_c_str())
             }
+            Self::Attach { tree, target } => rustix::mount::move_mount(
+                tree,
+                c"",
+                CWD,
+                target.as_c_str(),
+                MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH,
+            ),
             Self::ReadOnly {
                 target,
                 is_recursive,
@@ -129,19 +156,49 @@ fn write_file(path: &CStr, bytes: &[u8]) -> Result<(), Errno> {
 
 /// Only adds the flag, so that flags that a user name space has locked stay as they are.
 fn make_read_only(target: &CStr, is_recursive: bool) -> Result<(), Errno> {
+    let flags = if is_recursive { libc::AT_RECURSIVE } else { 0 };
+    set_attributes(libc::AT_FDCWD, target, flags, libc::MOUNT_ATTR_RDONLY, 0)
+}
+
+/// A copy of what is mounted at a path and below it that is mounted nowhere yet. Mounts that are
+/// made in it do not travel to where it was copied from.
+///
+/// # Errors
+/// There is no such path, or the caller may not.
+pub fn detached_bind(source: &CStr, is_read_only: bool) -> Result<OwnedFd, Errno> {
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE
+        | OpenTreeFlags::OPEN_TREE_CLOEXEC
+        | OpenTreeFlags::AT_RECURSIVE;
+    let tree = rustix::mount::open_tree(CWD, source, flags)?;
+    let attributes = if is_read_only {
+        libc::MOUNT_ATTR_RDONLY
+    } else {
+        0
+    };
+    let flags = libc::AT_RECURSIVE | libc::AT_EMPTY_PATH;
+    set_attributes(tree.as_raw_fd(), c"", flags, attributes, libc::MS_PRIVATE)?;
+    Ok(tree)
+}
+
+fn set_attributes(
+    directory: RawFd,
+    path: &CStr,
+    flags: c_int,
+    added: u64,
+    propagation: u64,
+) -> Result<(), Errno> {
     let attributes = libc::mount_attr {
-        attr_set: libc::MOUNT_ATTR_RDONLY,
+        attr_set: added,
         attr_clr: 0,
-        propagation: 0,
+        propagation,
         userns_fd: 0,
     };
-    let flags = if is_recursive { libc::AT_RECURSIVE } else { 0 };
     // SAFETY: both pointers lead to live, correctly sized memory that the call only reads.
     check(unsafe {
         libc::syscall(
             libc::SYS_mount_setattr,
-            libc::AT_FDCWD,
-            target.as_ptr(),
+            directory,
+            path.as_ptr(),
             flags,
             &raw const attributes,
             size_of::<libc::mount_attr>(),
