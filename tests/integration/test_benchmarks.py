@@ -19,6 +19,7 @@ from benchmarks.settings import Settings, smoke
 from benchmarks.tools import compiled
 from seatrial import proc
 from seatrial.errors import EnvironmentTrouble, ProcessFailed
+from tests.support.needs import needs_root
 from tests.support.source import ROOT
 
 if TYPE_CHECKING:
@@ -78,6 +79,18 @@ def test_c_programs_refuse_what_they_cannot_do(settings: Settings, server: Addre
         assert "usage: " in done.stderr_tail
     with pytest.raises(ProcessFailed):
         yardstick.closed_loop(settings, server, connections=0, depth=1, wait="block")
+
+
+def test_the_clone_floor_has_a_time_for_each_child(settings: Settings) -> None:
+    """Each child is born after its clone began; a kind that is none is refused."""
+    needs_root("make namespaces without one of its own user's")
+    program = str(compiled("clone_floor", settings.build))
+    for kinds in ("-", "mpuin"):
+        lines = proc.run([program, "3", kinds], timeout_s=PATIENCE_S).text.split()
+        assert len(lines) == 3
+        assert all(int(line) > 0 for line in lines)
+    with pytest.raises(ProcessFailed, match="KINDS"):
+        proc.run([program, "3", "px"], timeout_s=PATIENCE_S)
 
 
 def test_the_arrival_log_counts_each_request_once(settings: Settings) -> None:
