@@ -49,6 +49,11 @@ def namespace(pid: int | str, kind: str) -> str:
     return str(Path(f"/proc/{pid}/ns/{kind}").readlink())
 
 
+def own_root(pid: int) -> Path:
+    """What a process sees as its root."""
+    return Path("/proc", str(pid), "root")
+
+
 def mounts(pid: int) -> dict[str, tuple[str, set[str]]]:
     """Type and options of what a process sees mounted, by mount point."""
     found = {}
@@ -86,10 +91,10 @@ def test_a_sandbox_sees_its_root_and_nothing_of_the_host(session: LocalSession) 
 def test_temporary_files_of_one_are_not_those_of_another(session: LocalSession) -> None:
     """Each /tmp is a file system of its own, also beside one that was made before it."""
     needs_root("write into a sandbox from outside")
-    first, second = (Path(f"/proc/{pid}/root/tmp") for pid in held(session, 2))
-    (first / "mine").write_text("mine")
-    (third,) = (Path(f"/proc/{pid}/root/tmp") for pid in held(session, 1))
-    found = [[path.name for path in place.iterdir()] for place in (first, second, third)]
+    pids = held(session, 2)
+    (own_root(pids[0]) / "tmp/mine").write_text("mine")
+    pids += held(session, 1)
+    found = [[path.name for path in (own_root(pid) / "tmp").iterdir()] for pid in pids]
     assert found == [["mine"], [], []]
 
 
