@@ -208,7 +208,7 @@ def test_plan_says_what_would_run(capsys: pytest.CaptureFixture[str]) -> None:
 def test_plan_tells_the_time_of_slow_drivers_and_of_missing_ones(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """Two seconds a start make a plan of hours; what cannot run is told and costs what is typical."""
+    """Two seconds a start make a plan of hours; what cannot run is told and costs the usual."""
     from seatrial.units import parse_duration_ns
 
     def minutes(driver: str) -> float:
