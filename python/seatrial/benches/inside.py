@@ -15,13 +15,14 @@ from seatrial.benches.base import BenchTrial, Samples, TrialContext
 from seatrial.benches.inside_files import DdTrial, FioTrial
 from seatrial.benches.inside_fresh import FreshTrial
 from seatrial.benches.inside_functions import FunctionsTrial
-from seatrial.benches.inside_metrics import METRICS, inside_test, works_of
+from seatrial.benches.inside_metrics import METRICS, VARIANT, inside_test, works_of
 from seatrial.benches.inside_network import NetworkTrial
 from seatrial.benches.inside_probes import WARM_UP_NS, ProbesTrial
 from seatrial.benches.inside_probes import derive_inside as derive_probes
-from seatrial.model.experiment import InsideTest
+from seatrial.model.experiment import FioVariant, InsideTest
 from seatrial.model.finding import Finding, Severity
 from seatrial.model.metric import Metric
+from seatrial.units import NS_PER_S
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -43,7 +44,9 @@ CLOCK_RATIO_MAX: Final = 0.1
 #: Of shorter commands what starting and reporting takes is too large a share.
 CLOCK_ELAPSED_NS_MIN: Final = 500_000_000
 #: Rough lengths for the ETA.
-DD_NS: Final = 500_000_000
+#: A block of dd on the host, and how fast a disk is that nobody has measured yet.
+DD_BLOCK_NS: Final = 1_000
+DISK_BYTES_PER_S: Final = 300_000_000
 OTHER_WORK_NS: Final = 500_000_000
 FRESH_NS: Final = 200_000_000
 
@@ -63,16 +66,12 @@ class InsideBench:
         is_slow = cost.slowdown > 1
         test = inside_test(point)
         if test is InsideTest.PROBES:
-            each_ns = 12_000_000 if is_slow else 5_000_000
+            each_ns = 30_000_000 if is_slow else 5_000_000
             return 250_000_000 + WARM_UP_NS + settings.batches * len(settings.probes) * each_ns
         tries = (settings.repeats + 1) * len(works_of(point, settings))
         if test in {InsideTest.HELLO, InsideTest.MEMORY}:
             return tries * (FRESH_NS + cost.life_ns)
-        each_ns = {
-            InsideTest.DD: DD_NS * cost.slowdown,
-            InsideTest.FIO: settings.fio_duration_ns,
-            InsideTest.NETWORK: settings.network_duration_ns,
-        }.get(test, OTHER_WORK_NS)
+        each_ns = _work_ns(point, settings, cost)
         return WARM_UP_NS + FRESH_NS + cost.life_ns + tries * (each_ns + OTHER_WORK_NS // 5)
 
     def open(self, context: TrialContext) -> BenchTrial:
@@ -91,6 +90,25 @@ class InsideBench:
     def judge(self, tables: Mapping[str, pl.DataFrame], point: Point) -> tuple[Finding, ...]:
         """Returns what the rows of a trial say about its clocks."""
         return judge_inside(tables, point)
+
+
+def _work_ns(point: Point, settings: InsideSettings, cost: Cost) -> int:
+    """About how long a piece of a test's work takes, on average over its pieces."""
+    works = works_of(point, settings)
+    test = inside_test(point)
+    if test is InsideTest.DD:  # two of its pieces are made of small blocks
+        return 2 * settings.dd_count * DD_BLOCK_NS * cost.slowdown // len(works)
+    if test is InsideTest.FIO and point.values.get(VARIANT) == FioVariant.SEED:  # it may end before
+        total_bytes = settings.fio_size_bytes * settings.fio_threads
+        by_size_ns = total_bytes * NS_PER_S // DISK_BYTES_PER_S
+        return min(settings.fio_duration_ns, by_size_ns)
+    if test is InsideTest.FIO:
+        return settings.fio_duration_ns
+    if test is InsideTest.NETWORK:  # the others transfer a file
+        timed_count = sum(one.startswith("iperf3") for one in works)
+        others_ns = (len(works) - timed_count) * OTHER_WORK_NS
+        return (timed_count * settings.network_duration_ns + others_ns) // len(works)
+    return OTHER_WORK_NS
 
 
 def derive_inside(tables: Mapping[str, pl.DataFrame], point: Point) -> tuple[Samples, ...]:
