@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import resource
+from collections import Counter
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from seatrial.drivers import engine
 from seatrial.drivers.base import DriverContext
 from seatrial.drivers.instance import SeenProcess
+from seatrial.drivers.session import LocalSession
 from seatrial.errors import ConfigError
 
 
@@ -52,3 +55,25 @@ def test_a_missing_engine_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) ->
     assert "nerdctl is not installed" in result.detail
     assert result.hint == "install nerdctl, and start containerd"
     assert Path("/nowhere").exists() is False
+
+
+@pytest.mark.parametrize(("needed_count", "asked_count"), [(0, 0), (1, 1), (2, 2), (9, 4)])
+def test_a_container_is_removed_again_until_it_is_gone(
+    monkeypatch: pytest.MonkeyPatch, needed_count: int, asked_count: int
+) -> None:
+    """What was killed while it was removing a container makes the next removal fail."""
+    asked: list[tuple[str, ...]] = []
+
+    def run(_self: object, *words: str, check: bool) -> str:
+        assert not check
+        asked.append(words)
+        return ""
+
+    monkeypatch.setattr(LocalSession, "_kill", lambda _self, _instance: None)
+    monkeypatch.setattr(engine.EngineSession, "_knows", lambda *_: len(asked) < needed_count)
+    monkeypatch.setattr(engine.EngineSession, "_run", run)
+    session = object.__new__(engine.EngineSession)
+    session._litter = Counter()
+    session._kill(SimpleNamespace(id="st-1"))  # type: ignore[arg-type]  # all that it looks at
+    assert asked == [("rm", "--force", "st-1")] * asked_count
+    assert session._litter == Counter(container=1 if needed_count else 0)

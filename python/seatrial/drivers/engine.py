@@ -54,6 +54,7 @@ MONITOR_GROUP: Final = "conmon"
 #: Podman lowers its own limit of processes to this, and could not give a container more.
 PROCESSES_MAX: Final = 32_768
 LOAD_TIMEOUT_S: Final = 60.0
+REMOVAL_TRIES_COUNT: Final = 4
 ENGINE_TIMEOUT_S: Final = 30.0
 #: Names of the helpers, by the first word of the command line.
 ROLES: Final = {
@@ -293,9 +294,14 @@ class EngineSession(LocalSession):
 
     def _kill(self, instance: Instance) -> None:
         super()._kill(instance)
-        if self._knows(instance.id):
+        if not self._knows(instance.id):
+            return
+        self._litter["container"] += 1
+        # What was killed may have been removing it: the engine then wants to be asked once more.
+        for _ in range(REMOVAL_TRIES_COUNT):
             self._run("rm", "--force", instance.id, check=False)
-            self._litter["container"] += 1
+            if not self._knows(instance.id):
+                return
 
     def _remains(self, instance: Instance) -> bool:
         return self._knows(instance.id) or super()._remains(instance)
