@@ -1,8 +1,8 @@
 //! What happened when: counters and response times by interval, bounded.
 //!
 //! Intervals are counted from the begin of the measure phase, forwards and backwards. When there
-//! are too many, pairs become one and every interval is twice as long, so that the begin of the
-//! measure phase stays the begin of an interval.
+//! are too many, or their histograms take too much memory, pairs become one and every interval is
+//! twice as long, so that the begin of the measure phase stays the begin of an interval.
 
 use std::collections::VecDeque;
 
@@ -11,6 +11,10 @@ use crate::units::Nanos;
 
 /// Most intervals of a run.
 pub const INTERVALS_MAX: i64 = 4_096;
+
+/// Most bytes of the histograms of all intervals together: where response times scatter widely,
+/// those of a long load would take tens of megabytes.
+const PACKED_BYTES_MAX: usize = 2 << 20;
 
 /// What happened in one interval.
 #[derive(Clone, Debug, Default)]
@@ -28,6 +32,10 @@ pub(super) struct Cell {
 }
 
 impl Cell {
+    fn packed_bytes(&self) -> usize {
+        self.measured.packed_bytes() + self.others.packed_bytes()
+    }
+
     fn add(&mut self, other: &Self) {
         self.intended_count += other.intended_count;
         self.sent_count += other.sent_count;
@@ -71,6 +79,8 @@ pub(super) struct Timeline {
     /// Index of the first cell; the one that begins at the anchor has 0.
     first: i64,
     cells: VecDeque<Cell>,
+    /// Of the histograms of all cells.
+    packed_bytes: usize,
 }
 
 impl Timeline {
@@ -81,6 +91,7 @@ impl Timeline {
             length,
             first: 0,
             cells: VecDeque::new(),
+            packed_bytes: 0,
         }
     }
 
@@ -137,6 +148,7 @@ impl Timeline {
                 _ => cells.push_back(cell),
             }
         }
+        self.packed_bytes = cells.iter().map(Cell::packed_bytes).sum();
         self.cells = cells;
         self.first = first;
         self.length = Nanos::new(self.length.get().saturating_mul(2));
@@ -144,7 +156,14 @@ impl Timeline {
 
     /// Adds what happened in the interval in which `at` is.
     pub fn add(&mut self, at: Nanos, cell: &Cell) {
-        self.cell_at(at).add(cell);
+        let place = self.cell_at(at);
+        let before = place.packed_bytes();
+        place.add(cell);
+        let after = place.packed_bytes();
+        self.packed_bytes = self.packed_bytes + after - before;
+        while self.packed_bytes > PACKED_BYTES_MAX && self.cells.len() > 1 {
+            self.coarsen();
+        }
     }
 
     /// Adds the intervals of another timeline with the same anchor.
@@ -164,6 +183,7 @@ impl Timeline {
     pub fn take(&mut self) -> Self {
         let empty = Self {
             cells: VecDeque::new(),
+            packed_bytes: 0,
             ..*self
         };
         std::mem::replace(self, empty)
@@ -182,6 +202,7 @@ impl Timeline {
         while !self.cells.is_empty() && self.start_of(self.first + 1) <= until {
             let (start, end) = (self.start_of(self.first), self.start_of(self.first + 1));
             if let Some(cell) = self.cells.pop_front() {
+                self.packed_bytes -= cell.packed_bytes();
                 taken.push(told(cell, start, end));
             }
             self.first += 1;
@@ -302,6 +323,39 @@ mod tests {
             "the anchor begins one"
         );
         assert!(told.iter().all(|row| row.1 - row.0 == 20));
+    }
+
+    #[test]
+    fn wide_histograms_make_intervals_longer_and_nothing_is_lost() {
+        let mut histogram = Histogram::new();
+        let mut timeline = Timeline::new(Nanos::ZERO, Nanos::new(10));
+        let mut added = 0;
+        for at in (0..6_000).step_by(10) {
+            // A value in each of very many buckets.
+            for exponent in 0..2_000 {
+                let value = 100.0 * libm::exp(0.008 * f64::from(exponent));
+                histogram.record(Nanos::new(value as u64));
+            }
+            let measured = histogram.drain();
+            added += measured.count();
+            let cell = Cell {
+                measured,
+                ..Cell::default()
+            };
+            timeline.add(Nanos::new(at), &cell);
+            let bytes: usize = timeline.cells.iter().map(Cell::packed_bytes).sum();
+            assert_eq!(bytes, timeline.packed_bytes);
+            assert!(bytes <= PACKED_BYTES_MAX);
+        }
+        assert!(timeline.length > Nanos::new(10));
+        let mut whole = Histogram::new();
+        timeline.add_measured_to(&mut whole);
+        assert_eq!(whole.count(), added);
+        let half = timeline.cells.len() / 2;
+        let until = timeline.start_of(timeline.first + i64::try_from(half).unwrap());
+        assert_eq!(timeline.take_until(until).len(), half);
+        let rest: usize = timeline.cells.iter().map(Cell::packed_bytes).sum();
+        assert_eq!(rest, timeline.packed_bytes);
     }
 
     #[test]

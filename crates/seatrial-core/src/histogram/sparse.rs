@@ -59,6 +59,12 @@ impl SparseHistogram {
         self.count
     }
 
+    /// The bytes that it takes beside its own size.
+    #[must_use]
+    pub const fn packed_bytes(&self) -> usize {
+        self.packed.len()
+    }
+
     /// The smallest duration, exact; `None` when there is none.
     #[must_use]
     pub fn min(&self) -> Option<Nanos> {
