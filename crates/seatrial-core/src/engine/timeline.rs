@@ -14,7 +14,7 @@ pub const INTERVALS_MAX: i64 = 4_096;
 
 /// Most bytes of the histograms of all intervals together: where response times scatter widely,
 /// those of a long load would take tens of megabytes.
-const PACKED_BYTES_MAX: usize = 2 << 20;
+const PACKED_BYTES_MAX: usize = 4 << 20;
 
 /// What happened in one interval.
 #[derive(Clone, Debug, Default)]
@@ -330,7 +330,7 @@ mod tests {
         let mut histogram = Histogram::new();
         let mut timeline = Timeline::new(Nanos::ZERO, Nanos::new(10));
         let mut added = 0;
-        for at in (0..6_000).step_by(10) {
+        for at in (0..12_000).step_by(10) {
             // A value in each of very many buckets.
             for exponent in 0..2_000 {
                 let value = 100.0 * libm::exp(0.008 * f64::from(exponent));
