@@ -51,7 +51,7 @@ from seatrial.loadtest.target import SCHEMES, parse_target
             "redis://me:s%20t@127.0.0.1/3",
             "resp",
             "tcp://127.0.0.1:6379",
-            {"auth": "me s t", "db": "3"},
+            {"auth": "me:s t", "db": "3"},
         ),
         ("memcached://127.0.0.1", "memcached", "tcp://127.0.0.1:11211", {}),
         ("fake://?service=constant:1ms", "rpc", "fake://?service=constant:1ms", {}),

@@ -7,12 +7,14 @@ import io
 from typing import TYPE_CHECKING
 
 import pytest
+import vl_convert
 from rich.console import Console
 
 from seatrial.loadtest.perform import perform
 from seatrial.loadtest.result import FailureCount
 from seatrial.loadtest.settings import LoadTestSettings
 from seatrial.loadtest.target import parse_target
+from seatrial.report.load_page import render_load_page
 from seatrial.report.load_text import render_result
 
 if TYPE_CHECKING:
@@ -20,6 +22,12 @@ if TYPE_CHECKING:
 
 NS_PER_MS = 1_000_000
 STALLED = "fake://?service=constant:10us&stall_at=1s&stall=1s"
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _javascript() -> None:
+    """Starts the runtime that makes pages; it keeps threads and descriptors for good."""
+    vl_convert.javascript_bundle("")
 
 
 @pytest.fixture(scope="module")
@@ -95,3 +103,27 @@ def test_remarks_are_no_failures(stalled: LoadTestResult) -> None:
     assert not any("failed with" in line for line in lines)
     assert any(line.split() == ["ok", "7", "miss"] for line in lines)
     assert any("in the whole run" in line for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("protocol", "options", "told"),
+    [
+        ("resp", {}, "10% of the requests write: they set one of 10000 keys on the server"),
+        ("memcached", {"read_ratio": "0.25", "keys": "7"}, "75% of the requests write"),
+        ("resp", {"read_ratio": "1", "preload": "true"}, "all 10000 keys were set before"),
+        ("resp", {"read_ratio": "1"}, ""),
+        ("resp", {"command": "PING"}, ""),
+        ("rpc", {}, ""),
+    ],
+)
+def test_a_load_that_writes_says_so(
+    stalled: LoadTestResult, protocol: str, options: dict[str, str], told: str
+) -> None:
+    """Whoever loads a store in use has to see that its content was changed, and how not to."""
+    settings = dataclasses.replace(stalled.settings, protocol=protocol, options=options)
+    result = dataclasses.replace(stalled, settings=settings)
+    head = " ".join(text_of(result, 160)[:3])
+    page = render_load_page(result, figures=())
+    assert ("write" in head or "keys" in head) == bool(told)
+    assert told in head
+    assert told[3:] in page

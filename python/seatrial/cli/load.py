@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from seatrial.cli.load_help import DESCRIPTION, EPILOG
+from seatrial.cli.load_options import ShowOptions
 from seatrial.errors import ConfigError, EnvironmentTrouble, ExitCode, TrialFailed
 from seatrial.model.finding import Severity
 
@@ -45,7 +46,7 @@ def _add_load(group: argparse._ArgumentGroup) -> None:
         help="open loop at this mean rate, of all connections together",
     )
     group.add_argument(
-        "--arrival", default="poisson", metavar="LAW", help="law of the gaps (default: poisson)"
+        "--arrival", metavar="LAW", help="open loop: law of the gaps (default: poisson)"
     )
     group.add_argument(
         "--pattern",
@@ -103,7 +104,13 @@ def _add_request(group: argparse._ArgumentGroup) -> None:
         default=[],
         type=_pair,
         metavar="NAME=VALUE",
-        help="setting of the protocol; an unknown name lists the known ones",
+        help="setting of the protocol, such as read_ratio=1 (only reads) of redis and memcached",
+    )
+    group.add_argument(
+        "--help-options",
+        action=ShowOptions,
+        nargs=0,
+        help="explain every NAME of --option, and end",
     )
     group.add_argument("-X", "--method", metavar="NAME", help="http: GET, POST, ...")
     group.add_argument(
@@ -212,7 +219,7 @@ def settings_of(args: argparse.Namespace) -> LoadTestSettings:
     Raises:
         ConfigError: a URL, an option or a combination cannot be meant.
     """
-    from seatrial.loadtest.settings import LoadTestSettings
+    from seatrial.loadtest.settings import ARRIVAL, LoadTestSettings
     from seatrial.loadtest.target import parse_target
 
     target = parse_target(args.urls)
@@ -220,7 +227,7 @@ def settings_of(args: argparse.Namespace) -> LoadTestSettings:
     settings = LoadTestSettings(
         target=target,
         rate_rps=args.rate if args.rate or not args.find_capacity else 100.0,
-        arrival=args.arrival,
+        arrival=args.arrival or ARRIVAL,
         pattern=args.pattern,
         think=args.think,
         duration_ns=args.duration,
@@ -251,6 +258,12 @@ def settings_of(args: argparse.Namespace) -> LoadTestSettings:
         is_strict=args.strict,
     )
     settings.check()
+    if args.arrival is not None and not settings.is_open:
+        # The settings cannot tell a law that was asked for from the default one.
+        raise ConfigError(
+            f"--arrival {args.arrival} needs --rate: it is the law of an open loop",
+            hint="add --rate N/s; a closed loop has pauses instead, by --think LAW",
+        )
     return settings
 
 

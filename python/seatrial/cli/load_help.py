@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
+from seatrial.cli.load_options import option_names
+
 DESCRIPTION: Final = """\
 Offers load to a service and says what it answered: response times with intervals, offered beside
 achieved, and whether the numbers may be believed.
@@ -14,13 +16,18 @@ and nothing is left out of the percentiles. Without --rate the loop is closed: e
 connection sends again as soon as its reply is there. That tells capacity, not what users feel.
 """
 
-EPILOG: Final = """\
+EPILOG: Final = f"""\
 URLs (several: connections go to them in turn):
   http://HOST[:PORT]/PATH  https://...  http+unix:///SOCKET?path=/x
   grpc://HOST:PORT[/package.Service/Method]  grpcs://...  grpc+unix:///SOCKET
-  redis://[:PASSWORD@]HOST[:6379][/DB]  rediss://...  memcached://HOST[:11211]
+  redis://[[USER]:PASSWORD@]HOST[:6379][/DB]  rediss://...  redis+unix:///SOCKET
+  memcached://HOST[:11211]  memcached+unix:///SOCKET
   rpc://HOST:PORT  rpc+unix:///SOCKET  rpc+udp://...  rpc+tls://...  (`seatrial serve rpc`)
   tcp://HOST:PORT  udp://...  tls://...  unix:///SOCKET  (bytes echoed as they came)
+  fake://?service=LAW&workers=N[&stall_at=TIME&stall=TIME]  (a modelled server, no waiting)
+
+redis and memcached WRITE by default: one request in ten sets one of `keys` keys, whatever it held
+  before. To only read: --option read_ratio=1 (and no preload=true).
 
 values:
   TIME  250ms, 10s, 5min (ns us ms s min h)    N/s   200/s, 2k/s, 90/min (k or M before the /)
@@ -28,16 +35,12 @@ values:
   LAW   of --think and --demand: constant:1ms, exponential:1ms, uniform:low=1ms,high=3ms,
         lognormal:mean=1ms,cv=2, gamma:mean=1ms,cv=2, bimodal:low=1ms,high=9ms,share=0.1
 
-options of protocols (--option NAME=VALUE):
-  http       method path host header expect_status check_body keep_alive body body_bytes body_file
-  grpc       method authority header reply_bytes touch_bytes
-  redis      keys key_bytes value_bytes popularity read_ratio miss verify preload command auth db
-  memcached  keys key_bytes value_bytes popularity read_ratio miss verify preload dialect
-  rpc        reply_bytes touch_bytes
+options of protocols (--option NAME=VALUE; `seatrial load --help-options` explains each):
+{option_names()}
 
 arrivals (--arrival), each with the mean that --rate gives:
   fixed, poisson, uniform, lognormal:cv=2, gamma:cv=2, weibull:shape=0.7, pareto:shape=0.4,
-  gev:shape=0.1, bimodal:ratio=10,share=0.1, mmpp:factor=5,burst=10ms,calm=100ms, fb_ia,
+  gev:shape=0.1,scale=0.5, bimodal:ratio=10,share=0.1, mmpp:factor=5,burst=10ms,calm=100ms, fb_ia,
   trace:FILE (ns from the start, one a line; needs no --rate)
 patterns (--pattern), the rate over time:
   fixed, step:from=1k/s,to=5k/s,by=1k/s,every=10s, ramp:from=..,to=..,over=..,

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 #: A load of a stated number of requests still ends after so long.
 COUNT_DURATION_NS: Final = 3_600 * NS_PER_S
+#: Law of the gaps of an open loop that names none.
+ARRIVAL: Final = "poisson"
 LATENCY_RATE_RPS: Final = 1_000.0
 #: Patterns that bring their own rates, so that none is given beside them.
 PATTERNS_WITH_RATES: Final = frozenset({"step", "ramp", "square"})
@@ -27,7 +29,7 @@ class LoadTestSettings:
     target: LoadTarget
     # None: a closed loop.
     rate_rps: float | None = None
-    arrival: str = "poisson"
+    arrival: str = ARRIVAL
     pattern: str = "fixed"
     think: str = "none"
     duration_ns: int = 10 * NS_PER_S
@@ -88,6 +90,10 @@ class LoadTestSettings:
             (
                 not self.is_open and self.pattern != "fixed",
                 f"--pattern {self.pattern} needs --rate",
+            ),
+            (
+                not self.is_open and self.arrival != ARRIVAL,
+                f"--arrival {self.arrival} needs --rate: it is the law of an open loop",
             ),
             (
                 self.has_own_rates and self.rate_rps is not None,

@@ -151,8 +151,10 @@ def _options(
 def _redis_options(url: str, parts: SplitResult) -> dict[str, str]:
     options = {}
     if parts.password is not None:
-        user = f"{unquote(parts.username)} " if parts.username else ""
-        options["auth"] = user + unquote(parts.password)
+        password = unquote(parts.password)
+        # The engine divides at the first colon; the user whom none is named for is `default`.
+        user = unquote(parts.username or "") or ("default" if ":" in password else "")
+        options["auth"] = f"{user}:{password}" if user else password
     database = parts.path.strip("/")
     if database:
         if not database.isdecimal():

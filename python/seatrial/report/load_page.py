@@ -16,6 +16,7 @@ from seatrial.report.load_text import (
     rate_rows,
     sample_text,
     shown_times,
+    writes_of,
 )
 from seatrial.report.page import render_template
 from seatrial.report.view import SEVERITY_GLYPHS
@@ -100,6 +101,7 @@ def render_load_page(result: LoadTestResult, *, figures: Sequence[Figure] | None
         findings=result.verdicts,
         result=result,
         kind=kind_of(result),
+        writes=writes_of(result),
         tiles=_tiles(result),
         rates=rate_rows(result),
         objectives=[(OBJECTIVE_MARKS[one.holds], one) for one in result.objectives],

@@ -41,6 +41,8 @@ WIDTH_ENDLESS: Final = 10_000
 NS_PER_US: Final = 1_000
 OBJECTIVE_MARKS: Final = {True: "✓ holds", False: "✖ fails", None: "? open"}
 OBJECTIVE_STYLES: Final = {True: "green", False: "bold red", None: "yellow"}
+#: Protocols whose requests change what a server keeps.
+STORES: Final = frozenset({"resp", "memcached"})
 BARS: Final = " ▁▂▃▄▅▆▇█"
 #: A column of fewer values tells nothing.
 COUNT_MIN: Final = 100
@@ -133,8 +135,28 @@ def _who(part: PartSummary) -> str:
     return f"{part.agents_count} {part.role} agent{'s' if part.agents_count > 1 else ''}"
 
 
+def writes_of(result: LoadTestResult) -> str:
+    """What the load wrote into a store, as a sentence without its end; empty for nothing."""
+    options = result.settings.options
+    if result.settings.protocol not in STORES or "command" in options:
+        return ""
+    keys = options.get("keys", "10000")
+    share = 1.0 - float(options.get("read_ratio", "0.9"))
+    told = []
+    if share > 0:
+        told.append(
+            f"{share * 100:.3g}% of the requests write: they set one of {keys} keys on the server "
+            "(--option read_ratio=1 only reads)"
+        )
+    if options.get("preload") == "true":
+        told.append(f"all {keys} keys were set before the load")
+    return "; ".join(told)
+
+
 def _head(result: LoadTestResult) -> Text:
-    return Text.assemble((result.url, "bold"), f"  {kind_of(result)}")
+    writes = writes_of(result)
+    head = Text.assemble((result.url, "bold"), f"  {kind_of(result)}")
+    return head.append(f"\n{writes}", style="yellow") if writes else head
 
 
 def _verdicts(result: LoadTestResult) -> RenderableType:
