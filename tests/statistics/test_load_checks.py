@@ -98,11 +98,18 @@ def test_few_or_bad_gaps() -> None:
 
 def test_rate() -> None:
     """One per cent, and chance: Poisson arrivals scatter, fixed ones do not."""
-    kept = check_rate(planned_rps=1000, sent_count=9_950, duration_ns=10**10, gap_variation=0)
+    kept = check_rate(planned_rps=1000, sent_count=9_950, duration_ns=10**10, dispersion=0)
     assert (kept.is_kept, kept.realised_rps, kept.ratio) == (True, 995.0, 0.995)
-    late = check_rate(planned_rps=1000, sent_count=9_800, duration_ns=10**10, gap_variation=0)
+    late = check_rate(planned_rps=1000, sent_count=9_800, duration_ns=10**10, dispersion=0)
     assert late.is_kept is False
     assert check_rate(planned_rps=1000, sent_count=9_750, duration_ns=10**10).is_kept is True
+    # One more than rate times length is what an instant on the edge makes.
+    assert (
+        check_rate(planned_rps=10, sent_count=11, duration_ns=10**9, dispersion=0).is_kept is True
+    )
+    assert (
+        check_rate(planned_rps=10, sent_count=12, duration_ns=10**9, dispersion=0).is_kept is False
+    )
     with pytest.raises(ValueError, match="expected both above 0"):
         check_rate(planned_rps=0, sent_count=1, duration_ns=1)
 

@@ -174,3 +174,30 @@ def test_a_table_without_all_intervals_is_read_back(
     (block,) = json.loads(captured.out)["blocks"]
     assert 50 in [one["percentile"] for one in block["quantiles"]]
     assert 99 not in [one["percentile"] for one in block["quantiles"]]
+
+
+def blamed(capsys: pytest.CaptureFixture[str], *words: str) -> list[str]:
+    """What is held against the generator before a service that takes no time to speak of."""
+    _, result = run_json(capsys, "fake://?service=constant:10us&workers=8", *words)
+    return [one["message"] for one in result["verdicts"] if one["code"] == "generator-bound"]
+
+
+def test_bursts_are_not_held_against_the_generator(capsys: pytest.CaptureFixture[str]) -> None:
+    """The number and the gaps of an mmpp scatter far more than those of independent gaps."""
+    bursts = ["--arrival", "mmpp:factor=5,burst=10ms,calm=100ms", "--rate", "5k/s"]
+    for seed in range(10):
+        words = [*bursts, "--duration", "3s", "--warm-up", "0s", "--seed", str(seed)]
+        assert blamed(capsys, *words) == []
+
+
+def test_a_trace_has_as_many_requests_as_it_has(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A hundred gaps have 101 ends; where the trace ends the phase, the last is in it."""
+    trace = tmp_path / "trace.csv"
+    trace.write_text("".join(f"{at * 1_000_000}\n" for at in range(101)), "utf-8")
+    for duration in ("100ms", "50ms", "2s"):
+        words = ["--arrival", f"trace:{trace}", "--duration", duration, "--warm-up", "0s"]
+        assert blamed(capsys, *words) == []
+    words = ["--arrival", f"trace:{trace}", "--duration", "50ms", "--warm-up", "50ms"]
+    assert blamed(capsys, *words) == []

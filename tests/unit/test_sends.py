@@ -71,3 +71,16 @@ def test_a_few_waits_are_allowed() -> None:
     """Half a percent (METHODOLOGY 5)."""
     assert not is_service_bent(waited_count=5, intended_count=1000)
     assert is_service_bent(waited_count=6, intended_count=1000)
+
+
+def test_dependent_gaps_are_not_judged() -> None:
+    """Gaps of an mmpp come in clusters, which a test of independent ones takes for another law."""
+    law = "mmpp:factor=5,burst=10,calm=100"
+    found = check_sends(
+        sends("fixed", 0, law=law),
+        law=law,
+        rate_rps=RATE_RPS,
+        pattern="fixed",
+        started_at_ns=STARTED_AT_NS,
+    )
+    assert found is None

@@ -11,6 +11,7 @@ from seatrial.benches.base import Samples
 from seatrial.model.finding import Finding, Severity
 from seatrial.stats.arrivals import STATISTIC_MAX, TOLERANCE_RATIO, ArrivalCheck, check_rate
 from seatrial.stats.independence import check_independence
+from seatrial.stats.scatter import MMPP, TRACE, count_dispersion, law_name
 from seatrial.stats.stationarity import check_stationarity
 from seatrial.stats.validity import check_generator_cpu
 from seatrial.stats.verdict import LoadEvidence, judge_load_run
@@ -27,8 +28,6 @@ PHASE_MEASURE: Final = 1
 OUTCOME_OK: Final = 0
 OUTCOME_TIMEOUT: Final = 1
 OUTCOME_UNSENT: Final = 6
-#: Standard deviation over mean of the gaps, where the law says it by its name alone.
-GAP_VARIATIONS: Final = {"fixed": 0.0, "poisson": 1.0}
 #: As many requests are looked at for memory and change, taken evenly from all of them.
 SERIES_MAX: Final = 200_000
 
@@ -213,7 +212,8 @@ def _arrivals(load: Load) -> ArrivalCheck | None:
     count, is_kept, law = (
         load.get(name) for name in ("arrival_gaps_count", "arrivals_are_kept", "arrival")
     )
-    if count is None or is_kept is None:
+    # Runs of earlier versions have a check of mmpp, which its dependent gaps cannot pass.
+    if count is None or is_kept is None or law_name(str(law)) == MMPP:
         return None
     return ArrivalCheck(
         law=str(law),
@@ -228,17 +228,23 @@ def _arrivals(load: Load) -> ArrivalCheck | None:
 
 
 def _rate(load: Load, fates: _Fates) -> RateCheck | None:
-    """Compares the rate with the planned one where its scatter is known from the law's name."""
-    variation = GAP_VARIATIONS.get(str(load.get("arrival")))
+    """Compares the rate with the planned one, where there is one and its scatter is known."""
+    law = str(load.get("arrival"))
     length_ns = load["measure_end_ns"] - load["measure_start_ns"]
     rate_rps = load.get("offered_rps")
-    if variation is None or rate_rps is None or load.get("pattern") != "fixed" or length_ns <= 0:
+    # A trace may end, and has a file that is not kept with its run.
+    is_even = load.get("pattern") == "fixed" and law_name(law) != TRACE
+    if rate_rps is None or not is_even or length_ns <= 0:
+        return None
+    expected_count = rate_rps * length_ns / NS_PER_S
+    dispersion = count_dispersion(law, rate_rps=rate_rps, expected_count=expected_count)
+    if dispersion is None:
         return None
     return check_rate(
         planned_rps=rate_rps,
         sent_count=fates.sent + fates.unsent,
         duration_ns=length_ns,
-        gap_variation=variation,
+        dispersion=dispersion,
     )
 
 

@@ -31,9 +31,12 @@ GAPS_MIN_COUNT = 30
 #: 5 % of jitter (one standard deviation) passes also with few requests, exponential gaps never do.
 TOLERANCE_RATIO = 0.20
 TOLERANCE_SHARE = 0.99
-#: The realised rate may differ from the planned one by this, and by three standard errors.
+#: The realised rate may differ from the planned one by this, by one request (a schedule cut at two
+#: instants has one more or less than rate times length), or by three standard errors.
 RATE_TOLERANCE_RATIO = 0.01
 RATE_ERRORS = 3.0
+#: A quotient at its limit must not fall beyond it by its last digits.
+ROUNDING_RATIO = 1e-9
 #: An integer clock gives gaps of 0 ns, whose true value lies somewhere below 1 ns.
 SMALLEST_PROBABILITY = 1e-12
 
@@ -75,7 +78,7 @@ class RateCheck:
     @property
     def is_kept(self) -> bool:
         """Whether the rate was what was asked for."""
-        return abs(self.ratio - 1) <= self.limit_ratio
+        return abs(self.ratio - 1) <= self.limit_ratio + ROUNDING_RATIO
 
 
 def check_arrivals(pit: Sequence[float] | NDArray[np.float64], *, law: str) -> ArrivalCheck:
@@ -147,7 +150,7 @@ def check_fixed_schedule(
 
 
 def check_rate(
-    *, planned_rps: float, sent_count: int, duration_ns: int, gap_variation: float = 1.0
+    *, planned_rps: float, sent_count: int, duration_ns: int, dispersion: float = 1.0
 ) -> RateCheck:
     """Compares how many requests were sent with how many the rate asks for.
 
@@ -155,17 +158,17 @@ def check_rate(
         planned_rps: The configured mean rate.
         sent_count: Requests sent in the measure phase.
         duration_ns: Length of the measure phase.
-        gap_variation: Standard deviation over mean of the configured gaps: 0 fixed, 1 Poisson. The
-            number of a renewal process' events scatters by it times the root of the number.
+        dispersion: Variance over mean of the number of arrivals: 0 fixed, 1 Poisson
+            (`seatrial.stats.scatter`).
     """
     if planned_rps <= 0 or duration_ns <= 0:
         raise ValueError(f"{planned_rps}/s over {duration_ns} ns; expected both above 0")
     planned_count = planned_rps * duration_ns / 1e9
-    chance = RATE_ERRORS * gap_variation / math.sqrt(max(planned_count, 1.0))
+    chance = RATE_ERRORS * math.sqrt(dispersion / max(planned_count, 1.0))
     return RateCheck(
         planned_rps=planned_rps,
         realised_rps=sent_count / duration_ns * 1e9,
-        limit_ratio=max(RATE_TOLERANCE_RATIO, chance),
+        limit_ratio=max(RATE_TOLERANCE_RATIO, 1 / planned_count, chance),
     )
 
 
