@@ -95,7 +95,7 @@ class Tally:
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class IntervalOutcome:
-    """What happened in one stretch of time, by completion; response times of the measure phase."""
+    """What happened in one stretch of time, by completion, whenever its requests were due."""
 
     start_ns: int
     end_ns: int

@@ -92,22 +92,20 @@ def write_requests(path: Path, performed: Performed) -> None:
 
 
 def write_hdr(path: Path, performed: Performed) -> None:
-    """Writes response times in ns as an HDR histogram log 1.3, a line a stretch of time.
+    """Writes response times in ns as an HDR histogram log 1.3: one line, of the measured time.
 
-    The warm-up is left out: whoever adds the lines up expects what the result says. Stretches are
-    by completion, so a reply to the warm-up that came late is in the first of them.
+    It holds the values that the result's percentiles are of: correct replies to requests that were
+    due in the measured time, whenever they came. Stretches of time would be by completion and have
+    replies to the warm-up and to the cool-down among them.
 
     Raises:
         StoreError: the file exists, or cannot be written.
     """
     outcome = performed.found.measuring
-    stretches = [
-        (interval.start_ns, interval.end_ns, interval.response)
-        for interval in outcome.intervals
-        if interval.response.count and interval.end_ns > outcome.measure_start_ns
-    ]
+    response = outcome.histograms["response"]
+    whole = (outcome.measure_start_ns, outcome.measure_end_ns, response)
     text = hdr_log(
-        stretches,
+        [whole] if response.count else [],
         epoch_offset_ns=performed.epoch_offset_ns,
         comment=f"response times of {performed.result.url} in ns, by seatrial",
     )
