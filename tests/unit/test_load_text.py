@@ -10,6 +10,7 @@ import pytest
 import vl_convert
 from rich.console import Console
 
+from seatrial.cli import output
 from seatrial.loadtest.perform import perform
 from seatrial.loadtest.result import FailureCount
 from seatrial.loadtest.settings import LoadTestSettings
@@ -127,3 +128,59 @@ def test_a_load_that_writes_says_so(
     assert ("write" in head or "keys" in head) == bool(told)
     assert told in head
     assert told[3:] in page
+
+
+def test_our_own_lag_is_named_by_what_stands_beside_it() -> None:
+    """What is called a part of send lag has that beside it, which a closed loop has not."""
+    settings = LoadTestSettings(
+        target=parse_target(["fake://?service=constant:1ms"]), warm_up_ns=0, requests_max=500
+    )
+    closed = perform(settings).result
+    heading = next(line for line in text_of(closed, 200) if "service time" in line)
+    assert "of that" not in heading
+    assert "our delay before sending" in heading
+    assert "of that" not in render_load_page(closed)
+
+
+def test_every_time_is_shown_or_named(stalled: LoadTestResult) -> None:
+    """Kernel time stamps add columns; none that was measured goes without a word."""
+    (service,) = (time for time in stalled.times if time.kind == "service")
+    kinds = {"response", "service", "send_lag", "pacing_lag"}
+    kept = tuple(time for time in stalled.times if time.kind in kinds)
+    stamped = [dataclasses.replace(service, kind=kind) for kind in ("wire", "wake")]
+    result = dataclasses.replace(stalled, times=(*kept, *stamped))
+    words = [
+        "response time",
+        "service time",
+        "wire and server",
+        "sent after due",
+        "of that, our own",
+        "wake-up",
+    ]
+    for width in (80, 120, 160, 300):
+        lines = text_of(result, width)
+        told = " ".join(
+            line for line in lines if "response time" in line or "for want of width" in line
+        )
+        assert [word for word in words if word not in told] == [], width
+    assert not any("for want of width" in line for line in lines)
+
+
+def test_a_fallback_of_time_stamps_is_told_with_its_reason(stalled: LoadTestResult) -> None:
+    """Whoever asked for the device's stamps has to see that they are the kernel's."""
+    (agent,) = stalled.agents
+    stamps = {"requested": "hardware", "used": "kernel", "reason": "the device stamps no packets"}
+    other = dataclasses.replace(agent, timestamps=stamps)
+    result = dataclasses.replace(stalled, agents=(other,))
+    told = "kernel instead of hardware (the device stamps no packets)"
+    assert told in " ".join(" ".join(text_of(result, 160)).split())
+    assert told in render_load_page(result, figures=())
+
+
+@pytest.mark.parametrize(("columns", "width"), [("80", 80), ("", 160), ("wide", 160), ("1", 40)])
+def test_a_pipe_is_as_wide_as_columns_says(
+    columns: str, width: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Tables fit where the reader says how wide that is."""
+    monkeypatch.setenv("COLUMNS", columns)
+    assert output.stdout_console().width == width

@@ -25,6 +25,9 @@ RESET: Final = "\x1b[0m"
 
 # A page wide enough for every table, when nobody says how wide the reader's is.
 WIDTH_WITHOUT_TERMINAL: Final = 160
+#: Bounds of what COLUMNS may ask for.
+WIDTH_MIN: Final = 40
+WIDTH_MAX: Final = 10_000
 
 
 class OutputClosed(Exception):
@@ -125,9 +128,17 @@ def abandon_stdout() -> None:
 def _console(stream: TextIO) -> Console:
     from rich.console import Console
 
-    width = None if stream.isatty() else WIDTH_WITHOUT_TERMINAL
+    width = None if stream.isatty() else _width_without_terminal()
     # Rich itself obeys NO_COLOR. Its guesses about numbers and paths in texts are not wanted.
     return Console(file=stream, width=width, highlight=False, emoji=False)
+
+
+def _width_without_terminal() -> int:
+    """As COLUMNS says, which a shell does not pass on unless somebody wants that."""
+    told = os.environ.get("COLUMNS", "")
+    if not told.isascii() or not told.isdecimal():
+        return WIDTH_WITHOUT_TERMINAL
+    return min(max(int(told), WIDTH_MIN), WIDTH_MAX)
 
 
 def _write(stream: TextIO, text: str) -> None:

@@ -8,7 +8,7 @@ import altair as alt
 
 from seatrial.loadtest.curve import course_of, percentile_curves
 from seatrial.model.estimate import Estimate
-from seatrial.report.load_text import HEADINGS
+from seatrial.report.load_text import HEADINGS, OWN_LAG_ALONE, shown_times
 from seatrial.report.parts import NS_PER_MS, Figure, Spec, Values, finish, log_ticks
 from seatrial.units import format_duration, format_rate
 
@@ -27,6 +27,7 @@ LINES: Final[dict[str, tuple[str, list[int]]]] = {
     "waited for a place": ("#c98a00", [8, 3, 2, 3]),
     "sent after due": ("#dd5f1c", [4, 3]),
     "of that, our own": ("#c46a9a", [2, 3]),
+    OWN_LAG_ALONE: ("#c46a9a", [2, 3]),
     "wake-up": ("#7d8590", [1, 3]),
     "due": ("#7d8590", [6, 3]),
     "correct": ("#2a7fc9", [1, 0]),
@@ -74,12 +75,14 @@ def load_figures(result: LoadTestResult) -> tuple[Figure, ...]:
 
 def _curves(result: LoadTestResult) -> Values:
     """Points of each kind that a clock can tell from nothing: a logarithm has no zero."""
+    has_send_lag = any(time.kind == "send_lag" for time in shown_times(result))
+    headings = HEADINGS if has_send_lag else {**HEADINGS, "pacing_lag": OWN_LAG_ALONE}
     return [
         {
-            "line": HEADINGS[curve.kind],
+            "line": headings[curve.kind],
             "rarity": rarity,
             "y": value_ns / NS_PER_MS,
-            "told": f"{HEADINGS[curve.kind]}: {format_duration(value_ns)}",
+            "told": f"{headings[curve.kind]}: {format_duration(value_ns)}",
             "share": f"{1 - 1 / rarity:.6%}",
         }
         for curve in percentile_curves(result)

@@ -12,10 +12,12 @@ from seatrial.report.load_text import (
     HEADINGS,
     OBJECTIVE_MARKS,
     cpus_of,
+    heading_of,
     kind_of,
     rate_rows,
     sample_text,
     shown_times,
+    stamps_of,
     writes_of,
 )
 from seatrial.report.page import render_template
@@ -30,8 +32,6 @@ if TYPE_CHECKING:
 
 #: Its name in a directory of `seatrial load --out`.
 PAGE: Final = "report.html"
-#: Kinds of time as columns; the page is wider than a terminal.
-COLUMNS_MAX: Final = 5
 #: Percentiles that a reader looks at first.
 HEADLINES: Final = ("p50", "p99", "p99.9")
 #: {outcome: its counter}.
@@ -94,7 +94,7 @@ def render_load_page(result: LoadTestResult, *, figures: Sequence[Figure] | None
     from seatrial.report.load_charts import load_figures  # Altair takes a second to import
 
     drawn = load_figures(result) if figures is None else figures
-    times = shown_times(result)[:COLUMNS_MAX]
+    times = shown_times(result)
     return render_template(
         "load.html.j2",
         figures=drawn,
@@ -105,7 +105,7 @@ def render_load_page(result: LoadTestResult, *, figures: Sequence[Figure] | None
         tiles=_tiles(result),
         rates=rate_rows(result),
         objectives=[(OBJECTIVE_MARKS[one.holds], one) for one in result.objectives],
-        headings=[HEADINGS[time.kind] for time in times],
+        headings=[heading_of(time, times) for time in times],
         rows=list(_rows(times)),
         outcomes=_outcomes(result),
         events=[(format_duration(one.at_ns), one) for one in result.events],
@@ -241,7 +241,7 @@ def _agents(result: LoadTestResult) -> Iterable[dict[str, str]]:
             "CPUs seen": ",".join(str(cpu) for cpu in agent.cpus_seen) or "?",
             "of a CPU": f"{busy:.0%}",
             "preempted": format_count(agent.involuntary_switch_count),
-            "time stamps": str(agent.timestamps.get("used", "user")),
+            "time stamps": stamps_of(agent),
         }
 
 

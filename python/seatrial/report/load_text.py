@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 
+    from seatrial.agents.outcome import AgentFacts
     from seatrial.loadtest.result import LoadTestResult, PartSummary, Quantile, TimeSummary
 
 #: Kinds of time in the order of their columns, and what each heading says.
@@ -34,8 +35,8 @@ HEADINGS: Final = {
     "pacing_lag": "of that, our own",
     "wake": "wake-up",
 }
-#: More columns than these would not be read; the rest is in --json.
-COLUMNS_MAX: Final = 4
+#: The heading of our own lag where no column before it shows the lag that it is a part of.
+OWN_LAG_ALONE: Final = "our delay before sending"
 #: Wider than any table: Rich's measures are cut to the width that it is told.
 WIDTH_ENDLESS: Final = 10_000
 NS_PER_US: Final = 1_000
@@ -241,7 +242,7 @@ class _Times:
     """Percentiles of the kinds of time side by side, as many kinds as fit into the width."""
 
     def __init__(self, result: LoadTestResult) -> None:
-        self._shown = shown_times(result)[:COLUMNS_MAX]
+        self._shown = shown_times(result)
         self._headline = result.headline
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
@@ -254,12 +255,12 @@ class _Times:
             table = self._table(count)
         yield table
         if count < len(self._shown):
-            left_out = ", ".join(_heading(time, self._headline) for time in self._shown[count:])
-            yield Text(f"not shown for want of width: {left_out}", style="dim")
+            left_out = ", ".join(heading_of(time, self._shown) for time in self._shown[count:])
+            yield Text(f"not shown for want of width: {left_out} (--json has them)", style="dim")
 
     def _table(self, count: int) -> Table:
         shown = self._shown[:count]
-        table = _plain_table("", *(_heading(time, self._headline) for time in shown))
+        table = _plain_table("", *(heading_of(time, self._shown) for time in shown))
         for column in table.columns:
             column.no_wrap = True
         table.add_row("mean", *(_moment(time.mean_ns) for time in shown))
@@ -270,10 +271,12 @@ class _Times:
         return table
 
 
-def _heading(time: TimeSummary, headline: TimeSummary) -> str:
-    """The kind, and of how many where it is not every request: those that waited, say."""
+def heading_of(time: TimeSummary, shown: Sequence[TimeSummary]) -> str:
+    """The kind beside others, and of how many where it is not every request: those that waited."""
+    if time.kind == "pacing_lag" and not any(one.kind == "send_lag" for one in shown):
+        return OWN_LAG_ALONE
     heading = HEADINGS[time.kind]
-    if time.kind != "queue" or time.count >= headline.count:
+    if time.kind != "queue" or time.count >= shown[0].count:
         return heading
     return f"{heading} ({format_count(time.count)})"
 
@@ -360,11 +363,19 @@ def cpus_of(result: LoadTestResult) -> str:
     return ",".join(str(cpu) for cpu in seen) or "?"
 
 
+def stamps_of(agent: AgentFacts) -> str:
+    """Who stamped packets, and why not whoever was asked to."""
+    told = agent.timestamps
+    used, asked = told.get("used", "user"), told.get("requested", "user")
+    if used == asked:
+        return str(used)
+    return f"{used} instead of {asked} ({told.get('reason') or 'no reason given'})"
+
+
 def _footnote(result: LoadTestResult) -> str:
     first = result.agents[0]
-    clock = first.timestamps.get("used", "user")
     return (
         f"\n[low, high]: 95 % intervals; ~: of this sample, which is worth no interval "
         f"(need so many values); wait {first.wait}, engine on CPU {cpus_of(result)}, "
-        f"{clock} time stamps; METHODOLOGY.md defines each number"
+        f"{stamps_of(first)} time stamps; METHODOLOGY.md defines each number"
     )
