@@ -103,9 +103,50 @@ def test_corrections_are_events_with_their_numbers() -> None:
     assert wide.width_ns > wide.allowed_ns
     assert wide.needed_ns == math.ceil(wide.at_ns * (wide.width_ns / wide.allowed_ns) ** 2)
     for event in events:
-        growth = event.new_duration_ns / event.old_duration_ns
+        growth = event.new_duration_ns / event.at_ns
         assert 1.25 <= growth <= 2.0
     assert len(events) <= math.log(400 / 3) / math.log(1.25)
+
+
+def test_late_looks_have_their_own_instants() -> None:
+    """Planned lengths follow each other; the instant of a decision is that of its look."""
+    intervals = _intervals(np.random.default_rng(21).exponential(size=40_000))
+    controller = Convergence(
+        parse_width_targets("p99=10%"), first_look_ns=4 * INTERVAL_NS, budget_ns=40_000 * MS
+    )
+    late, planned_ns, looks = 2, controller.next_look_ns, []
+    decision = None
+    while decision is None or not decision.is_done:
+        count = -(-controller.next_look_ns // INTERVAL_NS) + late
+        looks.append(count * INTERVAL_NS)
+        snapshot = Snapshot(elapsed_ns=looks[-1], intervals=intervals[:count])
+        decision = controller.look(snapshot)
+        assert decision.at_ns == looks[-1]
+    assert [event.at_ns for event in controller.events] == looks[:-1]
+    for event in controller.events:
+        assert event.old_duration_ns == planned_ns <= event.at_ns < event.new_duration_ns
+        planned_ns = event.new_duration_ns
+    assert controller.finish(Snapshot(elapsed_ns=10**12, intervals=intervals)).at_ns == looks[-1]
+
+
+def test_a_load_that_nobody_looked_at_says_so() -> None:
+    """A modelled server may be through before the first look; that is an extension, too."""
+    intervals = _intervals(np.random.default_rng(24).exponential(size=5000))
+    controller = Convergence(
+        parse_width_targets("p99=0.5%"), first_look_ns=20 * INTERVAL_NS, budget_ns=50 * INTERVAL_NS
+    )
+    decision = controller.finish(Snapshot(elapsed_ns=50 * INTERVAL_NS, intervals=intervals))
+    assert (decision.verdict, decision.at_ns) == (ConvergeVerdict.BUDGET, 50 * INTERVAL_NS)
+    told = [
+        (str(event.reason), event.at_ns, event.old_duration_ns, event.new_duration_ns)
+        for event in controller.events
+    ]
+    second = 10 * INTERVAL_NS
+    assert told == [
+        ("not-looked-at", 2 * second, 2 * second, 5 * second),
+        ("interval-too-wide", 5 * second, 5 * second, 5 * second),
+    ]
+    assert controller.events[0].samples_count is None
 
 
 def test_between_looks_nothing_is_looked_at() -> None:

@@ -166,7 +166,12 @@ def test_precision_out_of_reach_is_said(capsys: pytest.CaptureFixture[str]) -> N
     words = [QUEUE, "--rate", "500/s", "-c", "200", "--duration", "5s", "--budget", "6s"]
     code, result = run_json(capsys, *words, "--ci", "p99=0.5%", "--strict", "--timeout", "1min")
     assert code == 1
-    assert result["events"][-1]["kind"] in {"budget", "impossible"}
+    extended, ended = result["events"]
+    assert extended["reason"] == "p99=0.5%: 5.00 s -> 6.00 s"
+    assert [extended["evidence"][f"{name}_duration_ns"] for name in ("old", "new")] == [5e9, 6e9]
+    assert (extended["at_ns"], ended["at_ns"], result["measure_length_ns"]) == (5e9, 6e9, 6e9)
+    assert ended["kind"] == "budget"
+    assert ended["evidence"]["needed_ns"] > 6e9
     assert "not-converged" in {finding["code"] for finding in result["verdicts"]}
 
 

@@ -253,8 +253,11 @@ def _final_decision(outcome: LoadOutcome, convergence: Convergence | None) -> De
 
 
 def _events(convergence: Convergence | None, decision: Decision | None) -> tuple[Event, ...]:
+    """The extensions, and the verdict with the numbers on which it was given up."""
     if convergence is None:
         return ()
+    extensions = [one for one in convergence.events if one.new_duration_ns != one.old_duration_ns]
+    given_up = [one for one in convergence.events if one.new_duration_ns == one.old_duration_ns]
     events = [
         Event(
             at_ns=event.at_ns,
@@ -263,13 +266,12 @@ def _events(convergence: Convergence | None, decision: Decision | None) -> tuple
             f"{format_duration(event.new_duration_ns)}",
             evidence=_plain(event),
         )
-        for event in convergence.events
+        for event in extensions
     ]
     if decision is not None and decision.verdict is not None:
-        at_ns = convergence.next_look_ns
-        events.append(
-            Event(at_ns=at_ns, kind=str(decision.verdict), reason=decision.reason, evidence={})
-        )
+        evidence = _plain(given_up[-1]) if given_up else {}
+        kind, reason = str(decision.verdict), decision.reason
+        events.append(Event(at_ns=decision.at_ns, kind=kind, reason=reason, evidence=evidence))
     return tuple(events)
 
 

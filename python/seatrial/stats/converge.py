@@ -52,6 +52,8 @@ class CorrectionReason(StrEnum):
     SATURATED = "saturated"
     OUT_OF_REACH = "out-of-reach"
     RESOLUTION = "finer-than-histogram"
+    # The load had gone on beyond the planned length before anybody could look at it.
+    UNSEEN = "not-looked-at"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,9 +79,11 @@ class CorrectionEvent:
     at_ns: int
     """Length of the measurement when it was decided."""
     old_duration_ns: int
+    """Planned until then: a look comes at the planned length, or a moment later."""
     new_duration_ns: int
-    """The same as the old one when the goal was given up."""
-    samples_count: int
+    """Planned from then on; the same as the old one when the goal was given up."""
+    samples_count: int | None
+    """None when nobody looked."""
     width_ns: float | None
     """Of the interval then; None when there was none."""
     allowed_ns: float | None
@@ -95,6 +99,8 @@ class Decision:
     reason: str
     estimates: Mapping[str, Estimate | NotAvailable] = field(default_factory=dict)
     """By the name of the percentile; empty between two looks."""
+    at_ns: int = 0
+    """Length of the measurement when it was decided."""
 
     @property
     def is_done(self) -> bool:
@@ -158,7 +164,9 @@ class Convergence:
             return self._last
         if snapshot.elapsed_ns < self.next_look_ns and not snapshot.is_saturated:
             wait = format_duration(self.next_look_ns)
-            return Decision(verdict=None, reason=f"next look after {wait}")
+            return Decision(
+                verdict=None, reason=f"next look after {wait}", at_ns=snapshot.elapsed_ns
+            )
         self._last = self._decide(snapshot)
         return self._last
 
@@ -167,10 +175,32 @@ class Convergence:
         if self._last is not None and self._last.is_done:
             return self._last
         self._budget_ns = min(self._budget_ns, snapshot.elapsed_ns)
+        if snapshot.elapsed_ns > self.next_look_ns:
+            self._note_unseen(snapshot.elapsed_ns)
         self._last = self._decide(snapshot)
         return self._last
 
+    def _note_unseen(self, elapsed_ns: int) -> None:
+        """Remembers that the load outlasted the length at which it was to be looked at."""
+        planned_ns, self.next_look_ns = self.next_look_ns, elapsed_ns
+        self.events.append(
+            CorrectionEvent(
+                reason=CorrectionReason.UNSEEN,
+                target=", ".join(map(str, self._targets)),
+                at_ns=planned_ns,
+                old_duration_ns=planned_ns,
+                new_duration_ns=elapsed_ns,
+                samples_count=None,
+                width_ns=None,
+                allowed_ns=None,
+                needed_ns=None,
+            )
+        )
+
     def _decide(self, snapshot: Snapshot) -> Decision:
+        return dataclasses.replace(self._decided(snapshot), at_ns=snapshot.elapsed_ns)
+
+    def _decided(self, snapshot: Snapshot) -> Decision:
         pooled = Counts.pool(snapshot.intervals) if snapshot.pooled is None else snapshot.pooled
         estimates = {one.name: self._estimate(one, snapshot, pooled) for one in self._targets}
         gaps = [
@@ -219,8 +249,9 @@ class Convergence:
     ) -> Decision:
         elapsed_ns, needed_ns = snapshot.elapsed_ns, worst.needed_ns or snapshot.elapsed_ns
         wished_ns = min(max(MARGIN * needed_ns, GROWTH_MIN * elapsed_ns), GROWTH_MAX * elapsed_ns)
+        planned_ns = self.next_look_ns
         self.next_look_ns = min(math.ceil(wished_ns), self._budget_ns)
-        self._record(worst, snapshot, pooled, new_duration_ns=self.next_look_ns)
+        self._record(worst, snapshot, pooled, old_duration_ns=planned_ns)
         return Decision(
             verdict=None,
             reason=f"{_shortfall(worst)}; extended to {format_duration(self.next_look_ns)}",
@@ -245,7 +276,7 @@ class Convergence:
         reason = worst.reason
         if verdict is ConvergeVerdict.IMPOSSIBLE and worst.needed_ns is not None:
             reason = CorrectionReason.OUT_OF_REACH
-        self._record(worst, snapshot, pooled, reason=reason, new_duration_ns=snapshot.elapsed_ns)
+        self._record(worst, snapshot, pooled, reason=reason, old_duration_ns=self.next_look_ns)
         return Decision(
             verdict=verdict,
             reason=f"{_shortfall(worst)} after {format_duration(snapshot.elapsed_ns)}; {way_out}",
@@ -276,7 +307,7 @@ class Convergence:
             snapshot,
             pooled,
             reason=CorrectionReason.SATURATED,
-            new_duration_ns=snapshot.elapsed_ns,
+            old_duration_ns=self.next_look_ns,
         )
         return Decision(
             verdict=ConvergeVerdict.IMPOSSIBLE,
@@ -291,7 +322,7 @@ class Convergence:
         snapshot: Snapshot,
         pooled: Counts,
         *,
-        new_duration_ns: int,
+        old_duration_ns: int,
         reason: CorrectionReason | None = None,
     ) -> None:
         chosen = gap.reason if reason is None else reason
@@ -301,8 +332,8 @@ class Convergence:
                 reason=chosen,
                 target=str(gap.target),
                 at_ns=snapshot.elapsed_ns,
-                old_duration_ns=snapshot.elapsed_ns,
-                new_duration_ns=new_duration_ns,
+                old_duration_ns=old_duration_ns,
+                new_duration_ns=self.next_look_ns,
                 samples_count=pooled.total,
                 width_ns=gap.width_ns,
                 allowed_ns=gap.allowed_ns,
