@@ -233,6 +233,7 @@ def test_familiar_columns(capsys: pytest.CaptureFixture[str]) -> None:
         (["ftp://x"], "known schemes"),
         ([QUEUE, "--rate", "5"], "expected"),
         ([QUEUE, "--find-capacity"], "--slo"),
+        ([QUEUE, "--find-capacity", "--slo", "p99<5ms", "--count", "3"], "leave --count out"),
         ([QUEUE, "--rate", "1/s", "--think", "constant:1ms"], "--think"),
         ([QUEUE, "--pattern", "spike:at=1s,for=1s,factor=2"], "--rate"),
         ([QUEUE, "--latency-agents", "1", "--rate", "1/s"], "--agents"),

@@ -108,6 +108,11 @@ class LoadTestSettings:
                 "--find-capacity looks for a constant rate; leave --pattern out",
             ),
             (
+                self.finds_capacity and self.requests_max is not None,
+                f"--count {self.requests_max} cuts the trials of --find-capacity short of what "
+                "decides them; leave --count out and give their length by --duration",
+            ),
+            (
                 self.latency_agents_count > 0 and self.agents_count == 0,
                 "--latency-agents measure beside load agents; add --agents N",
             ),
