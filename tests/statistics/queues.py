@@ -38,6 +38,25 @@ def response_times(rng: np.random.Generator, n: int, *, load: float, service: st
     return found
 
 
+def begun_queue(
+    rng: np.random.Generator, rate: float, *, warm_up: float, length: float, service: str
+) -> tuple[Floats, Floats]:
+    """Due and done times of a load that begins with an empty M/G/1 queue, at any rate.
+
+    Times are in mean services from the end of the warm-up on, in order; nothing is due after
+    `length`.
+    """
+    shares, rates = SERVICES[service]
+    total = warm_up + length
+    due = np.sort(rng.random(rng.poisson(rate * total))) * total - warm_up
+    which = rng.random(due.size) < shares[0]
+    times = rng.standard_exponential(due.size) / np.where(which, rates[0], rates[-1])
+    served = np.cumsum(times)
+    # Each starts when it is due, or when those before it are done (Lindley).
+    done: Floats = served + np.maximum.accumulate(due - (served - times))
+    return due, done
+
+
 def response_quantile(q: float, *, load: float, service: str) -> float:
     """Its true quantile: the response time is of phase type (Neuts 1981, 3.2)."""
     shares, rates = SERVICES[service]

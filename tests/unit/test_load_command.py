@@ -191,6 +191,37 @@ def test_capacity_of_a_known_queue_is_found(capsys: pytest.CaptureFixture[str]) 
     assert rate["low"] * 0.95 <= truth_rps <= rate["high"] * 1.05
 
 
+@pytest.mark.parametrize(
+    ("words", "open_end", "told"),
+    [
+        # Too short to see that 800/s is too much.
+        ([QUEUE, "p90<10ms", "200/s", "3s"], "high", "at least 566 /s"),
+        # Down to rates of which four seconds have no request at all.
+        (["fake://?service=constant:1ms", "p99<1us", "100/s", "1s"], "low", "less than "),
+    ],
+)
+def test_an_open_end_of_a_capacity_is_not_found(
+    words: list[str], open_end: str, told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Null in JSON, never a rate that was not tried; exit code 1 and what would decide."""
+    url, slo, rate, length = words
+    options = ["--find-capacity", "--slo", slo, "--rate", rate, "--duration", length, "--quiet"]
+    words = [url, *options, "-c", "500", "--timeout", "1min"]
+    code, result = run_json(capsys, *words)
+    assert code == 1
+    found = result["capacity"]
+    assert found["verdict"] == "undecided"
+    tried = {one["rate_rps"] for one in found["trials"]}
+    ends = {name: found["rate"][name] for name in ("low", "high")}
+    assert ends.pop(open_end) is None
+    assert tried.issuperset(ends.values())
+    assert "--duration " in found["reason"]
+    assert main(["load", *words]) == 1
+    answer = capsys.readouterr().out.splitlines()[1]
+    assert answer.startswith(told)
+    assert "[" not in answer
+
+
 def test_files_are_written_and_never_overwritten(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -9,23 +9,38 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING, Final, Protocol
 
+import numpy as np
+import polars as pl
+
 from seatrial.errors import ConfigError
-from seatrial.loadtest.judge import evidence_of
+from seatrial.loadtest.judge import LOST_OUTCOMES, evidence_of
 from seatrial.loadtest.objectives import judge
 from seatrial.loadtest.perform import offer
-from seatrial.stats.capacity import TRIAL_CONFIDENCE, Capacity, CapacitySearch, TrialOutcome
-from seatrial.stats.target import parse_objectives
+from seatrial.stats.capacity import Capacity, CapacitySearch
+from seatrial.stats.capacity_trial import (
+    STRETCHES_COUNT,
+    TRIAL_CONFIDENCE,
+    UNSERVED_SHARE_MAX,
+    TrialOutcome,
+    judge_backlog,
+)
+from seatrial.stats.objective import Side
+from seatrial.stats.target import Objective, parse_objectives
 from seatrial.stats.verdict import judge_load_run
 
 if TYPE_CHECKING:
+    from seatrial.agents.outcome import LoadOutcome
     from seatrial.loadtest.perform import Found
     from seatrial.loadtest.settings import LoadTestSettings
-    from seatrial.stats.capacity import Judged, TrialWish
-    from seatrial.stats.target import Objective
+    from seatrial.stats.capacity import TrialWish
+    from seatrial.stats.capacity_trial import Judged
+    from seatrial.stats.counts import Floats
 
 #: How far below and above the first rate the search goes.
 RANGE_FACTOR: Final = 1_000.0
 RATE_RPS_MAX: Final = 50_000_000.0
+#: What makes a load one beyond capacity, whatever the objectives are.
+UNSERVED: Final = Objective(name="failed", q=None, limit=UNSERVED_SHARE_MAX)
 
 
 class SearchView(Protocol):
@@ -100,16 +115,31 @@ def find_capacity(settings: LoadTestSettings, *, view: SearchView | None = None)
 def _told(
     found: Found, rate_rps: float, objectives: list[Objective], codes: tuple[str, ...]
 ) -> TrialOutcome:
-    measured, measuring = found.loading.measured, found.measuring
+    loading, measuring = found.loading, found.measuring
     by_time = {one.name: one.q for one in objectives if one.q is not None}
     points = {
         name: measuring.histograms["response"].quantile(share) for name, share in by_time.items()
     }
-    intended = measured.intended_count
     return TrialOutcome(
         rate_rps=rate_rps,
         shares={str(one): judge(measuring, one, confidence=TRIAL_CONFIDENCE) for one in objectives},
         points={name: float(ns) for name, ns in points.items() if ns is not None},
-        achieved_ratio=measured.ok_count / intended if intended else 0.0,
-        is_saturated="saturated" in codes,
+        unserved=judge(loading, UNSERVED, confidence=TRIAL_CONFIDENCE),
+        # The verdict's rule is for a warning: a busy moment at the end of a short trial is enough.
+        backlog=judge_backlog(*_flows(loading)) if "saturated" in codes else Side.KEEPS,
     )
+
+
+def _flows(outcome: LoadOutcome) -> tuple[Floats, Floats]:
+    """Requests that came due and that ended in stretches of the measure phase.
+
+    Like the verdict on a load: a service that is gone refuses at once, which is no backlog.
+    """
+    is_lost = pl.col("outcome").is_in(LOST_OUTCOMES) & pl.col("done_at_ns").is_null()
+    records = outcome.records.filter(~is_lost)
+    edges = np.linspace(outcome.measure_start_ns, outcome.measure_end_ns, STRETCHES_COUNT + 1)
+    flows = [
+        np.histogram(records[name].drop_nulls().to_numpy(), bins=edges)[0].astype(np.float64)
+        for name in ("intended_at_ns", "done_at_ns")
+    ]
+    return flows[0] * outcome.records_stride, flows[1] * outcome.records_stride

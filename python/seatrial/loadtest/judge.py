@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from seatrial.stats.converge import Decision
 
 OUTCOME_OK: Final = 0
+#: Refused, reset, protocol error: without an end of their own, such requests wait for nothing.
+LOST_OUTCOMES: Final = (2, 3, 4)
 NS_PER_S: Final = 1_000_000_000
 #: As many values as the test for dependence looks at.
 SERIES_MAX: Final = 200_000
@@ -78,7 +80,7 @@ def _backlogs(outcome: LoadOutcome) -> tuple[int, int, int]:
     """Due and unanswered in the middle and at the end of the measure phase, and due in between."""
     middle_ns = (outcome.measure_start_ns + outcome.measure_end_ns) // 2
     # A service that is gone refuses at once: such requests wait for nothing.
-    is_lost = pl.col("outcome").is_in([2, 3, 4]) & pl.col("done_at_ns").is_null()
+    is_lost = pl.col("outcome").is_in(LOST_OUTCOMES) & pl.col("done_at_ns").is_null()
     records = outcome.records.filter(~is_lost)
     due, done = [], []
     for instant_ns in (middle_ns, outcome.measure_end_ns):

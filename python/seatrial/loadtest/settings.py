@@ -109,8 +109,7 @@ class LoadTestSettings:
             ),
             (
                 self.finds_capacity and self.requests_max is not None,
-                f"--count {self.requests_max} cuts the trials of --find-capacity short of what "
-                "decides them; leave --count out and give their length by --duration",
+                "--count cuts the trials of --find-capacity short; leave --count out",
             ),
             (
                 self.latency_agents_count > 0 and self.agents_count == 0,

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from seatrial.loadtest.capacity import CapacityResult
-    from seatrial.stats.capacity import Judged, TrialWish
+    from seatrial.stats.capacity import CapacityRate, TrialWish
+    from seatrial.stats.capacity_trial import Judged
 
 STYLES: Final = {Side.KEEPS: "green", Side.BREAKS: "red", Side.UNDECIDED: "yellow"}
 
@@ -50,8 +51,7 @@ def render_capacity(result: CapacityResult) -> RenderableType:
     if rate is None:
         parts.append(Text(f"{capacity.verdict}: {capacity.reason}", style="yellow"))
     else:
-        interval = f" [{format_rate(rate.low)}, {format_rate(rate.high)}]"
-        parts.append(Text.assemble((format_rate(rate.point), "bold green"), (interval, "dim")))
+        parts.append(_answer(rate))
         parts.append(Text(f"{capacity.verdict}: {capacity.reason}"))
     table = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0))
     for heading in ("rate", "length", "", "why", "doubts"):
@@ -72,3 +72,15 @@ def render_capacity(result: CapacityResult) -> RenderableType:
         )
     )
     return Stack(*parts)
+
+
+def _answer(rate: CapacityRate) -> Text:
+    """The rate with its interval; what is open at one end is not told like a number found."""
+    if rate.low is not None and rate.high is not None and rate.point is not None:
+        interval = f" [{format_rate(rate.low)}, {format_rate(rate.high)}]"
+        return Text.assemble((format_rate(rate.point), "bold green"), (interval, "dim"))
+    end = f"at least {format_rate(rate.low)}" if rate.low is not None else ""
+    if rate.high is not None:
+        end = f"less than {format_rate(rate.high)}"
+    about = "" if rate.point is None else f", about {format_rate(rate.point)}"
+    return Text.assemble((end, "bold yellow"), (about, "dim"))

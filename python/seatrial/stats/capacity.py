@@ -13,24 +13,27 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from seatrial.model.estimate import Estimate
-from seatrial.stats.objective import ShareJudgement, Side, fewest_requests
-from seatrial.units import format_count, format_duration
+from seatrial.stats.capacity_trial import (
+    TRIAL_CONFIDENCE,
+    Judged,
+    TrialOutcome,
+    judge_trial,
+    needed_ratio,
+)
+from seatrial.stats.objective import Side, fewest_requests
+from seatrial.units import NS_PER_S, format_duration
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from seatrial.stats.target import Objective
 
-#: A trial that ended fewer requests than this share of those it offered was beyond capacity.
-ACHIEVED_SHARE_MIN = 0.99
 #: Step of the exponential probe.
 PROBE_FACTOR = 2.0
 #: Probes are far from the limit mostly, so they are this much shorter than trials in the bracket.
@@ -43,13 +46,6 @@ LONGEST_FACTOR = 4
 FEWEST_FACTOR = 1.5
 #: The bracket is narrow enough when its ends differ by this; the answer lies inside.
 RESOLUTION_RATIO = 0.05
-#: A point that is on one side of the limit by this factor is not measured again for the sake of its
-#: interval: far beyond capacity no trial is long enough for an interval of a p99. It guides the
-#: search and is no end of the answer's interval.
-CLEAR_FACTOR = 2.0
-#: Level of the intervals that trials are to be judged by. A search looks at some fifteen of them;
-#: at 0.99 each, the answer's interval covers in about 0.95 of the searches (by simulation).
-TRIAL_CONFIDENCE = 0.99
 ANSWER_CONFIDENCE = 0.95
 
 
@@ -57,13 +53,13 @@ class CapacityVerdict(StrEnum):
     """How the search ended."""
 
     FOUND = "found"
-    # Even the lowest rate breaks an objective.
+    # Even the lowest rate breaks an objective, for certain.
     BELOW_RANGE = "below-range"
-    # Even the highest rate keeps them all.
+    # Even the highest rate keeps them all, for certain.
     ABOVE_RANGE = "above-range"
     # The trials ran out before the bracket was narrow.
     TRIALS_USED = "trials-used"
-    # Even the longest trial gave no number at some rate.
+    # No trial decided one end of the answer, or the longest gave no number at some rate.
     UNDECIDED = "undecided"
 
 
@@ -77,39 +73,20 @@ class TrialWish:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TrialOutcome:
-    """What a trial gave."""
+class CapacityRate:
+    """Highest load that keeps the objectives; an end that no trial decided is open."""
 
-    rate_rps: float
-    """The rate that was offered, as it was wished for."""
-    shares: Mapping[str, ShareJudgement]
-    """What each objective's share says, by the objective as it is written."""
-    points: Mapping[str, float] = field(default_factory=dict)
-    """Response times in ns by the name of the percentile, one for each objective on time."""
-    achieved_ratio: float = 1.0
-    """Requests that ended over requests that were offered."""
-    is_saturated: bool = False
-    """The backlog grew."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Judged:
-    """A trial, and what it decided."""
-
-    rate_rps: float
-    length_ns: int
-    side: Side
-    excess: float | None
-    """Logarithm of measured over allowed, of the worst objective: 0 is the limit; None: no number,
-    because the load was beyond capacity or too little was measured."""
-    why: str
-    needed_ns: int | None = None
-    """How long an undecided trial would have to be; None: no length would do, or it is decided."""
-
-    @property
-    def is_clear(self) -> bool:
-        """Whether the point alone is far from the limit."""
-        return self.excess is not None and abs(self.excess) > math.log(CLEAR_FACTOR)
+    point: float | None
+    """None where all trials lie on one side."""
+    low: float | None
+    """Highest rate that certainly keeps the objectives; None: none does."""
+    high: float | None
+    """Lowest rate that certainly breaks one; None: none does."""
+    confidence: float
+    n: int
+    """Trials."""
+    method: str
+    unit: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,9 +94,8 @@ class Capacity:
     """The answer."""
 
     verdict: CapacityVerdict
-    rate: Estimate | None
-    """Highest load that keeps the objectives, in 1/s; the interval runs from the highest rate that
-    certainly keeps them to the lowest that certainly breaks one. None: out of range."""
+    rate: CapacityRate | None
+    """None: out of range, or both ends are open."""
     reason: str
     trials: tuple[Judged, ...]
 
@@ -187,7 +163,12 @@ class CapacitySearch:
         if outcome.rate_rps != wish.rate_rps:
             raise ValueError(f"a trial at {outcome.rate_rps}/s where {wish.rate_rps}/s was asked")
         side, excess, why = judge_trial(self._objectives, outcome)
-        needed = needed_ratio(self._objectives, outcome) if side is Side.UNDECIDED else None
+        expected_count = max(1.0, wish.rate_rps * wish.length_ns / NS_PER_S)
+        needed = (
+            needed_ratio(self._objectives, outcome, expected_count=expected_count)
+            if side is Side.UNDECIDED
+            else None
+        )
         judged = Judged(
             rate_rps=wish.rate_rps,
             length_ns=wish.length_ns,
@@ -209,56 +190,85 @@ class CapacitySearch:
         if self._wish is not None:
             raise ValueError(f"the search goes on: {self._wish.why}")
         keeps, breaks = self._bracket()
-        trials = tuple(self._trials)
-        last = trials[-1]
-        if last.side is Side.UNDECIDED and last.excess is None:
-            reason = f"{last.rate_rps:g}/s stays undecided: {last.why}; use longer trials"
-            return Capacity(
-                verdict=CapacityVerdict.UNDECIDED, rate=None, reason=reason, trials=trials
-            )
-        if keeps is None:
-            reason = f"{self._range[0]:g}/s, the lowest rate, already fails: {self._trials[-1].why}"
-            return Capacity(
-                verdict=CapacityVerdict.BELOW_RANGE, rate=None, reason=reason, trials=trials
-            )
-        if breaks is None:
-            reason = f"{self._range[1]:g}/s, the highest rate, is still kept"
-            return Capacity(
-                verdict=CapacityVerdict.ABOVE_RANGE, rate=None, reason=reason, trials=trials
-            )
         low, high = self._decided(keeps=keeps, breaks=breaks)
-        point = min(max(crossing(trials, keeps=keeps, breaks=breaks), low), high)
-        is_narrow = breaks / keeps <= (1 + self._resolution) * (1 + 1e-9)
-        estimate = Estimate(
+        is_known = low is not None and high is not None
+        is_narrow = keeps is not None and breaks is not None and self._is_narrow(keeps, breaks)
+        last = self._trials[-1]
+        if low == self._range[1]:
+            verdict = CapacityVerdict.ABOVE_RANGE
+            reason = f"{low:g}/s, the highest rate, is still kept"
+        elif high == self._range[0]:
+            verdict = CapacityVerdict.BELOW_RANGE
+            reason = f"{high:g}/s, the lowest rate, already fails: {last.why}"
+        else:
+            is_used_up = len(self._trials) >= self._trials_max and not is_narrow
+            verdict = CapacityVerdict.TRIALS_USED if is_used_up else CapacityVerdict.UNDECIDED
+            if is_known and is_narrow:
+                verdict = CapacityVerdict.FOUND
+            reason = f"{self._ends(low, high)}{self._advice(low, high)}"
+        is_out = verdict in {CapacityVerdict.ABOVE_RANGE, CapacityVerdict.BELOW_RANGE}
+        return Capacity(
+            verdict=verdict,
+            rate=None if is_out else self._rate(low, high, keeps=keeps, breaks=breaks),
+            reason=reason,
+            trials=tuple(self._trials),
+        )
+
+    def _rate(
+        self, low: float | None, high: float | None, *, keeps: float | None, breaks: float | None
+    ) -> CapacityRate | None:
+        if low is None and high is None:
+            return None
+        point = None
+        if keeps is not None and breaks is not None:
+            point = crossing(self._trials, keeps=keeps, breaks=breaks)
+        return CapacityRate(
             point=point,
             low=low,
             high=high,
             confidence=ANSWER_CONFIDENCE,
-            n=len(trials),
-            method=f"bracket of {len(trials)} trials, isotonic crossing",
+            n=len(self._trials),
+            method=f"bracket of {len(self._trials)} trials, isotonic crossing",
             unit="1/s",
         )
-        return Capacity(
-            verdict=CapacityVerdict.FOUND if is_narrow else CapacityVerdict.TRIALS_USED,
-            rate=estimate,
-            reason=f"between {low:g}/s, which keeps the objectives, and {high:g}/s, which does not"
-            f"{self._advice(low, high)}",
-            trials=trials,
-        )
 
-    def _advice(self, low: float, high: float) -> str:
+    def _is_narrow(self, keeps: float, breaks: float) -> bool:
+        return breaks / keeps <= (1 + self._resolution) * (1 + 1e-9)
+
+    def _ends(self, low: float | None, high: float | None) -> str:
+        """The ends of the answer in words; only rates that were tried and decided are named."""
+        if low is not None and high is not None:
+            return f"between {low:g}/s, which keeps the objectives, and {high:g}/s, which does not"
+        if low is not None:
+            return f"at least {low:g}/s, which keeps the objectives; no rate certainly breaks one"
+        if high is not None:
+            return f"less than {high:g}/s, which breaks one; no rate certainly keeps the objectives"
+        last = self._trials[-1]
+        return f"no trial decided; {last.rate_rps:g}/s stays undecided: {last.why}"
+
+    def _advice(self, low: float | None, high: float | None) -> str:
         """What would make a wide interval narrower: trials as long as the undecided would need."""
         last = {one.rate_rps: one for one in self._trials}
         inside = [
-            one for rate, one in last.items() if low <= rate <= high and one.side is Side.UNDECIDED
+            one
+            for rate, one in last.items()
+            if (low or 0) <= rate <= (high or math.inf) and one.side is Side.UNDECIDED
         ]
-        known = [one.needed_ns for one in inside if one.needed_ns is not None]
-        if not inside or high / low <= (1 + self._resolution) ** 2:
+        is_open = low is None or high is None
+        is_wide = low is None or high is None or high / low > (1 + self._resolution) ** 2
+        if not inside or not is_wide:
             return ""
+        known = [one.needed_ns for one in inside if one.needed_ns is not None]
         # Half of them would be decided, so the bracket would close around the others.
-        typical = format_duration(statistics.median(known)).replace(" ", "") if known else ""
-        length = f": --duration {typical}" if known else ""
-        return f"; {len(inside)} rates between stay undecided, longer trials decide more{length}"
+        typical_ns = statistics.median_low(known) if known else 0
+        if is_open:
+            typical_ns = max(typical_ns, REPEAT_GROWTH * self._trial_ns)
+        # Without the blank it can be given as it is.
+        typical = format_duration(typical_ns).replace(" ", "")
+        length = f": --duration {typical}" if typical_ns else ""
+        rates = "1 rate" if len(inside) == 1 else f"{len(inside)} rates"
+        what = f"{rates} {'' if is_open else 'between '}{'stays' if len(inside) == 1 else 'stay'}"
+        return f"; {what} undecided, longer trials decide more{length}"
 
     def _length_ns(self, rate_rps: float, *, is_probe: bool = True) -> int:
         """As asked for, a probe shorter; longer where so few requests could decide nothing."""
@@ -267,7 +277,7 @@ class CapacitySearch:
             fewest_requests(one.allowed_share, confidence=TRIAL_CONFIDENCE)
             for one in self._objectives
         )
-        longest_ns = self._trial_ns * (1 if is_probe else LONGEST_FACTOR)
+        longest_ns = self._trial_ns * LONGEST_FACTOR
         return max(asked_ns, min(longest_ns, math.ceil(FEWEST_FACTOR * fewest / rate_rps * 1e9)))
 
     def _next(self, judged: Judged, wish: TrialWish) -> TrialWish | None:
@@ -290,7 +300,7 @@ class CapacitySearch:
             return self._probe(judged.rate_rps * PROBE_FACTOR, edge=self._range[1])
         if keeps is None:
             return self._probe(judged.rate_rps / PROBE_FACTOR, edge=self._range[0])
-        if breaks / keeps <= 1 + self._resolution:
+        if self._is_narrow(keeps, breaks):
             return None
         return TrialWish(
             rate_rps=math.sqrt(keeps * breaks),
@@ -321,16 +331,13 @@ class CapacitySearch:
 
     def _sides(self) -> dict[float, Side]:
         """Where each rate lies: its last trial decides, the longest; its point if need be."""
-        return {
-            one.rate_rps: (
-                one.side
-                if one.side is not Side.UNDECIDED
-                else Side.BREAKS
-                if one.excess is not None and one.excess > 0
-                else Side.KEEPS
-            )
-            for one in self._trials
-        }
+        sides: dict[float, Side] = {}
+        for one in self._trials:
+            side = one.side
+            if side is Side.UNDECIDED and one.excess is not None:
+                side = Side.BREAKS if one.excess > 0 else Side.KEEPS
+            sides[one.rate_rps] = side
+        return sides
 
     def _bracket(self) -> tuple[float | None, float | None]:
         """Highest rate that keeps the objectives below the lowest that breaks one."""
@@ -346,47 +353,24 @@ class CapacitySearch:
         )
         return keeps, breaks
 
-    def _decided(self, *, keeps: float, breaks: float) -> tuple[float, float]:
-        """The bracket of what whole intervals decided; undecided rates widen it."""
+    def _decided(
+        self, *, keeps: float | None, breaks: float | None
+    ) -> tuple[float | None, float | None]:
+        """The bracket of what whole intervals decided; an end is open where none did."""
         last = {one.rate_rps: one.side for one in self._trials}
         low = max(
-            (rate for rate, side in last.items() if side is Side.KEEPS and rate <= keeps),
-            default=self._range[0],
+            (rate for rate, side in last.items() if side is Side.KEEPS and rate <= (keeps or 0)),
+            default=None,
         )
         high = min(
-            (rate for rate, side in last.items() if side is Side.BREAKS and rate >= breaks),
-            default=self._range[1],
+            (
+                rate
+                for rate, side in last.items()
+                if side is Side.BREAKS and rate >= (breaks or math.inf)
+            ),
+            default=None,
         )
         return low, high
-
-
-def judge_trial(
-    objectives: Sequence[Objective], outcome: TrialOutcome
-) -> tuple[Side, float | None, str]:
-    """On which side a trial lies, by how much (log of measured over allowed), and why.
-
-    Every objective must be kept for certain to keep; one that is broken for certain breaks.
-
-    Raises:
-        ValueError: An estimate that an objective needs is not there.
-    """
-    if outcome.is_saturated or outcome.achieved_ratio < ACHIEVED_SHARE_MIN:
-        why = f"beyond capacity: {outcome.achieved_ratio:.1%} of the offered requests ended"
-        if outcome.achieved_ratio >= ACHIEVED_SHARE_MIN:
-            why = "beyond capacity: the number of unanswered requests grew"
-        return Side.BREAKS, None, why
-    judged = [
-        _judge_one(one, _share_for(one, outcome), outcome.points.get(one.name))
-        for one in objectives
-    ]
-    for side in (Side.BREAKS, Side.UNDECIDED, Side.KEEPS):
-        matching = [one for one in judged if one[0] is side]
-        if matching:
-            known = [one[1] for one in judged]
-            numbers = [one for one in known if one is not None]
-            excess = None if side is Side.UNDECIDED and None in known else max(numbers)
-            return side, excess, matching[0][2]
-    raise AssertionError("a search has at least one objective")
 
 
 def crossing(trials: Sequence[Judged], *, keeps: float, breaks: float) -> float:
@@ -431,43 +415,3 @@ def isotonic(levels: np.ndarray, weights: np.ndarray) -> np.ndarray:
             mean = (low * low_weight + high * high_weight) / weight_sum
             blocks[-2:] = [(mean, weight_sum, low_count + high_count)]
     return np.concatenate([np.full(count, level) for level, _, count in blocks])
-
-
-def _excess(point: float, objective: Objective) -> float:
-    """Logarithm of measured over allowed; no failures at all are far below any limit."""
-    return math.log(max(point, 1e-6 * objective.limit) / objective.limit)
-
-
-def needed_ratio(objectives: Sequence[Objective], outcome: TrialOutcome) -> float | None:
-    """How many times as long a trial has to be to decide what it left open; None: no length is."""
-    shares = [_share_for(one, outcome) for one in objectives]
-    needed = [
-        None if share.needed_count is None else share.needed_count / max(1, share.requests_count)
-        for share in shares
-        if share.side is Side.UNDECIDED
-    ]
-    known = [one for one in needed if one is not None]
-    return max(known) if known and len(known) == len(needed) else None
-
-
-def _share_for(objective: Objective, outcome: TrialOutcome) -> ShareJudgement:
-    found = outcome.shares.get(str(objective))
-    if found is None:
-        raise ValueError(f"the trial at {outcome.rate_rps}/s says nothing about {objective}")
-    return found
-
-
-def _judge_one(
-    objective: Objective, found: ShareJudgement, point: float | None
-) -> tuple[Side, float | None, str]:
-    if objective.q is None and found.requests_count:
-        point = found.share
-    of_limit = "" if point is None else f"{point / objective.limit:.2f} of the limit, "
-    excess = None if point is None else _excess(point, objective)
-    why = (
-        f"{objective}: {of_limit}{found.share * 100:.3g}% over it "
-        f"[{found.low * 100:.3g}%, {found.high * 100:.3g}%], {found.allowed * 100:.3g}% allowed"
-    )
-    if found.side is Side.UNDECIDED and found.needed_count is not None:
-        why += f"; {format_count(found.needed_count)} requests would decide"
-    return found.side, excess, why
