@@ -69,6 +69,50 @@ def test_a_person_gets_a_table() -> None:
     assert "Ctrl-C" in err
 
 
+@pytest.mark.parametrize("is_json", [False, True], ids=["table", "json"])
+@pytest.mark.parametrize("has_datagrams", [False, True], ids=["streams", "both"])
+def test_an_echo_of_streams_has_bytes_and_no_messages(has_datagrams: bool, is_json: bool) -> None:
+    """What comes over a stream is not counted, which is not 0; each datagram is a request."""
+    options = ["--listen", "tcp:127.0.0.1:0"]
+    options += ["--listen", "udp:127.0.0.1:0"] if has_datagrams else []
+    options += ["--json"] if is_json else []
+    with started("echo", *options) as command:
+        assert command.stdout is not None
+        if is_json:
+            endpoints = json.loads(command.stdout.readline())["endpoints"]
+        else:
+            endpoints = [command.stdout.readline().strip() for _ in range(1 + has_datagrams)]
+        with connected(endpoints[0]) as client:
+            client.sendall(b"twelve bytes")
+            assert client.recv(100) == b"twelve bytes"
+        if has_datagrams:
+            _, host, port = endpoints[1].split(":")
+            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
+                client.settimeout(served.PATIENCE_S)
+                client.connect((host, int(port)))
+                client.send(b"eight by")
+                assert client.recv(100) == b"eight by"
+        command.send_signal(signal.SIGINT)
+        out, err = command.communicate(timeout=served.PATIENCE_S)
+    assert command.returncode == 0, err
+    moved = 20 if has_datagrams else 12
+    if is_json:
+        counts = json.loads(out)
+        assert counts["uncounted_endpoints"] == endpoints[:1]
+        counted = 1 if has_datagrams else None
+        for name in ("requests", "replies"):
+            assert counts[name] == counted
+        assert (counts["service_time_ns"] is None) is not has_datagrams
+        assert (counts["received_bytes"], counts["sent_bytes"]) == (moved, moved)
+        return
+    told = "1 (echo 1), datagrams only" if has_datagrams else "not counted (byte stream)"
+    assert f"requests      {told}\n" in out
+    told = "1, datagrams only" if has_datagrams else "not counted (byte stream)"
+    assert f"replies       {told}\n" in out
+    assert ("service time  not counted (byte stream)" in out) is not has_datagrams
+    assert f"{moved} B in, {moved} B out" in out
+
+
 @pytest.mark.parametrize(
     ("options", "code", "expected"),
     [

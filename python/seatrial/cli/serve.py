@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import dataclasses
 import select
 import signal
 import socket
@@ -24,10 +25,13 @@ QUANTILES: Final = (0.5, 0.9, 0.95, 0.99, 0.999)
 UNSUPPORTED_PROBABILITY: Final = 0.025
 #: For the guest to begin and to listen.
 START_TIMEOUT_NS: Final = 10_000_000_000
+#: Of a protocol without messages, for what would be a number of them.
+NOT_COUNTED: Final = "not counted (byte stream)"
 
 EPILOG: Final = """\
 protocols:
-  echo   bytes go back as they came; over UDP, one datagram is one request
+  echo   bytes go back as they came; over UDP, one datagram is one request; over TCP and unix
+         sockets there are no messages to count, only bytes and connections
   rpc    Seatrial's own binary format: empty, checksum (fresh payload and its XXH64 in each
          reply), spin (CPU time), spin_wall, sleep, touch (memory); also over UDP
   http   HTTP/1.1, keep-alive and pipelining; GET, HEAD or POST of / /ok /bytes/N /echo
@@ -48,6 +52,26 @@ client's service time less the server's has it, and the way there and back.
 
 exit codes: 0 ended as asked, 2 wrong options, 3 the server could not start or ended by itself
 """
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Scope:
+    """Which of a server's endpoints have messages that it can count."""
+
+    uncounted: tuple[str, ...]
+    has_messages: bool
+
+    @classmethod
+    def of(cls, protocol: str, endpoints: tuple[str, ...]) -> _Scope:
+        """An echo does not see where a message ends in a stream; a datagram is one."""
+        is_blind = protocol == "echo"
+        streams = tuple(one for one in endpoints if is_blind and not one.startswith("udp:"))
+        return cls(uncounted=streams, has_messages=len(streams) < len(endpoints))
+
+    @property
+    def note(self) -> str:
+        """What a count leaves out."""
+        return ", datagrams only" if self.uncounted else ""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -108,7 +132,7 @@ def execute(args: argparse.Namespace) -> int:
             channel.stop()
     except DriverError as error:
         _fail(error)
-    _report(stats, is_json=args.json)
+    _report(stats, _Scope.of(stats.protocol, endpoints), is_json=args.json)
     return 0
 
 
@@ -173,57 +197,80 @@ def _announce(endpoints: tuple[str, ...], *, is_json: bool) -> None:
     output.talk("serving until Ctrl-C")
 
 
-def _report(stats: ServerStats, *, is_json: bool) -> None:
+def _report(stats: ServerStats, scope: _Scope, *, is_json: bool) -> None:
     from seatrial.cli import output
-    from seatrial.units import format_bytes, format_duration
+    from seatrial.units import format_bytes
 
     if is_json:
-        output.data_line(_record(stats))
+        output.data_line(_record(stats, scope))
         return
-    operations = ", ".join(f"{name} {count}" for name, count in stats.operations.items() if count)
     connections = (
         f"{stats.accepted_connections} accepted, {stats.closed_connections} closed, "
         f"{stats.refused_connections} refused"
     )
     rows = [
-        ("requests", f"{stats.requests} ({operations or 'none'})"),
-        ("replies", str(stats.replies)),
-        ("bad requests", str(stats.bad_requests)),
-        ("not found", str(stats.unknown_requests)),
+        *_messages(stats, scope),
         ("connections", connections),
         ("bytes", f"{format_bytes(stats.received_bytes)} in, {format_bytes(stats.sent_bytes)} out"),
     ]
     if stats.dropped_datagrams:
         rows.append(("datagrams lost on purpose", str(stats.dropped_datagrams)))
-    for name, histogram in (
-        ("service time", stats.service_histogram),
-        ("queue time", stats.queue_histogram),
-    ):
-        parts = [f"{key} {format_duration(value)}" for key, value in _quantiles(histogram).items()]
-        text = ", ".join(parts) or "no request"
-        if parts and histogram.max_ns == 0:
-            text = "none: no request was read together with others"
-        rows.append((name, text))
+    rows += [
+        ("service time", _time(stats.service_histogram, scope)),
+        ("queue time", _time(stats.queue_histogram, scope)),
+    ]
     output.table(("what", "count"), rows)
 
 
-def _record(stats: ServerStats) -> dict[str, object]:
-    return {
-        "protocol": stats.protocol,
+def _messages(stats: ServerStats, scope: _Scope) -> list[tuple[str, str]]:
+    """What was counted of messages, where a byte stream has any."""
+    operations = ", ".join(f"{name} {count}" for name, count in stats.operations.items() if count)
+    counts = {
+        "requests": f"{stats.requests} ({operations or 'none'})",
+        "replies": str(stats.replies),
+        "bad requests": str(stats.bad_requests),
+        "not found": str(stats.unknown_requests),
+    }
+    if not scope.has_messages:
+        return [(name, NOT_COUNTED) for name in ("requests", "replies")]
+    return [(name, f"{count}{scope.note}") for name, count in counts.items()]
+
+
+def _time(histogram: Histogram, scope: _Scope) -> str:
+    from seatrial.units import format_duration
+
+    if not scope.has_messages:
+        return NOT_COUNTED
+    parts = [f"{key} {format_duration(value)}" for key, value in _quantiles(histogram).items()]
+    text = ", ".join(parts) or "no request"
+    if parts and histogram.max_ns == 0:
+        text = "none: no request was read together with others"
+    return f"{text}{scope.note}"
+
+
+def _record(stats: ServerStats, scope: _Scope) -> dict[str, object]:
+    of_messages: dict[str, object] = {
         "requests": stats.requests,
         "replies": stats.replies,
         "bad_requests": stats.bad_requests,
         "unknown_requests": stats.unknown_requests,
+        "operations": dict(stats.operations),
+        "worker_requests": list(stats.worker_requests),
+        "service_time_ns": _quantiles(stats.service_histogram),
+        "queue_time_ns": _quantiles(stats.queue_histogram),
+    }
+    if not scope.has_messages:
+        of_messages = dict.fromkeys(of_messages)
+    return {
+        "protocol": stats.protocol,
+        "uncounted_endpoints": list(scope.uncounted),
+        **of_messages,
         "dropped_datagrams": stats.dropped_datagrams,
         "accepted_connections": stats.accepted_connections,
         "closed_connections": stats.closed_connections,
         "refused_connections": stats.refused_connections,
         "received_bytes": stats.received_bytes,
         "sent_bytes": stats.sent_bytes,
-        "operations": dict(stats.operations),
-        "worker_requests": list(stats.worker_requests),
-        "service_time_ns": _quantiles(stats.service_histogram),
-        "queue_time_ns": _quantiles(stats.queue_histogram),
     }
 
 
