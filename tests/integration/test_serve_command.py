@@ -71,7 +71,9 @@ def test_a_person_gets_a_table() -> None:
 
 @pytest.mark.parametrize("is_json", [False, True], ids=["table", "json"])
 @pytest.mark.parametrize("has_datagrams", [False, True], ids=["streams", "both"])
-def test_an_echo_of_streams_has_bytes_and_no_messages(has_datagrams: bool, is_json: bool) -> None:
+def test_an_echo_of_streams_has_bytes_and_no_messages(
+    *, has_datagrams: bool, is_json: bool
+) -> None:
     """What comes over a stream is not counted, which is not 0; each datagram is a request."""
     options = ["--listen", "tcp:127.0.0.1:0"]
     options += ["--listen", "udp:127.0.0.1:0"] if has_datagrams else []
