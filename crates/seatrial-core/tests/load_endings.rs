@@ -150,10 +150,11 @@ fn requests_behind_the_last_reply_of_a_connection_are_sent_on_the_next_one() {
     assert_eq!(outcomes(&result, Outcome::Ok), 100, "{:?}", result.failures);
     let sent: u64 = result.intervals.iter().map(|each| each.sent_count).sum();
     assert_eq!((result.counters.sent_count, sent), (100, 100));
-    // Each connection ends with three requests that it does not serve; the last ones have fewer.
+    // Each connection ends with three requests or more that it does not serve, the last ones with
+    // fewer; with eight where its replies came one by one, and each made room for another request.
     assert!(result.resent_count > 40, "{}", result.resent_count);
     assert!(
-        result.resent_count <= 3 * 20,
+        result.resent_count <= 8 * 20,
         "more than were left: {}",
         result.resent_count
     );
