@@ -119,6 +119,16 @@ impl CoreError {
         }
     }
 
+    /// What would have been accepted, for a text that repeats the rest itself.
+    pub(crate) fn expected(&self) -> String {
+        match self {
+            Self::InvalidValue { expected, .. } | Self::InvalidPlan { expected, .. } => {
+                (*expected).to_owned()
+            }
+            other => other.to_string(),
+        }
+    }
+
     /// Names the system call that failed.
     pub(crate) fn system(call: &'static str) -> impl FnOnce(rustix::io::Errno) -> Self {
         move |errno| Self::System {

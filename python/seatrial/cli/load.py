@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Final
 
 from seatrial.cli.load_help import DESCRIPTION, EPILOG
 from seatrial.cli.load_options import ShowOptions
-from seatrial.errors import ConfigError, EnvironmentTrouble, ExitCode, TrialFailed
+from seatrial.cli.load_trouble import UNREACHABLE, unreachable
+from seatrial.errors import ConfigError, ExitCode, TrialFailed
 from seatrial.model.finding import Severity
 
 if TYPE_CHECKING:
@@ -20,10 +21,6 @@ if TYPE_CHECKING:
 
 #: Unless the command line says otherwise.
 WARM_UP_NS: Final = 1_000_000_000
-#: Codes of a service that cannot be loaded at all.
-UNREACHABLE: Final = frozenset({"connect-failed", "preload-failed"})
-#: {what the engine's texts call it: the option that sets it}
-FLAGS: Final = {"tls_insecure=true": "--insecure", "in tls_ca": "with --cacert"}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -307,17 +304,7 @@ def execute(args: argparse.Namespace) -> int:
     except TrialFailed as error:
         if error.code not in UNREACHABLE:
             raise
-        raise _unreachable(error) from error
-
-
-def _unreachable(error: TrialFailed) -> EnvironmentTrouble:
-    """The same in words of this command line: an experiment names its options otherwise."""
-    message, hint = error.message, error.hint
-    for name, flag in FLAGS.items():
-        message = message.replace(name, flag)
-    if "certificate" in message:
-        hint = "the server is there, but what it showed is not trusted"
-    return EnvironmentTrouble(message, hint=hint, code=error.code)
+        raise unreachable(error) from error
 
 
 def _run(args: argparse.Namespace, settings: LoadTestSettings) -> int:

@@ -113,13 +113,13 @@ impl KeySpace {
         let digits = (keys - 1).max(1).ilog10() as usize + 1;
         let mut law = |name, default: &str, max| {
             let text = reader.text(name).unwrap_or(default);
-            SizeLaw::parse(text, max).map_err(|error| reader.invalid_text(name, error.to_string()))
+            SizeLaw::parse(text, max).map_err(|error| reader.invalid_text(name, error.expected()))
         };
         let key_bytes = law("key_bytes", "16", key_bytes_max)?;
         let value_bytes = law("value_bytes", "100", VALUE_BYTES_MAX)?;
         let text = reader.text("popularity").unwrap_or("uniform");
         let popularity = Popularity::parse(text, keys)
-            .map_err(|error| reader.invalid_text("popularity", error.to_string()))?;
+            .map_err(|error| reader.invalid_text("popularity", error.expected()))?;
         let read_ratio = reader.number(
             "read_ratio",
             0.9,

@@ -1,0 +1,93 @@
+"""A service that cannot be loaded: the hint is about the cause that was seen."""
+
+from __future__ import annotations
+
+import contextlib
+import socketserver
+import threading
+from typing import TYPE_CHECKING
+
+import pytest
+
+from seatrial.cli.load_trouble import unreachable
+from seatrial.cli.main import main
+from seatrial.errors import TrialFailed
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+HTTP = b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+
+
+@contextlib.contextmanager
+def server(answer: bytes) -> Iterator[int]:
+    """Answers whatever comes first with the same bytes; gives its port."""
+
+    class Answer(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            with contextlib.suppress(OSError):
+                self.request.recv(4096)
+                self.request.sendall(answer)
+
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Answer) as serving:
+        thread = threading.Thread(target=serving.serve_forever, args=(0.01,))
+        thread.start()
+        try:
+            yield serving.server_address[1]
+        finally:
+            serving.shutdown()
+            thread.join()
+
+
+@pytest.mark.parametrize(
+    ("url", "answer", "told", "hint"),
+    [
+        ("https://127.0.0.1:{}/", HTTP, "TLS", "not with TLS"),
+        ("grpc://127.0.0.1:{}", HTTP, "does not speak HTTP/2", "http:// loads HTTP/1.1"),
+        ("redis://:x@127.0.0.1:{}", b"-WRONGPASS no\r\n", "AUTH: WRONGPASS no", "the password"),
+        ("redis://:x@127.0.0.1:{}", HTTP, "not a Redis reply", "another protocol"),
+    ],
+)
+def test_whoever_answers_is_not_said_to_be_down(
+    url: str, answer: bytes, told: str, hint: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Something listens; files, limits and how many connections were tried are beside the point."""
+    with server(answer) as port:
+        assert main(["load", url.format(port), "--count", "20", "--quiet"]) == 3
+    error, advice = capsys.readouterr().err.splitlines()
+    assert told in error
+    assert error.startswith("error: one of 16 connections to ")
+    assert hint in advice
+    assert "ulimit" not in advice
+    assert "is up" not in advice
+
+
+def test_nobody_there_is_said_to_be_down(capsys: pytest.CaptureFixture[str]) -> None:
+    """A port that was just given back has no listener."""
+    with server(b"") as port:
+        pass
+    assert main(["load", f"http://127.0.0.1:{port}/", "--count", "20", "--quiet"]) == 3
+    error, advice = capsys.readouterr().err.splitlines()
+    assert "Connection refused" in error
+    assert advice == "hint: check that the server is up and listens there"
+
+
+def test_a_certificate_of_an_authority_is_told_in_words() -> None:
+    """`openssl req -x509` makes one unless it is told otherwise; a library's name helps no one."""
+    told = "TLS: invalid peer certificate: Other(OtherError(CaUsedAsEndEntity))"
+    error = TrialFailed(f"connection 3 of 9 to tls://[::1]:443 {told}", code="connect-failed")
+    trouble = unreachable(error)
+    assert "certificate of an authority (CA:TRUE)" in trouble.message
+    assert "OtherError" not in trouble.message
+    assert trouble.hint is not None
+    assert "CA:FALSE" in trouble.hint
+    assert "--insecure" in trouble.hint
+
+
+def test_a_lack_on_this_side_keeps_its_advice() -> None:
+    """The engine says which limit; the hint does not send the reader to the server."""
+    told = "(os error 24); this process may not open more files: raise 'ulimit -Hn'"
+    error = TrialFailed(f"connection 3 of 9 to tcp://[::1]:1 {told}", code="connect-failed")
+    trouble = unreachable(error)
+    assert "ulimit -Hn" in trouble.message
+    assert trouble.hint == "or use fewer connections: -c N"
