@@ -15,6 +15,7 @@ from seatrial.errors import TrialFailed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 HTTP = b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 
@@ -91,3 +92,53 @@ def test_a_lack_on_this_side_keeps_its_advice() -> None:
     trouble = unreachable(error)
     assert "ulimit -Hn" in trouble.message
     assert trouble.hint == "or use fewer connections: -c N"
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["--rate", "0/s"], "--rate: got 0 /s; expected above 0"),
+        (["--duration", "0s"], "--duration: got 0 ns; expected at most one day"),
+        (["--depth", "100000"], "--depth: got 100000; expected 1 to 1024"),
+        (["--depth", "1000000000000"], "--depth: got 1000000000000; expected a number"),
+        (["-c", "999999999"], "--connections: got 999999999; expected 1 to 10000"),
+    ],
+)
+def test_what_the_engine_refuses_is_told_by_its_option(
+    words: list[str], told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Names of the engine's own mean nothing to who typed the command."""
+    assert main(["load", "fake://?service=constant:1ms", *words, "--quiet"]) == 2
+    text = capsys.readouterr().err
+    assert told in text
+    assert "load plan" not in text
+    assert "from 0" not in text
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["--operation", "2"], "got '2'; expected one of"),
+        (["--rate", "-5/s"], "that does not begin with -"),
+        (["-H", "a: b\r\nEvil: 1"], "without ends of lines"),
+        (["--json", "--lancet"], "not allowed with"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused(
+    words: list[str], told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nothing of a command line is dropped, and nothing of it becomes something else."""
+    with pytest.raises(SystemExit) as end:
+        main(["load", "http://127.0.0.1:1/", *words])
+    assert end.value.code == 2
+    assert told in capsys.readouterr().err
+
+
+def test_a_path_that_is_not_there_is_said_to_be_missing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A directory of something else is told from a mistyped name."""
+    assert main(["report", str(tmp_path / "nothing")]) != 0
+    assert f"there is no directory {tmp_path / 'nothing'}" in capsys.readouterr().err
+    assert main(["report", str(tmp_path)]) != 0
+    assert "no manifest.json" in capsys.readouterr().err

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from seatrial.cli.load_help import DESCRIPTION, EPILOG
 from seatrial.cli.load_options import ShowOptions
-from seatrial.cli.load_trouble import UNREACHABLE, unreachable
+from seatrial.cli.load_trouble import UNREACHABLE, refused, unreachable
 from seatrial.errors import ConfigError, ExitCode, TrialFailed
 from seatrial.model.finding import Severity
 
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from seatrial.loadtest.result import LoadTestResult
     from seatrial.loadtest.settings import LoadTestSettings
 
+#: What the server of `seatrial serve` does.
+OPERATIONS: Final = ("empty", "checksum", "spin", "spin_wall", "sleep", "touch")
 #: Unless the command line says otherwise.
 WARM_UP_NS: Final = 1_000_000_000
 
@@ -111,7 +113,13 @@ def _add_request(group: argparse._ArgumentGroup) -> None:
     )
     group.add_argument("-X", "--method", metavar="NAME", help="http: GET, POST, ...")
     group.add_argument(
-        "-H", "--header", action="append", default=[], metavar="'NAME: VALUE'", help="http, grpc"
+        "-H",
+        "--header",
+        action="append",
+        default=[],
+        type=_header,
+        metavar="'NAME: VALUE'",
+        help="http, grpc",
     )
     group.add_argument("-d", "--body", metavar="TEXT", help="http: body of each request")
     group.add_argument("--cacert", metavar="FILE", help="TLS: certificates to trust (PEM)")
@@ -122,6 +130,7 @@ def _add_request(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--operation",
         default="empty",
+        choices=OPERATIONS,
         metavar="NAME",
         help="rpc, grpc of `seatrial serve`: empty, checksum, spin, spin_wall, sleep, touch",
     )
@@ -194,8 +203,9 @@ def _add_engine(group: argparse._ArgumentGroup) -> None:
 
 
 def _add_output(group: argparse._ArgumentGroup) -> None:
-    group.add_argument("--json", action="store_true", help="print the whole result as JSON")
-    group.add_argument(
+    form = group.add_mutually_exclusive_group()
+    form.add_argument("--json", action="store_true", help="print the whole result as JSON")
+    form.add_argument(
         "--lancet", action="store_true", help="print Lancet's columns (#ReqCount QPS RxBw TxBw)"
     )
     group.add_argument("--quiet", action="store_true", help="no live table while it runs")
@@ -301,6 +311,8 @@ def execute(args: argparse.Namespace) -> int:
     act = _find_capacity if settings.finds_capacity else _run
     try:
         return act(args, settings)
+    except ConfigError as error:
+        raise refused(error) from error
     except TrialFailed as error:
         if error.code not in UNREACHABLE:
             raise
@@ -447,6 +459,14 @@ def _cpus(text: str) -> tuple[int, ...]:
         message = f"got {text!r}; expected numbers of processors such as 1 or 2,3"
         raise argparse.ArgumentTypeError(message)
     return tuple(int(word) for word in words)
+
+
+def _header(text: str) -> str:
+    """One field: the engine divides several at the ends of lines."""
+    if any(letter in text for letter in "\r\n\0"):
+        message = f"got {text!r}; expected one field without ends of lines (repeat -H for more)"
+        raise argparse.ArgumentTypeError(message)
+    return text
 
 
 def _pair(text: str) -> tuple[str, str]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from seatrial.errors import EnvironmentTrouble, TrialFailed
+from seatrial.errors import ConfigError, EnvironmentTrouble, TrialFailed
+from seatrial.units import format_duration, format_rate
 
 #: Codes of a service that cannot be loaded at all.
 UNREACHABLE: Final = frozenset({"connect-failed", "preload-failed"})
@@ -43,6 +44,46 @@ HINTS: Final = (
     ("os error 2)", "check that the server is up, and the path of its socket"),
     ("os error", "check that the server is up and can be reached from here"),
 )
+#: {what a plan of the engine calls it: the option that sets it}
+OPTIONS: Final = {
+    "rate_rps": "--rate",
+    "measure_ns": "--duration",
+    "warm_up_ns": "--warm-up",
+    "cool_down_ns": "--cool-down",
+    "drain_ns": "--timeout",
+    "request_timeout_ns": "--timeout",
+    "connections": "--connections",
+    "depth": "--depth",
+    "outstanding_max": "--outstanding",
+    "threads": "--threads",
+    "requests_max": "--count",
+    "payload_bytes": "--payload",
+    "seed": "--seed",
+    "agents": "--agents",
+    "cpus": "--cpus",
+}
+PLAN: Final = re.compile(r"^load plan: (\w+) (is|has) ([^,\s]+), expected ")
+#: A number that no type of the engine holds, beside what is said of one that is merely too large.
+BEYOND: Final = "a whole number from 0 within the documented bounds"
+
+
+def refused(error: ConfigError) -> ConfigError:
+    """Returns what the engine refuses under the name of the option that asked for it."""
+    found = PLAN.match(error.message)
+    option = OPTIONS.get(found[1]) if found is not None else None
+    if found is None or option is None:
+        return error
+    expected = error.message[found.end() :].replace(BEYOND, "a number that is far closer to 0")
+    told = f"{option}: got {_with_unit(found[1], found[3])}; expected {expected}"
+    return ConfigError(told, hint="`seatrial load --help` explains each option", code=error.code)
+
+
+def _with_unit(name: str, value: str) -> str:
+    if name.endswith("_ns") and value.isdecimal():
+        return format_duration(int(value))
+    if name.endswith("_rps"):
+        return format_rate(float(value))
+    return value
 
 
 def unreachable(error: TrialFailed) -> EnvironmentTrouble:

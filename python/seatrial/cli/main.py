@@ -73,7 +73,9 @@ class Parser(argparse.ArgumentParser):
             message = f"{name}: {said}"
             if said == "expected one argument":
                 action = next(one for one in self._actions if "/".join(one.option_strings) == name)
-                return f"{name}: no value; expected {name} {action.metavar or action.dest.upper()}"
+                wanted = action.metavar or action.dest.upper()
+                # What begins with a dash is taken for an option, a negative number with a unit too.
+                return f"{name}: no value; expected {name} {wanted} that does not begin with -"
         message = re.sub(r"invalid int value: (.*)", r"got \1; expected a whole number", message)
         return re.sub(
             r"invalid choice: (.*) \(choose from (.*)\)", r"got \1; expected one of \2", message

@@ -132,6 +132,12 @@ class RunStore:
             StoreError: it is none, or was made by a version that this one cannot read.
         """
         file = path / layout.MANIFEST
+        if not path.is_dir():
+            raise StoreError(
+                f"{path} is no directory" if path.exists() else f"there is no directory {path}",
+                hint="give the directory of a run, such as runs/20260905T120000Z-3f2a",
+                code="run-missing",
+            )
         if not layout.is_run_dir(path):
             raise StoreError(
                 f"{path} is no run directory: there is no {layout.MANIFEST} in it",

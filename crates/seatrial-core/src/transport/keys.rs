@@ -493,6 +493,7 @@ mod tests {
                     .starts_with(&format!("test option {name}")),
                 "{error}"
             );
+            assert_eq!(error.to_string().matches("expected").count(), 1, "{error}");
         }
         let many = Options::from([
             ("keys".to_owned(), "10000001".to_owned()),
