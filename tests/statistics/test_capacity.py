@@ -178,6 +178,8 @@ def test_short_trials_do_not_miss_the_truth() -> None:
             for _ in range(runs)
         ]
         assert at_least(sum(_holds(one, truth) for one in found), runs, 0.95)
+        ended = [one for one in found if one.verdict is CapacityVerdict.FOUND]
+        assert at_least(sum(_holds(one, truth) for one in ended), len(ended), 0.95)
         for one in found:
             tried = {trial.rate_rps for trial in one.trials}
             ends = () if one.rate is None else (one.rate.low, one.rate.high)
@@ -191,7 +193,7 @@ def _fixed(low: float, high: float, *, allowed: float = 0.01) -> ShareJudgement:
     return ShareJudgement(
         requests_count=1000,
         over_count=round(1000 * (low + high) / 2),
-        effective=1000,
+        effective=1e6,
         low=low,
         high=high,
         allowed=allowed,
@@ -367,6 +369,27 @@ def test_a_wide_answer_says_what_would_narrow_it() -> None:
     assert found.rate is not None
     assert (found.rate.low, found.rate.high) == (1e4, 2e4)
     assert "rates between stay undecided, longer trials decide more: --duration" in found.reason
+
+
+@pytest.mark.parametrize("confirmed", [True, False])
+def test_an_end_kept_by_few_requests_is_looked_at_again(confirmed: bool) -> None:  # noqa: FBT001 - a case of the test
+    """The longest trial at that rate is what counts, whatever the short one said."""
+    search = _small_search(start_rps=1e4, lowest_rps=1e3, highest_rps=4e4, resolution_ratio=0.5)
+    few = dataclasses.replace(KEPT, effective=4 * 528 - 1)
+    again = []
+    while (wish := search.next_trial) is not None:
+        is_again = wish.why == "kept by few requests"
+        again += [wish] if is_again else []
+        # The first such trial breaks what the short one kept; those further down keep.
+        is_low = wish.rate_rps < 1.5e4 and (confirmed or not is_again or len(again) > 1)
+        search.take(_outcome(wish, few if is_low else BROKEN, 10.0 if is_low else 5000.0))
+    assert again[0].length_ns == 4 * NS
+    found = search.result()
+    assert found.rate is not None
+    assert found.verdict is CapacityVerdict.FOUND
+    assert found.rate.low == again[-1].rate_rps
+    assert (found.rate.high == again[0].rate_rps) is not confirmed
+    assert len({wish.rate_rps for wish in again}) == len(again) == (1 if confirmed else 2)
 
 
 def test_trials_are_bounded() -> None:

@@ -23,6 +23,7 @@ from seatrial.stats.capacity_trial import (
     TRIAL_CONFIDENCE,
     Judged,
     TrialOutcome,
+    is_weak,
     judge_trial,
     needed_ratio,
 )
@@ -175,6 +176,7 @@ class CapacitySearch:
             side=side,
             excess=excess,
             why=why,
+            is_weak=is_weak(self._objectives, outcome),
             needed_ns=None if needed is None else math.ceil(needed * wish.length_ns),
         )
         self._trials.append(judged)
@@ -301,12 +303,26 @@ class CapacitySearch:
         if keeps is None:
             return self._probe(judged.rate_rps / PROBE_FACTOR, edge=self._range[0])
         if self._is_narrow(keeps, breaks):
-            return None
+            return self._confirmation(keeps, breaks)
         return TrialWish(
             rate_rps=math.sqrt(keeps * breaks),
             length_ns=self._length_ns(math.sqrt(keeps * breaks), is_probe=False),
             why=f"between {keeps:g}/s and {breaks:g}/s",
         )
+
+    def _confirmation(self, keeps: float, breaks: float) -> TrialWish | None:
+        """A long trial at the lower end of what would be the answer, if few requests decided it.
+
+        Among some fifteen short trials the one that happened to be calm would become that end.
+        """
+        low, high = self._decided(keeps=keeps, breaks=breaks)
+        if low is None or high is None:
+            return None
+        longest_ns = LONGEST_FACTOR * self._trial_ns
+        last = [one for one in self._trials if one.rate_rps == low][-1]
+        if not last.is_weak or last.length_ns >= longest_ns:
+            return None
+        return TrialWish(rate_rps=low, length_ns=longest_ns, why="kept by few requests")
 
     def _longer(self, judged: Judged, wish: TrialWish) -> TrialWish:
         wanted_ns = max(

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from seatrial.stats.dependence import student_quantile
-from seatrial.stats.objective import ShareJudgement, Side
+from seatrial.stats.objective import ShareJudgement, Side, fewest_requests
 from seatrial.units import format_count
 
 if TYPE_CHECKING:
@@ -34,6 +34,8 @@ CLEAR_FACTOR = 2.0
 #: Level of the intervals that trials are to be judged by. A search looks at some fifteen of them;
 #: at 0.99 each, the answer's interval covers in about 0.95 of the searches (by simulation).
 TRIAL_CONFIDENCE = 0.99
+#: Fewer independent requests than this many times the fewest that could decide are weak evidence.
+WEAK_FACTOR = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,6 +65,8 @@ class Judged:
     """Logarithm of measured over allowed, of the worst objective: 0 is the limit; None: no number,
     because the load was beyond capacity or too little was measured."""
     why: str
+    is_weak: bool = False
+    """Its requests are worth so few independent ones that their dependence is hardly known."""
     needed_ns: int | None = None
     """How long an undecided trial would have to be; None: unknown, or it is decided."""
 
@@ -166,6 +170,15 @@ def needed_ratio(
     ]
     known = [one for one in needed if one is not None]
     return max(known) if known and len(known) == len(needed) else None
+
+
+def is_weak(objectives: Sequence[Objective], outcome: TrialOutcome) -> bool:
+    """Whether some objective was judged by few independent requests (`WEAK_FACTOR`)."""
+    return any(
+        _share_for(one, outcome).effective
+        < WEAK_FACTOR * fewest_requests(one.allowed_share, confidence=TRIAL_CONFIDENCE)
+        for one in objectives
+    )
 
 
 def _share_for(objective: Objective, outcome: TrialOutcome) -> ShareJudgement:
