@@ -11,6 +11,7 @@ from scipy import stats
 from seatrial.model.estimate import Estimate, NotAvailable
 from seatrial.stats.counts import Counts, Floats
 from seatrial.stats.dependent import (
+    blocks_quantile_interval,
     intervals_quantile_interval,
     long_run,
     series_quantile_interval,
@@ -180,6 +181,47 @@ def test_a_quantile_in_the_bucket_of_the_maximum_knows_of_dependence() -> None:
     assert isinstance(found, NotAvailable)
     stretches = [Counts.of_values(part) for part in np.split(series, 20)]
     assert isinstance(intervals_quantile_interval(stretches, 0.9999), NotAvailable)
+
+
+def _needs(found: list[Estimate | NotAvailable]) -> list[int]:
+    """How many values each percentile takes that has no interval."""
+    return [one.n_needed or 0 for one in found if isinstance(one, NotAvailable)]
+
+
+LADDER = (0.5, 0.9, 0.95, 0.99, 0.999, 0.9999)
+
+
+@pytest.mark.parametrize("n", [300, 2000, 6000, 30_000])
+@pytest.mark.parametrize("load", [0.3, 0.8])
+def test_a_tail_never_needs_less_than_what_lies_below(n: int, load: float) -> None:
+    """A p99 in clusters that takes 18,000 values and a p99.9 that takes 3688 contradict."""
+    rng = np.random.default_rng(n)
+    for _ in range(10):
+        series = response_times(rng, n, load=load, service="M")
+        stretches = [Counts.of_values(part) for part in np.array_split(series, 25)]
+        blocks = np.array_split(series, 3)
+        for found in (
+            [series_quantile_interval(series, q) for q in LADDER],
+            [intervals_quantile_interval(stretches, q) for q in LADDER],
+            [blocks_quantile_interval(blocks, q) for q in LADDER],
+        ):
+            needs = _needs(found)
+            assert needs == sorted(needs)
+
+
+def test_clusters_below_are_held_against_a_tail_that_has_too_few_values() -> None:
+    """2000 values of a busy queue tell no p99.9, but that 3688 of them will not do."""
+    series = response_times(np.random.default_rng(90), 2000, load=0.8, service="M")
+    p99, p999 = (series_quantile_interval(series, q) for q in (0.99, 0.999))
+    assert isinstance(p99, NotAvailable)
+    assert isinstance(p999, NotAvailable)
+    assert "worth" in p99.reason
+    assert "as lower percentiles show" in p999.reason
+    assert _needs([p999])[0] > 10 * 3688 / 2
+    assert f"need >= {p999.n_needed}:" in p999.reason
+    # The same values without their order hang together no more.
+    mixed = np.random.default_rng(91).permutation(series)
+    assert _needs([series_quantile_interval(mixed, 0.999)]) == [3688]
 
 
 def test_equal_values_depend_on_nothing() -> None:

@@ -35,7 +35,7 @@ from seatrial.stats.quantile import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
 #: A longer series is looked at in this many batches: enough for lags of a thousandth of the run.
 BATCHES_MAX_COUNT = 2048
@@ -47,6 +47,8 @@ BATCHES_FEW_COUNT = 50
 BATCHES_LONG_MIN_COUNT = 20
 #: A variance known from fewer clusters is no basis for an interval (coverage 0.8 instead of 0.95).
 CLUSTERS_MIN_COUNT = 8.0
+#: What a tail takes is no less than what these take, as far as they lie below it.
+LOWER_SHARES = (0.5, 0.9, 0.95, 0.99, 0.999, 0.9999)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,6 +85,17 @@ class Worth:
     def effective(self) -> float:
         """Independent values that would give an interval as wide."""
         return self.n / self.effect
+
+    def is_enough(self, needed: int) -> bool:
+        """Whether there is an interval where so many independent values are needed."""
+        is_worth_enough = self.effective >= needed * self.margin
+        return is_worth_enough and self.clusters >= CLUSTERS_MIN_COUNT
+
+    def needed_count(self, needed: int) -> int:
+        """How many such values it takes where so many independent ones are needed."""
+        # The variance of a burst is known once there are enough bursts.
+        of_bursts = self.n * CLUSTERS_MIN_COUNT / max(self.clusters, 1.0)
+        return math.ceil(max(needed * self.effect * self.margin, of_bursts))
 
 
 def long_run(batches: Floats, *, lag_max: int | None = None) -> LongRun:
@@ -190,10 +203,13 @@ def series_quantile_interval(
     if not np.isfinite(series).all():
         raise ValueError("the sample holds values that are not finite; censor them before")
     counts = Counts.of_values(series) if pooled is None else pooled
-    if counts.total < needed_count(q, confidence=confidence):
-        return counts_quantile_interval(counts, q, confidence=confidence, unit=unit)
-    worth = series_worth(series, threshold=counts.quantile(q), confidence=confidence)
-    return _interval(counts, q, worth, confidence=confidence, unit=unit)
+    return _interval(
+        counts,
+        q,
+        lambda threshold: series_worth(series, threshold=threshold, confidence=confidence),
+        confidence=confidence,
+        unit=unit,
+    )
 
 
 def blocks_quantile_interval(
@@ -213,15 +229,16 @@ def blocks_quantile_interval(
     if len(filled) == 1:
         return series_quantile_interval(filled[0], q, confidence=confidence, unit=unit)
     counts = Counts.of_values(np.concatenate(filled) if filled else np.empty(0))
-    needed = needed_count(q, confidence=confidence)
-    if counts.total < needed:
-        return counts_quantile_interval(counts, q, confidence=confidence, unit=unit)
-    threshold = counts.quantile(q)
-    worths = [series_worth(one, threshold=threshold, confidence=confidence) for one in filled]
-    serial = sum(worth.effective for worth in worths)
-    if serial < needed:
-        n_needed = math.ceil(counts.total * needed / serial)
-        return _clustered(n=counts.total, effective=serial, n_needed=n_needed)
+
+    def worth_at(threshold: float) -> Worth:
+        worths = [series_worth(one, threshold=threshold, confidence=confidence) for one in filled]
+        serial = sum(worth.effective for worth in worths)
+        return Worth(n=counts.total, effect=counts.total / serial, clusters=math.inf, margin=1.0)
+
+    found = _interval(counts, q, worth_at, confidence=confidence, unit=unit)
+    if isinstance(found, NotAvailable):
+        return found
+    serial = worth_at(counts.quantile(q)).effective
     between = quantile_effective_size(filled, q, confidence=confidence).effective
     return counts_quantile_interval(
         counts, q, confidence=confidence, unit=unit, effective=min(serial, between)
@@ -247,13 +264,16 @@ def intervals_quantile_interval(
         pooled: All intervals as one, where the caller has it already.
     """
     counts = Counts.pool(intervals) if pooled is None else pooled
-    if counts.total < needed_count(q, confidence=confidence):
-        return counts_quantile_interval(counts, q, confidence=confidence, unit=unit)
     if len(intervals) < BATCHES_MIN_COUNT:
         found = counts_quantile_interval(counts, q, confidence=confidence, unit=unit)
         return _with_note(found, f"dependence unknown from {len(intervals)} intervals")
-    worth = intervals_worth(intervals, threshold=counts.quantile(q), confidence=confidence)
-    return _interval(counts, q, worth, confidence=confidence, unit=unit)
+    return _interval(
+        counts,
+        q,
+        lambda threshold: intervals_worth(intervals, threshold=threshold, confidence=confidence),
+        confidence=confidence,
+        unit=unit,
+    )
 
 
 def _worth(inside: Floats, sizes: Floats, *, n: int, confidence: float) -> Worth:
@@ -278,22 +298,51 @@ def _worth(inside: Floats, sizes: Floats, *, n: int, confidence: float) -> Worth
 
 
 def _interval(
-    counts: Counts, q: float, worth: Worth, *, confidence: float, unit: str
+    counts: Counts,
+    q: float,
+    worth_at: Callable[[float], Worth],
+    *,
+    confidence: float,
+    unit: str,
 ) -> Estimate | NotAvailable:
+    """The interval by what the sample is worth at the quantile, or how many values it takes."""
     needed = needed_count(q, confidence=confidence)
-    is_worth_enough = worth.effective >= needed * worth.margin
-    if is_worth_enough and worth.clusters >= CLUSTERS_MIN_COUNT:
+    if counts.total < needed:
+        effect, least = _known_below(counts, q, worth_at, confidence=confidence)
+        n_needed = max(math.ceil(needed * effect), least)
+        if n_needed == needed:
+            return counts_quantile_interval(counts, q, confidence=confidence, unit=unit)
+        reason = f"n/a (need >= {n_needed}: the values come in clusters, as lower percentiles show)"
+        return NotAvailable(reason=reason, n=counts.total, n_needed=n_needed)
+    worth = worth_at(counts.quantile(q))
+    if worth.is_enough(needed):
         return counts_quantile_interval(
             counts, q, confidence=confidence, unit=unit, effective=worth.effective
         )
-    n_needed = math.ceil(
-        max(
-            needed * worth.effect * worth.margin,
-            # The variance of a burst is known once there are enough bursts.
-            worth.n * CLUSTERS_MIN_COUNT / max(worth.clusters, 1.0),
-        )
-    )
+    _, least = _known_below(counts, q, worth_at, confidence=confidence)
+    n_needed = max(worth.needed_count(needed), least)
     return _clustered(n=worth.n, effective=worth.effective, n_needed=n_needed)
+
+
+def _known_below(
+    counts: Counts, q: float, worth_at: Callable[[float], Worth], *, confidence: float
+) -> tuple[float, int]:
+    """What lower percentiles tell of a tail with too few values to tell it itself.
+
+    Returns:
+        How many times more values than independent ones the nearest of them takes, if that is
+        notable; and the most that any of them lacks an interval for, which a tail cannot undercut.
+    """
+    effect, least = 1.0, 0
+    for share in LOWER_SHARES:
+        needed = needed_count(share, confidence=confidence)
+        if share >= q or needed > counts.total:
+            break
+        worth = worth_at(counts.quantile(share))
+        effect = worth.effect * worth.margin
+        if not worth.is_enough(needed):
+            least = max(least, worth.needed_count(needed))
+    return (effect if effect > NOTABLE_DESIGN_EFFECT else 1.0), least
 
 
 def _clustered(*, n: int, effective: float, n_needed: int) -> NotAvailable:
