@@ -12,6 +12,7 @@ from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Final, cast
 
 from seatrial.drivers.shared import keep as keep_daemons
+from seatrial.drivers.stale import would_remove
 from seatrial.drivers.state import sweep
 from seatrial.errors import ConfigError
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
     from seatrial.drivers.base import Driver
 
-__all__ = ["get", "keep_daemons", "names", "sweep"]
+__all__ = ["get", "keep_daemons", "names", "sweep", "would_remove"]
 
 GROUP: Final = "seatrial.drivers"
 

@@ -237,13 +237,14 @@ def sweep(root: Path | None = None) -> list[str]:
         short_id(path.name) for top in host.group("").directories() for path in top.glob("*/")
     }
     for run_id in sorted({path.name for path in groups}):
-        if short_id(run_id) not in stayed | _alive_short_ids(base):
+        if short_id(run_id) not in stayed | alive_short_ids(base):
             removed += _remove_names(run_id)
     remove_top_groups()
     return removed
 
 
-def _alive_short_ids(base: Path) -> set[str]:
+def alive_short_ids(base: Path) -> set[str]:
+    """Give the short names of the runs that are under way."""
     entries = base.iterdir() if base.is_dir() else ()
     owners = [Owner.read(entry) for entry in entries]
     return {short_id(one.run_id) for one in owners if one is not None and one.is_alive}
@@ -266,10 +267,10 @@ def _sweep_directories(base: Path) -> list[str]:
         directories = sorted(entry for entry in base.iterdir() if entry.is_dir())
     except OSError as error:
         raise EnvironmentTrouble(f"cannot read {base}: {error.strerror}") from error
-    alive = _alive_short_ids(base)
+    alive = alive_short_ids(base)
     removed: list[str] = []
     for directory, owner in [(entry, Owner.read(entry)) for entry in directories]:
-        if owner is None or owner.is_alive or not _is_own_directory(directory, owner):
+        if owner is None or owner.is_alive or not is_own_directory(directory, owner):
             continue
         # Short kernel names hold four digits of the id only: never take a live run's by chance.
         keeps_names = short_id(owner.run_id) in alive
@@ -279,7 +280,8 @@ def _sweep_directories(base: Path) -> list[str]:
     return removed
 
 
-def _is_own_directory(directory: Path, owner: Owner) -> bool:
+def is_own_directory(directory: Path, owner: Owner) -> bool:
+    """Whether a directory is called as the run that its file of the owner names."""
     return owner.run_id == directory.name and bool(RUN_ID_PATTERN.fullmatch(owner.run_id))
 
 
@@ -330,6 +332,18 @@ def remove_top_groups() -> None:
             place.rmdir()
 
 
+def names_of(run_id: str) -> list[str]:
+    """Give what ``_remove_names`` would remove."""
+    namespaces = sorted(leak.name for leak in leaks.namespace_leaks(sandbox_prefix(run_id)))
+    interfaces = sorted(leak.name for leak in leaks.interface_leaks(interface_prefix(run_id)))
+    machines = sorted(NSPAWN_MACHINES.glob(f"{sandbox_prefix(run_id)}*"))
+    return [
+        *(f"interface {name}" for name in interfaces),
+        *(f"network namespace {name}" for name in namespaces),
+        *(f"nspawn machine {path.name}" for path in machines),
+    ]
+
+
 def _remove_names(run_id: str) -> Iterator[str]:
     namespaces = {leak.name for leak in leaks.namespace_leaks(sandbox_prefix(run_id))}
     interfaces = {leak.name for leak in leaks.interface_leaks(interface_prefix(run_id))}
@@ -351,6 +365,19 @@ def remove_mounts(directory: Path) -> tuple[leaks.Leak, ...]:
     return tuple(leak for leak in found if network.unmount(Path(leak.name)))
 
 
+def shim_sockets(directory: Path) -> tuple[Path, ...]:
+    """Give the sockets of containerd's shims whose state is below a directory."""
+    found: dict[Path, None] = {}
+    tasks = directory.glob("*/state/io.containerd.runtime.v2.task/*/*")
+    for file in (task / name for task in tasks for name in ("address", "bootstrap.json")):
+        with contextlib.suppress(OSError):
+            for text in re.findall(r'unix://([^"\s]+)', file.read_text()):
+                path = Path(text)
+                if path.parent == SHIM_SOCKETS and path.is_socket():
+                    found[path] = None
+    return tuple(found)
+
+
 def remove_shim_sockets(directory: Path) -> tuple[Path, ...]:
     """Remove the sockets of containerd's shims whose state is below a directory; give those.
 
@@ -359,14 +386,10 @@ def remove_shim_sockets(directory: Path) -> tuple[Path, ...]:
     or since 1.7 in a JSON object.
     """
     removed: list[Path] = []
-    tasks = directory.glob("*/state/io.containerd.runtime.v2.task/*/*")
-    for file in (task / name for task in tasks for name in ("address", "bootstrap.json")):
+    for path in shim_sockets(directory):
         with contextlib.suppress(OSError):
-            for text in re.findall(r'unix://([^"\s]+)', file.read_text()):
-                path = Path(text)
-                if path.parent == SHIM_SOCKETS and path.is_socket():
-                    path.unlink()
-                    removed.append(path)
+            path.unlink()
+            removed.append(path)
     for place in (SHIM_SOCKETS, SHIM_SOCKETS.parent):
         with contextlib.suppress(OSError):
             place.rmdir()

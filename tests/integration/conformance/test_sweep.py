@@ -16,6 +16,7 @@ import pytest
 from seatrial import proc
 from seatrial.drivers import registry, state
 from seatrial.drivers.base import DriverContext, SandboxSpec, new_run_id, state_root
+from seatrial.drivers.stale import would_remove
 from seatrial.errors import DriverError
 from seatrial.model.experiment import NetworkMode
 from seatrial.probes import leaks
@@ -65,9 +66,14 @@ def test_a_killed_owner_is_swept(name: str, root: Path) -> None:
     """Processes, groups, networks, mounts and files of a dead run go; nothing else does."""
     run_id = new_run_id()
     said = hold_and_kill(name, run_id)
-    assert left_of(run_id, root / run_id)
+    left = left_of(run_id, root / run_id)
+    assert left
+    told = would_remove(root)
+    assert left_of(run_id, root / run_id) == left
     removed = state.sweep(root)
     assert f"state {root / run_id}" in removed
+    assert set(told) == set(removed)
+    assert would_remove(root) == []
     assert left_of(run_id, root / run_id) == []
     deadline_ns = time.monotonic_ns() + END_TIMEOUT_NS
     assert all(leaks.wait_process_end(pid, deadline_ns=deadline_ns) for pid in said["pids"])
