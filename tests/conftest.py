@@ -22,6 +22,10 @@ from tests.support.stock import differences, take_stock
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+# A library of the test runner writes the size of a terminal there, which is obeyed by what is tested.
+for name in ("COLUMNS", "LINES"):
+    os.environ.pop(name, None)
+
 LOOKS_COUNT = 20
 LOOK_PAUSE_S = 0.5
 

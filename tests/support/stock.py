@@ -9,6 +9,9 @@ from pathlib import Path
 
 #: Descriptors that libraries open once, on first use, and keep for the life of the process.
 KEPT_BY_LIBRARIES = ("/dev/urandom", "/dev/null", "anon_inode:[eventpoll]", "anon_inode:[eventfd]")
+#: A native thread of what draws figures. It starts with the first figure, together with a pair of
+#: sockets, and both stay for the life of the process.
+DRAWING_THREAD = "tokio-runtime-w"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -18,6 +21,15 @@ class Belongings:
     descriptors: dict[int, str]
     threads: frozenset[threading.Thread]
     children: dict[int, str]
+    has_drawn: bool = False
+
+
+def has_drawn() -> bool:
+    """Whether this process has drawn a figure before."""
+    return any(
+        task.read_text().strip() == DRAWING_THREAD
+        for task in Path("/proc/self/task").glob("*/comm")
+    )
 
 
 def open_descriptors() -> dict[int, str]:
@@ -52,15 +64,19 @@ def take_stock() -> Belongings:
         descriptors=open_descriptors(),
         threads=frozenset(threading.enumerate()),
         children=own_children(),
+        has_drawn=has_drawn(),
     )
 
 
 def differences(before: Belongings, after: Belongings) -> list[str]:
     """One line for each thing that `after` has and `before` had not."""
+    kept = KEPT_BY_LIBRARIES
+    if after.has_drawn and not before.has_drawn:
+        kept = (*kept, "socket:")
     lines = [
         f"descriptor {number} -> {target}"
         for number, target in after.descriptors.items()
-        if before.descriptors.get(number) != target and not target.startswith(KEPT_BY_LIBRARIES)
+        if before.descriptors.get(number) != target and not target.startswith(kept)
     ]
     lines += [f"thread {thread.name}" for thread in after.threads - before.threads]
     lines += [
