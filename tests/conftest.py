@@ -22,7 +22,7 @@ from tests.support.stock import differences, take_stock
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-# A library of the test runner writes the size of a terminal there, which is obeyed by what is tested.
+# A library of the test runner writes the size of a terminal there; what is tested obeys it.
 for name in ("COLUMNS", "LINES"):
     os.environ.pop(name, None)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,10 +27,11 @@ class Belongings:
 
 def has_drawn() -> bool:
     """Whether this process has drawn a figure before."""
-    return any(
-        task.read_text().strip() == DRAWING_THREAD
-        for task in Path("/proc/self/task").glob("*/comm")
-    )
+    for comm in Path("/proc/self/task").glob("*/comm"):
+        with suppress(OSError):  # a thread may end while we look
+            if comm.read_text().strip() == DRAWING_THREAD:
+                return True
+    return False
 
 
 def open_descriptors() -> dict[int, str]:
