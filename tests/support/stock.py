@@ -72,7 +72,7 @@ def take_stock() -> Belongings:
 
 def differences(before: Belongings, after: Belongings) -> list[str]:
     """One line for each thing that `after` has and `before` had not."""
-    kept = KEPT_BY_LIBRARIES
+    kept: tuple[str, ...] = KEPT_BY_LIBRARIES
     if after.has_drawn and not before.has_drawn:
         kept = (*kept, "socket:")
     lines = [
