@@ -240,7 +240,7 @@ def test_compare_tells_a_regression_by_its_exit_code(report: Report, tmp_path: P
     assert "not interleaved" in worse.stdout
     missing = _seatrial("compare", str(report.run), str(tmp_path / "nowhere"))
     assert missing.returncode == 3
-    assert "no run directory" in missing.stderr
+    assert "there is no directory" in missing.stderr
     assert "Traceback" not in missing.stderr
 
 

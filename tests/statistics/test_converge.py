@@ -56,7 +56,7 @@ def _run(controller: Convergence, intervals: list[Counts]) -> tuple[Decision, in
             lambda rng: response_times(rng, 60_000, load=0.3, service="M"),
             response_quantile(0.99, load=0.3, service="M"),
             "p99=15%",
-            150,
+            300,
         ),
     ],
     ids=["independent", "M/M/1 0.3"],
