@@ -20,7 +20,7 @@ from seatrial.report.page import render_page
 from seatrial.report.palette import INKS, SPARE, STEPS, inks_of
 from seatrial.report.parts import log_ticks
 from seatrial.report.text import render_text
-from seatrial.report.view import format_interval, verdict_word
+from seatrial.report.view import format_interval, format_number, verdict_word
 from tests.support.runs import small_run, summary_of
 from tests.support.synthetic import COSTS
 
@@ -53,6 +53,8 @@ def _interval(point: float, low: float, high: float) -> Estimate:
         (13.1e6, 12.8e6, 13.5e6, "[12.8, 13.5]"),
         (1.02e6, 0.98e6, 1.1e6, "[980 µs, 1.10 ms]"),
         (500.0, 0.0, 600.0, "[0, 600]"),
+        (70.2e6, 399.0, 1.2e13, "[< 702 µs, > 7.02 s]"),
+        (5e6, 1.2e3, 8e6, "[< 50.0 µs, 8.00 ms]"),
     ],
 )
 def test_interval_shares_the_unit_where_it_can(
@@ -60,6 +62,14 @@ def test_interval_shares_the_unit_where_it_can(
 ) -> None:
     """The unit is repeated only where an end needs another one."""
     assert format_interval(_interval(point, low, high), "ns") == shown
+
+
+@pytest.mark.parametrize(
+    ("share", "shown"), [(0.0, "0 %"), (1.0, "100 %"), (0.9964, "99.6 %"), (18.912, "1891 %")]
+)
+def test_shares_are_per_cent_without_exponents(share: float, shown: str) -> None:
+    """Three digits, and all of them where there are more before the point."""
+    assert format_number(share, "ratio") == shown
 
 
 @pytest.mark.parametrize(

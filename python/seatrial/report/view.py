@@ -49,6 +49,9 @@ OTHER_MARK = "¶"
 LINE_TITLE = "Line over all counts"
 #: The multiplication sign, by name, since it looks like a letter.
 TIMES = "\N{MULTIPLICATION SIGN}"
+#: An interval that reaches further than this from its point, in times, says that nothing is known.
+ENDS_FACTOR = 100
+PERCENT_WHOLE = 1000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -171,19 +174,36 @@ def format_number(value: float, unit: str) -> str:
     if unit != "ratio":
         return format_value(value, unit)
     percent = value * 100
-    return f"{percent:.0f} %" if percent in {0, 100} else f"{percent:.3g} %"
+    is_whole = percent in {0, 100} or abs(percent) >= PERCENT_WHOLE
+    return f"{percent:.0f} %" if is_whole else f"{percent:.3g} %"
 
 
 def format_interval(estimate: Estimate, unit: str) -> str:
-    """The interval in the unit of the point where that is short: ``[12.8, 13.5]``."""
-    point, low, high = (
-        format_number(value, unit) for value in (estimate.point, estimate.low, estimate.high)
-    )
-    suffix = point.partition(" ")[2]
-    ends = [text.partition(" ") for text in (low, high)]
-    if suffix and all(end == suffix or number == "0" for number, _, end in ends):
-        low, high = (number for number, _, _ in ends)
-    return f"[{low}, {high}]"
+    """The interval in the unit of the point where that is short: ``[12.8, 13.5]``.
+
+    Ends that lie more than `ENDS_FACTOR` times away from the point say only that: ``[< 0.1, 14]``.
+    """
+    beyond, (low, high) = _ends(estimate)
+    texts = [format_number(value, unit).partition(" ") for value in (low, high)]
+    suffix = format_number(estimate.point, unit).partition(" ")[2]
+    is_short = suffix and all(end == suffix or number == "0" for number, _, end in texts)
+    shown = [number if is_short else f"{number}{gap}{end}" for number, gap, end in texts]
+    return f"[{beyond[0]}{shown[0]}, {beyond[1]}{shown[1]}]"
+
+
+def _format_ratio_interval(ratio: Estimate) -> str:
+    beyond, (low, high) = _ends(ratio)
+    return f"[{beyond[0]}{format_ratio(low)}, {beyond[1]}{format_ratio(high)}]"
+
+
+def _ends(estimate: Estimate) -> tuple[tuple[str, str], tuple[float, float]]:
+    """How the ends are to be read, ``("", "> ")``, and the values to print."""
+    point, low, high = estimate.point, estimate.low, estimate.high
+    if point <= 0:
+        return ("", ""), (low, high)
+    least, largest = point / ENDS_FACTOR, point * ENDS_FACTOR
+    signs = ("< " if 0 < low < least else "", "> " if high > largest else "")
+    return signs, (least if signs[0] else low, largest if signs[1] else high)
 
 
 def format_estimate(estimate: Estimate | NotAvailable, unit: str) -> str:
@@ -385,9 +405,7 @@ def make_entry(cell: Cell, metric: Metric, *, show: Show, score: Score | None = 
         interval=format_interval(estimate, metric.unit) if isinstance(estimate, Estimate) else "",
         ratio=format_factor(ratio.point) if has_ratio and isinstance(ratio, Estimate) else "",
         ratio_interval=(
-            f"[{format_ratio(ratio.low)}, {format_ratio(ratio.high)}]"
-            if has_ratio and isinstance(ratio, Estimate)
-            else ""
+            _format_ratio_interval(ratio) if has_ratio and isinstance(ratio, Estimate) else ""
         ),
         verdict=cell.verdict if is_compared else Verdict.NOT_JUDGED,
         verdict_word=verdict_word(cell.verdict, metric) if is_compared else "",
