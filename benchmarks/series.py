@@ -19,7 +19,7 @@ from benchmarks.tools import ROOT
 from seatrial.errors import SeatrialError
 from seatrial.model.estimate import NotAvailable
 from seatrial.stats.ratio import median_ratio_interval
-from seatrial.units import NS_PER_US
+from seatrial.units import NS_PER_MS, NS_PER_US
 
 if TYPE_CHECKING:
     from benchmarks.quiet import Quiet
@@ -179,6 +179,12 @@ def one_line(text: str) -> str:
 def rate_text(value: float) -> str:
     """Returns a rate a second with thousands, as a reader compares it."""
     return f"{value:,.0f}/s"
+
+
+def millis_text(value_ns: float) -> str:
+    """Returns a duration in milliseconds."""
+    value = value_ns / NS_PER_MS
+    return f"{value:.3g} ms" if value < THREE_DIGITS_MAX else f"{value:,.0f} ms"
 
 
 def micros_text(value_ns: float) -> str:

@@ -1,10 +1,11 @@
 /* The yardstick of the launcher: the least a C program can do to start commands and see them live.
  *
- *   spawn_wait CONCURRENCY (-- CGROUPS COMMAND...)...
+ *   spawn_wait CONCURRENCY (-- CGROUPS CHANNEL COMMAND...)...
  *
- * Each `--` begins one start: a comma-separated list of cgroup.procs files to join (may be empty)
- * and a command that says HELLO on descriptor 3 and ends when it reads a STOP there. CONCURRENCY
- * of them are started one after another without waiting (vfork, the child joins and executes),
+ * Each `--` begins one start: a comma-separated list of cgroup.procs files to join (may be empty),
+ * a channel, and a command whose guest says HELLO on the channel and ends when it reads a STOP
+ * there. The channel is `-`, a socket that the command inherits as descriptor 3, or the path of a
+ * socket on which the guest calls, listening before the release. CONCURRENCY of them are started one after another without waiting (vfork, the child joins and executes),
  * then one epoll loop sees their first bytes and, through pidfds, their ends; then the next group.
  * Prints one line a start: nanoseconds from the group's release to the first byte and to the end
  * (-1: it ended without a word). Needs Linux 5.3.
@@ -21,6 +22,7 @@
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
+#include <sys/un.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -34,8 +36,9 @@ extern char **environ;
 
 struct start {
     char **argv;
+    const char *path;
     char *groups[GROUPS_MAX];
-    int groups_count, channel, pidfd;
+    int groups_count, channel, is_listening, pidfd;
     pid_t pid;
     int64_t first_byte_at_ns, exit_seen_at_ns;
 };
@@ -71,15 +74,16 @@ static char *cheapest_join_file(char *path) {
 static int parse(int argc, char **argv) {
     int count = 0;
     for (int i = 2; i < argc;) {
-        if (strcmp(argv[i], "--") || i + 2 >= argc || count == STARTS_MAX) {
-            fprintf(stderr, "usage: spawn_wait CONCURRENCY (-- CGROUPS COMMAND...)...\n");
+        if (strcmp(argv[i], "--") || i + 3 >= argc || count == STARTS_MAX) {
+            fprintf(stderr, "usage: spawn_wait CONCURRENCY (-- CGROUPS CHANNEL COMMAND...)...\n");
             exit(2);
         }
         struct start *s = &starts[count++];
         for (char *p = strtok(argv[i + 1], ","); p && s->groups_count < GROUPS_MAX;
              p = strtok(NULL, ","))
             s->groups[s->groups_count++] = cheapest_join_file(p);
-        int first = i + 2;
+        s->path = strcmp(argv[i + 2], "-") ? argv[i + 2] : NULL;
+        int first = i + 3;
         for (i = first; i < argc && strcmp(argv[i], "--"); i++) {
         }
         s->argv = calloc((size_t)(i - first) + 1, sizeof *s->argv);
@@ -98,7 +102,7 @@ static void become(const struct start *s, int channel, int null) {
         close(file);
     }
     for (int fd = 0; fd < 3; fd++) dup2(null, fd);
-    dup2(channel, CHANNEL_FD);
+    if (channel >= 0) dup2(channel, CHANNEL_FD);
     execve(s->argv[0], s->argv, environ);
     _exit(127);
 }
@@ -112,10 +116,45 @@ static void launch(struct start *s, int channel, int null, int epoll) {
     s->pid = vfork();
     if (s->pid == 0) become(s, channel, null);
     if (s->pid < 0) die("vfork");
-    close(channel);
+    if (channel >= 0) close(channel);
     s->pidfd = (int)syscall(SYS_pidfd_open, s->pid, 0);
     if (s->pidfd < 0) die("pidfd_open");
     watch(epoll, s->pidfd, s, 1);
+}
+
+static int listening_at(const char *path) {
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    if (strlen(path) >= sizeof address.sun_path) {
+        errno = ENAMETOOLONG;
+        die(path);
+    }
+    strcpy(address.sun_path, path);
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (fd < 0 || bind(fd, (struct sockaddr *)&address, sizeof address) || listen(fd, 1)) die(path);
+    return fd;
+}
+
+/* Gives the end that the command is to inherit; -1: its guest calls by itself. */
+static int open_channel(struct start *s) {
+    s->is_listening = s->path != NULL;
+    if (s->is_listening) {
+        s->channel = listening_at(s->path);
+        return -1;
+    }
+    int pair[2];
+    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair)) die("socketpair");
+    s->channel = pair[0];
+    return pair[1];
+}
+
+/* Takes the guest's call; what it says wakes the loop again, as in the launcher. */
+static void answer(struct start *s, int epoll) {
+    int caller = accept4(s->channel, NULL, NULL, SOCK_CLOEXEC);
+    if (caller < 0) return;
+    close(s->channel);
+    s->channel = caller;
+    s->is_listening = 0;
+    watch(epoll, caller, s, 0);
 }
 
 /* Handles one event; returns 1 when it was an end. */
@@ -129,6 +168,10 @@ static int handle(struct start *s, int is_exit, int64_t now, int epoll) {
         close(s->channel);
         return 1;
     }
+    if (s->is_listening) {
+        answer(s, epoll);
+        return 0;
+    }
     if (recv(s->channel, buffer, sizeof buffer, MSG_DONTWAIT) > 0) {
         s->first_byte_at_ns = now;
         send(s->channel, STOP, sizeof STOP, MSG_NOSIGNAL);
@@ -141,12 +184,9 @@ static void run_group(struct start *group, int count, int null) {
     int theirs[STARTS_MAX], epoll = epoll_create1(EPOLL_CLOEXEC);
     if (epoll < 0) die("epoll_create1");
     for (int i = 0; i < count; i++) {
-        int pair[2];
-        if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair)) die("socketpair");
-        group[i].channel = pair[0];
-        theirs[i] = pair[1];
+        theirs[i] = open_channel(&group[i]);
         group[i].first_byte_at_ns = -1;
-        watch(epoll, pair[0], &group[i], 0);
+        watch(epoll, group[i].channel, &group[i], 0);
     }
     int64_t released_at_ns = now_ns();
     for (int i = 0; i < count; i++) launch(&group[i], theirs[i], null, epoll);
@@ -180,7 +220,7 @@ int main(int argc, char **argv) {
     int concurrency = argc > 1 ? atoi(argv[1]) : 0;
     int count = parse(argc, argv);
     if (concurrency < 1 || count < 1) {
-        fprintf(stderr, "usage: spawn_wait CONCURRENCY (-- CGROUPS COMMAND...)...\n");
+        fprintf(stderr, "usage: spawn_wait CONCURRENCY (-- CGROUPS CHANNEL COMMAND...)...\n");
         return 2;
     }
     int null = open("/dev/null", O_RDWR | O_CLOEXEC);

@@ -7,19 +7,23 @@ import subprocess
 import sys
 import threading
 import time
-from contextlib import closing, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
-from benchmarks import engine, frozen, yardstick
+from benchmarks import ctr, engine, frozen, yardstick
 from benchmarks.servers import Address, arrival_log, echo_server, read_arrivals
 from benchmarks.settings import Settings, smoke
+from benchmarks.starter import Starter
 from benchmarks.tools import compiled
 from seatrial import proc
+from seatrial.drivers.base import DriverContext, new_run_id
 from seatrial.errors import EnvironmentTrouble, ProcessFailed
-from tests.support.needs import needs_root
+from seatrial.guest.binary import guest_binary
+from tests.integration.conformance.conftest import left_of
+from tests.support.needs import needs_driver, needs_root
 from tests.support.source import ROOT
 
 if TYPE_CHECKING:
@@ -91,6 +95,56 @@ def test_the_clone_floor_has_a_time_for_each_child(settings: Settings) -> None:
         assert all(int(line) > 0 for line in lines)
     with pytest.raises(ProcessFailed, match="KINDS"):
         proc.run([program, "3", "px"], timeout_s=PATIENCE_S)
+
+
+def test_the_spawning_loop_hears_a_guest_on_both_kinds_of_channel(
+    settings: Settings, tmp_path: Path
+) -> None:
+    """Inherited or called, the first byte comes before the end; each start has its line."""
+    program, guest = str(compiled("spawn_wait", settings.build)), str(guest_binary())
+    words = [program, "2"]
+    for number in range(3):
+        path = str(tmp_path / str(number))
+        words += ["--", "", path, guest, "--channel-path", path, "idle"]
+        words += ["--", "", "-", guest, "--channel-fd", "3", "idle"]
+    lines = proc.run(words, timeout_s=PATIENCE_S).text.splitlines()
+    assert len(lines) == 6
+    for line in lines:
+        first_byte_ns, ended_ns = map(int, line.split())
+        assert 0 < first_byte_ns <= ended_ns
+    silent = proc.run([program, "1", "--", "", str(tmp_path / "s"), "/bin/true"]).text.split()
+    assert silent[0] == "-1"
+    with pytest.raises(ProcessFailed, match="name too long"):
+        proc.run([program, "1", "--", "", str(tmp_path / ("x" * 108)), "/bin/true"])
+
+
+def test_both_launchers_start_containers_by_ctr(settings: Settings) -> None:
+    """Either sees the guests' first bytes, a pod does beside them; nothing of it stays."""
+    needs_driver("cri/runc")
+    context = DriverContext.for_run(new_run_id())
+    program = compiled("spawn_wait", settings.build)
+    with ExitStack() as stack:
+        session, pods = (stack.enter_context(one) for one in ctr.opened(context))
+        own = ctr.own_cpu(context.run_id, session, pods)
+        starter, pod_starter = (Starter(one, program, batches={2: 1}) for one in (session, pods))
+        for start in (starter.ours, starter.theirs, pod_starter.ours):
+            before_ns = own.read_ns() - time.process_time_ns()
+            figures = start(2)
+            assert 0 < figures["first_byte_ns"] <= figures["makespan_ns"]
+            # The work of the daemon and of its shims is known for ours, too.
+            assert own.read_ns() - time.process_time_ns() > before_ns
+        assert session.audit() == ()
+    assert left_of(context.run_id, context.state_dir) == []
+
+
+def test_a_server_of_others_is_no_place_for_ctr(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The row says why it has no number, and the other rows are measured all the same."""
+    monkeypatch.setenv("SEATRIAL_CRI_ENDPOINT", "unix:///run/nowhere.sock")
+    (row,) = ctr.rows(settings, Path("spawn_wait"))
+    assert row.verdict == "not measured"
+    assert "SEATRIAL_CRI_ENDPOINT is set" in row.ours
 
 
 def test_the_arrival_log_counts_each_request_once(settings: Settings) -> None:

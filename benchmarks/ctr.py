@@ -1,0 +1,164 @@
+"""`ctr run` by Seatrial's launcher and by the bare C loop, and a pod of `cri/runc` beside it.
+
+Both launchers start the same command line on one private containerd, and both see the same event:
+the first byte of the guest, which calls on a socket bound into its container. A command of `ctr`
+passes no descriptor on, and what a container writes to its standard output comes through a FIFO
+and `ctr` itself.
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import ExitStack
+from typing import TYPE_CHECKING
+
+from benchmarks.quiet import Quiet
+from benchmarks.rows import Row
+from benchmarks.series import millis_text, one_line
+from benchmarks.starter import CONCURRENCIES, Starter, compare, compared, ratio_rows
+from seatrial import proc
+from seatrial.drivers.base import DriverContext, new_run_id
+from seatrial.drivers.cri.driver import CHANNEL_SOCKET, ENDPOINT_VARIABLE, CriDriver, CriSession
+from seatrial.drivers.image import CHANNEL_DIRECTORY
+from seatrial.drivers.instance import Command
+from seatrial.errors import DriverError, EnvironmentTrouble, SeatrialError
+from seatrial.guest.rootfs import GUEST_PATH
+from seatrial.probes.cgroup import CgroupHost
+from seatrial.run.own_cpu import OwnCpu
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from benchmarks.series import Contest
+    from benchmarks.settings import Settings
+    from seatrial.drivers.cri.containerd import Containerd
+    from seatrial.drivers.instance import Instance
+
+HANDLER = "runc"
+#: Not that of CRI, whose plugin would look after every container in it.
+NAMESPACE = "seatrial-benchmark"
+IMPORT_TIMEOUT_S = 60
+#: A batch of 32 pods takes too long to be of use as a row that nothing is demanded of.
+PODS_AT_ONCE_MAX = 8
+
+
+class CtrSession(CriSession):
+    """Containers by `ctr run` on the private containerd of a session of `cri/runc`."""
+
+    def prepare(self) -> None:
+        """Give the daemon the guest's image in a namespace of our own, too."""
+        super().prepare()
+        archive = str(self._server_here().images.archive)
+        words = ["images", "import", "--snapshotter", self._snapshotter, archive]
+        proc.run([*self._ctr(), *words], timeout_s=IMPORT_TIMEOUT_S)
+
+    def command(self, instance: Instance) -> Command:
+        """Give the command line of `ctr run`."""
+        daemon, directory = self._server_here(), instance.directory / "c"
+        daemon.require()
+        directory.mkdir(mode=0o755)
+        base = daemon.layout.base
+        group = () if instance.cgroup is None else ("--cgroup", instance.cgroup.box_path)
+        return Command(
+            argv=(
+                *self._ctr(),
+                *("run", "--rm", "--snapshotter", self._snapshotter),
+                *("--runc-binary", str(self._programs[HANDLER])),
+                # All of it is below the directory of the run, to go with it.
+                *("--runc-root", str(base / HANDLER), "--fifo-dir", str(base / "fifo")),
+                *group,
+                *("--mount", f"type=bind,src={directory},dst={CHANNEL_DIRECTORY},options=rbind:rw"),
+                *(self._image, instance.id, GUEST_PATH),
+                *("--channel-path", f"{CHANNEL_DIRECTORY}/{CHANNEL_SOCKET}"),
+                *instance.spec.role,
+            ),
+            channel_path=str(directory / CHANNEL_SOCKET),
+        )
+
+    def _ctr(self) -> list[str]:
+        words = ["--address", str(self.endpoint_path), "--namespace", NAMESPACE]
+        return [str(self._programs["ctr"]), *words]
+
+    def _server_here(self) -> Containerd:
+        if self._daemon is None:
+            raise DriverError("ctr run: the private containerd is closed")
+        return self._daemon
+
+
+def opened(context: DriverContext) -> Iterator[CriSession]:
+    """Opens a session that starts containers by `ctr run`, then one that starts pods."""
+    driver = CriDriver(HANDLER)
+    server, programs = driver.find(), driver.programs()[1]
+    for kind in (CtrSession, CriSession):
+        yield kind(context, handler=HANDLER, found=server, programs=programs)
+
+
+def rows(settings: Settings, program: Path) -> list[Row]:
+    """The ratios for `ctr run`, interleaved, and pods beside them; or a row that says why not."""
+    try:
+        return _measured(settings, program)
+    except SeatrialError as error:
+        reason = f"none: {one_line(str(error))}"
+        return [Row(id="", name="ctr run", ours=reason, verdict="not measured")]
+
+
+def _measured(settings: Settings, program: Path) -> list[Row]:
+    if os.environ.get(ENDPOINT_VARIABLE):
+        raise EnvironmentTrouble(
+            f"{ENDPOINT_VARIABLE} is set, and pods would be another server's",
+            hint=f"unset {ENDPOINT_VARIABLE}",
+        )
+    found: list[Row] = []
+    with ExitStack() as stack:
+        # One run, so both sessions have one daemon.
+        context = DriverContext.for_run(new_run_id("bench-"))
+        session, pods = (stack.enter_context(one) for one in opened(context))
+        quiet = Quiet(settings, own_cpu_ns=own_cpu(context.run_id, session, pods).read_ns)
+        starter, pod_starter = Starter(session, program), Starter(pods, program)
+        for concurrency in CONCURRENCIES:
+            has_pods = concurrency <= PODS_AT_ONCE_MAX
+            if has_pods:
+                pod_starter.ours(concurrency)  # the first start of a session finds cold files
+            done = compare(
+                starter,
+                concurrency,
+                settings=settings,
+                quiet=quiet,
+                ours="ctr run",
+                others={"pod": pod_starter.ours} if has_pods else {},
+            )
+            found += ratio_rows(done, "ctr run", concurrency, ours="ctr run", shown=millis_text)
+            if has_pods:
+                found.append(_pod_row(done, concurrency))
+    return found
+
+
+def own_cpu(run_id: str, *sessions: CriSession) -> OwnCpu:
+    """What was ours: the group of the run has the daemon, its shims, `ctr` and the containers."""
+    group = CgroupHost.detect().group(run_id)
+
+    def group_cpu_ns() -> int | None:
+        reading = group.read_cpu()
+        return None if reading is None else reading.total_ns
+
+    own = OwnCpu(run_cgroup_cpu_ns=group_cpu_ns)
+    for session in sessions:
+        own.add_launcher(session.launcher.pid)
+    return own
+
+
+def _pod_row(done: Contest, concurrency: int) -> Row:
+    event, figure = compared(concurrency)[0][:2]
+    return done.ratio(
+        Row(
+            id="",
+            name=f"a pod by cri/runc (its sandbox with a pause container, then the container) to "
+            f"{event}, {concurrency} at once, beside one container by ctr run",
+        ),
+        figure,
+        ours="pod",
+        theirs="ctr run",
+        shown=millis_text,
+        target=None,
+    )
