@@ -205,6 +205,19 @@ def test_plan_says_what_would_run(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.usefixtures("works_everywhere")
+def test_plan_takes_the_changes_that_a_run_takes(capsys: pytest.CaptureFixture[str]) -> None:
+    """Blocks, seed and baseline are in the plan; what is out of range is refused."""
+    words = ["plan", "inside", "--drivers", "process,runc"]
+    assert cli.main([*words, "--blocks", "2", "--seed", "7", "--baseline", "runc"]) == 0
+    out = capsys.readouterr().out
+    assert "trials      4 = 2 blocks x 2 drivers x 1 points" in out
+    assert "seed        7" in out
+    assert "baseline    runc" in out
+    assert cli.main([*words, "--blocks", "0"]) == 2
+    assert "--blocks: 0; expected 1 or more" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("works_everywhere")
 def test_plan_tells_the_time_of_slow_drivers_and_of_missing_ones(
     capsys: pytest.CaptureFixture[str],
 ) -> None:

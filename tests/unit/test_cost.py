@@ -6,7 +6,7 @@ import dataclasses
 
 import pytest
 
-from seatrial.cli.plan import TRIAL_OVERHEAD_NS, estimate_of
+from seatrial.cli.request import TRIAL_OVERHEAD_NS, estimate_of
 from seatrial.config.expand import expand
 from seatrial.drivers.base import Capabilities, ProbeResult, ProbeStatus
 from seatrial.drivers.cost import TYPICAL_LIFE_NS, TYPICAL_LIFE_NS_OF_OTHERS, Cost, cost_of

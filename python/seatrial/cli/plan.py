@@ -9,114 +9,44 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Callable
 
-    from seatrial.config.expand import EstimateNs
-    from seatrial.drivers.cost import Cost
-    from seatrial.model.experiment import Experiment
-    from seatrial.model.plan import Plan, Point
+    from seatrial.model.plan import Plan
 
 TRIALS_SHOWN = 20
-#: What a trial costs besides its bench: quiet gate, opening and closing drivers, the leak audit.
-TRIAL_OVERHEAD_NS = 250_000_000
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's options."""
+    from seatrial.cli.request import add_changes
+
     parser.add_argument("experiment", metavar="PRESET|FILE", help="a preset or a TOML file")
-    add_drivers(parser)
-    add_scale(parser)
+    add_changes(parser)
     parser.add_argument("--all", action="store_true", help="print every trial, however many")
     parser.add_argument("--json", action="store_true", help="print the whole plan as JSON")
 
 
 def execute(args: argparse.Namespace) -> int:
     """Print the plan; give 0."""
-    from seatrial.benches.load_request import check_load
     from seatrial.cli import output
-    from seatrial.cli.available import parse_drivers, resolve
-    from seatrial.config.expand import expand
-    from seatrial.config.load import load_experiment
-    from seatrial.drivers import registry
+    from seatrial.cli.request import make_plan, read_request, skipped_lines
 
-    experiment = load_experiment(
-        args.experiment, known_drivers=registry.names(), check_load=check_load
-    )
-    experiment = with_scale(experiment, args.scale)
-    available = resolve(experiment, parse_drivers(args.drivers))
-    plan = expand(
-        experiment, available.drivers, estimate_ns=estimate_of(experiment, available.cost)
-    )
+    _source, experiment = read_request(args)
+    available, plan = make_plan(experiment, args.drivers)
     if args.json:
         output.data_json(plan)
         return 0
     _print(plan, shows_all=args.all)
-    for name, why in available.skipped.items():
-        output.talk(f"left out: {name} ({why})")
+    for line in skipped_lines(available):
+        output.talk(line)
     for result in (available.probes[name] for name in plan.drivers):
         if not result.status.is_usable:
             output.talk(f"cannot run here: {result.name} ({result.status}: {result.detail})")
     return 0
 
 
-def add_drivers(parser: argparse.ArgumentParser) -> None:
-    """Declare ``--drivers``."""
-    parser.add_argument(
-        "--drivers",
-        metavar="A,B",
-        help="run on these instead of the experiment's own; available: all that work here, except "
-        "emulated machines",
-    )
-
-
-def add_scale(parser: argparse.ArgumentParser) -> None:
-    """Declare ``--scale``."""
-    parser.add_argument(
-        "--scale",
-        metavar="X",
-        help="multiply counts of sandboxes and amounts of work by X, or by what this machine is "
-        "of the one that the experiment is sized for: auto",
-    )
-
-
-def with_scale(experiment: Experiment, scale: str | None) -> Experiment:
-    """Give the experiment as ``--scale`` makes it."""
-    if scale is None:
-        return experiment
-    from seatrial.config.scale import read_factor, scaled
-    from seatrial.probes.fingerprint import read_fingerprint
-
-    facts = read_fingerprint().facts
-    factor = read_factor(
-        scale,
-        experiment,
-        processors_count=int(facts["processors_usable_count"] or 1),
-        memory_bytes=int(facts["memory_bytes"] or 1),
-    )
-    return scaled(experiment, factor)
-
-
-def scaling_lines(experiment: Experiment) -> tuple[str, ...]:
-    """Say what was scaled."""
-    scaling = experiment.scaling
-    if scaling is None:
-        return ()
-    return (f"scaled by {scaling.factor:g}", *(f"  {change}" for change in scaling.changes))
-
-
-def estimate_of(experiment: Experiment, cost: Callable[[str], Cost]) -> EstimateNs:
-    """Make an estimate from what each bench says about itself, with what a trial costs besides."""
-    from seatrial.benches import registry as benches
-
-    def estimate(point: Point, driver: str) -> int:
-        bench_ns = benches.get(point.bench).estimate_ns(experiment, point, cost(driver))
-        return TRIAL_OVERHEAD_NS + bench_ns
-
-    return estimate
-
-
 def _print(plan: Plan, *, shows_all: bool) -> None:
     from seatrial.cli import output
+    from seatrial.cli.request import scaling_lines
     from seatrial.units import format_duration
 
     experiment = plan.experiment

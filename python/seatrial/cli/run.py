@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import signal
 from pathlib import Path
@@ -11,7 +10,6 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import argparse
 
-    from seatrial.model.experiment import Experiment
     from seatrial.run.runner import RunReport
     from seatrial.store.run_store import RunStore
 
@@ -21,7 +19,7 @@ PAGE = "report.html"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares the command's options."""
-    from seatrial.cli.plan import add_drivers, add_scale
+    from seatrial.cli.request import add_changes
 
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("experiment", metavar="PRESET|FILE", nargs="?", help="a preset or a file")
@@ -33,11 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=Path(DEFAULT_ROOT),
         help=f"where run directories are made (default: {DEFAULT_ROOT})",
     )
-    add_drivers(parser)
-    parser.add_argument("--baseline", metavar="NAME", help="the driver that ratios compare with")
-    parser.add_argument("--blocks", metavar="N", type=int, help="repeat every point N times")
-    parser.add_argument("--seed", metavar="N", type=int, help="another order, other arrivals")
-    add_scale(parser)
+    add_changes(parser)
     parser.add_argument("--no-html", action="store_true", help="do not make the HTML page")
     parser.add_argument("--json", action="store_true", help="print the summary as JSON")
     parser.add_argument(
@@ -68,12 +62,12 @@ def _interrupt(_number: int, _frame: object) -> None:
 
 
 def _resumed(args: argparse.Namespace) -> RunStore:
+    from seatrial.cli.request import CHANGES
     from seatrial.errors import ConfigError
     from seatrial.run.prepare import check_resume
     from seatrial.store.run_store import RunStore
 
-    names = ("drivers", "baseline", "blocks", "seed", "scale")
-    fixed = [f"--{name}" for name in names if getattr(args, name) is not None]
+    fixed = [f"--{name}" for name in CHANGES if getattr(args, name) is not None]
     if fixed:
         raise ConfigError(
             f"{', '.join(fixed)} cannot change a run that was begun",
@@ -85,29 +79,18 @@ def _resumed(args: argparse.Namespace) -> RunStore:
 
 
 def _create(args: argparse.Namespace) -> RunStore:
-    from seatrial.benches.load_request import check_load
     from seatrial.cli import output
-    from seatrial.cli.available import parse_drivers, resolve
-    from seatrial.cli.plan import estimate_of, scaling_lines, with_scale
-    from seatrial.config.expand import expand
-    from seatrial.config.load import parse_experiment, read_source
-    from seatrial.drivers import registry
+    from seatrial.cli.request import make_plan, read_request, scaling_lines, skipped_lines
     from seatrial.run.prepare import create_run
     from seatrial.units import format_duration
 
-    source = read_source(args.experiment)
-    experiment = parse_experiment(source, known_drivers=registry.names(), check_load=check_load)
-    experiment = with_scale(_changed(experiment, args), args.scale)
+    source, experiment = read_request(args)
     for line in scaling_lines(experiment):
         output.talk(line)
-    wanted = parse_drivers(args.drivers)
     output.talk("looking for what works here ...")
-    available = resolve(experiment, wanted)
-    for name, why in available.skipped.items():
-        output.talk(f"left out: {name} ({why})")
-    plan = expand(
-        experiment, available.drivers, estimate_ns=estimate_of(experiment, available.cost)
-    )
+    available, plan = make_plan(experiment, args.drivers)
+    for line in skipped_lines(available):
+        output.talk(line)
     output.talk(
         f"{len(plan.trials)} trials on {', '.join(plan.drivers)}: "
         f"about {format_duration(plan.estimated_ns)}"
@@ -120,20 +103,6 @@ def _create(args: argparse.Namespace) -> RunStore:
         skipped=available.skipped,
         probes=available.probes,
         allows_debug_core=args.allow_debug_core,
-    )
-
-
-def _changed(experiment: Experiment, args: argparse.Namespace) -> Experiment:
-    from seatrial.errors import ConfigError
-
-    for name, value, least in (("blocks", args.blocks, 1), ("seed", args.seed, 0)):
-        if value is not None and value < least:
-            raise ConfigError(f"--{name}: {value}; expected {least} or more")
-    return dataclasses.replace(
-        experiment,
-        blocks=experiment.blocks if args.blocks is None else args.blocks,
-        seed=experiment.seed if args.seed is None else args.seed,
-        baseline=args.baseline or experiment.baseline,
     )
 
 
