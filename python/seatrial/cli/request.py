@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from seatrial.model.plan import Plan, Point
 
 #: The options that change an experiment, by the names of their values.
-CHANGES = ("drivers", "baseline", "blocks", "seed", "scale")
+CHANGES = ("drivers", "baseline", "blocks", "seed", "scale", "set")
 #: What a trial costs besides its bench: quiet gate, opening and closing drivers, the leak audit.
 TRIAL_OVERHEAD_NS = 250_000_000
 
@@ -39,6 +39,13 @@ def add_changes(parser: argparse.ArgumentParser) -> None:
         help="multiply counts of sandboxes and amounts of work by X, or by what this machine is "
         "of the one that the experiment is sized for: auto",
     )
+    parser.add_argument(
+        "--set",
+        metavar="KEY=VALUE",
+        action="append",
+        help="replace a value of the experiment, in the words of its file: density.count=[1,5], "
+        "start.rounds=3; may be repeated",
+    )
 
 
 def read_request(args: argparse.Namespace) -> tuple[Source, Experiment]:
@@ -51,7 +58,7 @@ def read_request(args: argparse.Namespace) -> tuple[Source, Experiment]:
     from seatrial.config.load import parse_experiment, read_source
     from seatrial.drivers import registry
 
-    source = read_source(args.experiment)
+    source = dataclasses.replace(read_source(args.experiment), changes=tuple(args.set or ()))
     experiment = parse_experiment(source, known_drivers=registry.names(), check_load=check_load)
     return source, _scaled(_changed(experiment, args), args.scale)
 

@@ -98,7 +98,7 @@ def _create(args: argparse.Namespace) -> RunStore:
     return create_run(
         args.out,
         plan,
-        text=source.text,
+        text=source.whole_text,
         source=str(args.experiment),
         skipped=available.skipped,
         probes=available.probes,

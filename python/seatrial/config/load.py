@@ -15,7 +15,9 @@ from typing import Final, TypeAlias
 from pydantic import TypeAdapter, ValidationError
 
 from seatrial.config.across import fleet_problems, inside_problems, load_problems, rpc_problems
+from seatrial.config.changes import changed_keys, merge_changes
 from seatrial.config.problems import (
+    BY_OPTION,
     Problem,
     did_you_mean,
     line_of,
@@ -86,6 +88,17 @@ class Source:
     name: str
     text: str
     is_preset: bool
+    # Values that replace those of the text, as ``KEY=VALUE``.
+    changes: tuple[str, ...] = ()
+
+    @property
+    def whole_text(self) -> str:
+        """The text, with what was changed in it as comments at its end."""
+        if not self.changes:
+            return self.text
+        return "\n".join(
+            [self.text.rstrip("\n"), "", *(f"# --set {one}" for one in self.changes), ""]
+        )
 
 
 def preset_text(name: str) -> str:
@@ -158,7 +171,8 @@ def parse_experiment(
     except tomllib.TOMLDecodeError as error:
         # The parser's message ends in "(at line 3, column 5)".
         raise ConfigError(f"{source.name}: no valid TOML: {error}", code="toml") from error
-    lines = lines_of(source.text)
+    raw = merge_changes(raw, source.changes)
+    lines = lines_of(source.text) | dict.fromkeys(changed_keys(source.changes), BY_OPTION)
     written: WrittenExperiment | None = None
     problems: list[Problem] = []
     try:

@@ -30,6 +30,8 @@ _EXPECTED: Final[Mapping[str, str]] = {
     "too_long": "at most {max_length} values",
 }
 VALUE_CHARACTERS_MAX: Final = 80
+# In place of a line: the key was set by an option.
+BY_OPTION: Final = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +45,7 @@ class Problem:
     def text(self, file: str) -> str:
         """Give it as one line, in the form that editors understand: ``file:line: key: message``."""
         place = file if self.line is None else f"{file}:{self.line}"
+        place = "--set" if self.line == BY_OPTION else place
         return ": ".join(part for part in (place, self.key, self.message) if part)
 
 
