@@ -4,130 +4,27 @@
 //! All flights of a thread live in one slab. Two lists run through it: the flights of each
 //! connection, oldest first, and those that have not expired, earliest deadline first.
 
-use std::collections::HashMap;
-use std::hash::{BuildHasherDefault, Hasher};
+mod flight;
+mod index;
+#[cfg(test)]
+mod tests;
+
+use std::hash::BuildHasherDefault;
 
 use crate::arrival::Scheduled;
 use crate::record::Phase;
 use crate::transport::ReplyOrder;
 use crate::units::Nanos;
+use flight::UNSENT;
+use index::Index;
+
+pub(super) use flight::{Flight, RUN_MAX, Sending};
 
 /// No node.
 const NIL: u32 = u32::MAX;
 
 /// Flights that are given room before the load; more of them make the slab grow.
 const RESERVED_MAX: usize = 4_096;
-
-/// Most requests that are one flight.
-pub(super) const RUN_MAX: u32 = u8::MAX as u32;
-
-/// A request on a connection, or several that are alike: put on it at once, due at the same instant,
-/// and with ids that lie one step apart.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Flight {
-    /// The first of them.
-    pub scheduled: Scheduled,
-    pub phase: Phase,
-    /// How many there are; so narrow that a node fits into one line of a cache.
-    count: u8,
-    /// The connection, among those of the thread.
-    pub connection: u32,
-    /// When its place on the connection became free.
-    pub slot_free_at: Nanos,
-    /// [`UNSENT`] until it is known.
-    sent_at: Nanos,
-    /// Recorded as a time-out already; it only waits for its late reply.
-    pub is_expired: bool,
-    /// Was on another connection before, whose peer did nothing about it.
-    pub is_resent: bool,
-}
-
-/// When a request was due, when it could be sent, and when it was.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Sending {
-    pub intended_at: Nanos,
-    /// When its place on the connection became free.
-    pub slot_free_at: Nanos,
-    pub sent_at: Nanos,
-    /// It was sent before, on another connection.
-    pub is_resent: bool,
-}
-
-/// Stands for a request that was not handed over yet; no clock reaches it.
-const UNSENT: Nanos = Nanos::MAX;
-
-impl Flight {
-    /// A request that was just put on a connection.
-    #[inline]
-    pub const fn new(
-        scheduled: Scheduled,
-        phase: Phase,
-        connection: u32,
-        slot_free_at: Nanos,
-    ) -> Self {
-        Self {
-            scheduled,
-            phase,
-            count: 1,
-            connection,
-            slot_free_at,
-            sent_at: UNSENT,
-            is_expired: false,
-            is_resent: false,
-        }
-    }
-
-    /// So many of them, at most [`RUN_MAX`].
-    #[inline]
-    pub fn times(self, count: u32) -> Self {
-        let count = u8::try_from(count).unwrap_or(u8::MAX);
-        Self { count, ..self }
-    }
-
-    /// How many requests it stands for.
-    #[inline]
-    pub fn count(&self) -> u32 {
-        self.count.into()
-    }
-
-    /// The requests one by one; their ids lie `step` apart.
-    pub fn each(self, step: u64) -> impl Iterator<Item = Self> {
-        (0..u64::from(self.count)).map(move |index| {
-            let mut one = self.times(1);
-            one.scheduled.request_id += index * step;
-            one
-        })
-    }
-
-    /// The same request on another connection, where it was not handed over yet.
-    pub const fn resent(self, connection: u32, slot_free_at: Nanos) -> Self {
-        Self {
-            connection,
-            slot_free_at,
-            sent_at: UNSENT,
-            is_resent: true,
-            ..self
-        }
-    }
-
-    /// When it was due, could be sent, and was; `None` for one that was not handed over.
-    #[inline]
-    pub fn sending(&self) -> Option<Sending> {
-        let sent_at = self.sent_at()?;
-        Some(Sending {
-            intended_at: self.scheduled.intended_at,
-            slot_free_at: self.slot_free_at,
-            sent_at,
-            is_resent: self.is_resent,
-        })
-    }
-
-    /// When it was handed over, if it was.
-    #[inline]
-    pub fn sent_at(&self) -> Option<Nanos> {
-        (self.sent_at != UNSENT).then_some(self.sent_at)
-    }
-}
 
 /// First and last of a list through the slab.
 #[derive(Clone, Copy, Debug)]
@@ -185,30 +82,6 @@ enum Chain {
     Connection,
     Deadline,
 }
-
-/// Spreads request ids, which come in steps of the number of threads.
-#[derive(Default)]
-pub(super) struct IdHasher(u64);
-
-impl Hasher for IdHasher {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        for byte in bytes {
-            self.write_u64(u64::from(*byte));
-        }
-    }
-
-    fn write_u64(&mut self, id: u64) {
-        // Fibonacci hashing; the fold brings the well mixed high bits to where tables look first.
-        let mixed = (self.0 ^ id).wrapping_mul(0x9E37_79B9_7F4A_7C15);
-        self.0 = mixed ^ (mixed >> 32);
-    }
-}
-
-type Index = HashMap<u64, u32, BuildHasherDefault<IdHasher>>;
 
 /// The flights of one thread.
 #[derive(Debug)]
@@ -427,113 +300,5 @@ impl Flights {
         } else {
             self.links(chain, after).before = before;
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn flight(request_id: u64, connection: u32, intended_at: u64) -> Flight {
-        let scheduled = Scheduled {
-            request_id,
-            intended_at: Nanos::new(intended_at),
-            demand: Nanos::ZERO,
-        };
-        Flight::new(scheduled, Phase::Measure, connection, Nanos::ZERO)
-    }
-
-    fn due_ids(flights: &mut Flights) -> Vec<u64> {
-        let mut ids = Vec::new();
-        while let Some((at, _)) = flights.first_due() {
-            ids.push(flights.expire(at).scheduled.request_id);
-        }
-        ids
-    }
-
-    #[test]
-    fn lists_stay_whole_when_flights_leave_from_anywhere() {
-        let mut flights = Flights::new(ReplyOrder::ById, 100, Nanos::new(7), 1);
-        let mut ends = [Ends::default(); 2];
-        for id in 0..10u64 {
-            let connection = u32::try_from(id % 2).unwrap();
-            let to = &mut ends[connection as usize];
-            flights.push(to, flight(id, connection, 100 + id));
-        }
-        for id in [4, 0, 9] {
-            let connection = u32::try_from(id % 2).unwrap();
-            assert_eq!(
-                flights.find(1 - connection, id),
-                None,
-                "the other connection"
-            );
-            let at = flights.find(connection, id).unwrap();
-            let left = flights.remove(&mut ends[connection as usize], at);
-            assert_eq!(left.scheduled.request_id, id);
-            assert_eq!(flights.find(connection, id), None);
-        }
-        flights.push(&mut ends[0], flight(10, 0, 102));
-        let mut of_first = Vec::new();
-        let mut copy = ends[0];
-        assert_eq!(flights.back(copy).unwrap().scheduled.request_id, 10);
-        assert_eq!(due_ids(&mut flights), [1, 2, 10, 3, 5, 6, 7, 8]);
-        while let Some(flight) = flights.pop_front(&mut copy, 1) {
-            of_first.push(flight.scheduled.request_id);
-        }
-        assert_eq!(of_first, [2, 6, 8, 10]);
-        assert!(flights.front(copy).is_none());
-    }
-
-    #[test]
-    fn only_what_was_not_sent_is_stamped() {
-        let mut flights = Flights::new(ReplyOrder::Fifo, 100, Nanos::new(7), 1);
-        let mut ends = Ends::default();
-        let mut last = 0;
-        for (count, at) in [(1, 5), (2, 6)] {
-            for _ in 0..count {
-                flights.push(&mut ends, flight(last, 0, 10));
-                last += 1;
-            }
-            assert_eq!(flights.stamp(ends, Nanos::new(at)), count);
-        }
-        let mut stamps = Vec::new();
-        while let Some(flight) = flights.pop_front(&mut ends, 1) {
-            stamps.push(flight.sent_at().unwrap().get());
-        }
-        assert_eq!(stamps, [5, 6, 6]);
-    }
-
-    #[test]
-    fn a_flight_is_due_its_time_out_after_it_was_intended() {
-        let mut flights = Flights::new(ReplyOrder::Fifo, 100, Nanos::new(7), 1);
-        let mut ends = Ends::default();
-        for (id, at) in [(0, 20), (1, 10)] {
-            flights.push(&mut ends, flight(id, 0, at));
-        }
-        assert_eq!(flights.first_due(), Some((1, Nanos::new(17))));
-    }
-
-    #[test]
-    fn requests_leave_a_flight_of_several_from_its_front() {
-        let mut flights = Flights::new(ReplyOrder::Fifo, 100, Nanos::new(7), 3);
-        let mut ends = Ends::default();
-        flights.push(&mut ends, flight(1, 0, 10).times(5));
-        flights.push(&mut ends, flight(16, 0, 11));
-        assert_eq!(flights.stamp(ends, Nanos::new(12)), 6);
-        let ids = |flight: Flight| -> Vec<u64> {
-            flight.each(3).map(|one| one.scheduled.request_id).collect()
-        };
-        assert_eq!(ids(flights.pop_front(&mut ends, 2).unwrap()), [1, 4]);
-        assert_eq!(flights.front(ends).unwrap().scheduled.request_id, 7);
-        let (at, deadline) = flights.first_due().unwrap();
-        assert_eq!(
-            deadline,
-            Nanos::new(17),
-            "what is left has the same deadline"
-        );
-        assert_eq!(ids(flights.take(&mut ends, at, 1)), [7]);
-        assert_eq!(ids(flights.pop_front(&mut ends, 9).unwrap()), [10, 13]);
-        assert_eq!(ids(flights.pop_front(&mut ends, 9).unwrap()), [16]);
-        assert!(flights.pop_front(&mut ends, 9).is_none());
     }
 }

@@ -4,25 +4,22 @@
 //! was drawn for it; its value has a size and a content of its own. Both depend on the key alone, so any
 //! run can check what another one wrote. Which key a request is for depends on seed and request id alone.
 
-use std::sync::LazyLock;
+mod value;
 
+use super::Reply;
 use super::options::OptionReader;
 use super::template::append_number;
-use super::{Reply, take_front};
 use crate::arrival::{Key, Popularity, SizeLaw, Source, Stream};
 use crate::error::CoreError;
+use value::Content;
+
+pub use value::ValueCheck;
 
 /// Largest value: what both stores take unless they are told otherwise, with room for their own headers.
 const VALUE_BYTES_MAX: u64 = 1_000_000;
 
 /// Most keys of a load that are written before it begins.
 const PRELOAD_KEYS_MAX: u64 = 10_000_000;
-
-/// Contents are windows into a block of this many pseudo-random bytes: a prime, so that no size of value fits it.
-const BLOCK_BYTES: usize = 65_521;
-
-/// Bytes in front of a content that differ for every key.
-const MARK_BYTES: usize = 8;
 
 /// Names and values are the same in all runs, so these draws have one seed for ever.
 const CONTENT_SEED: u64 = 0x5ea7_71a1;
@@ -230,11 +227,7 @@ impl KeySpace {
     /// Begins to look at a value that arrives.
     #[must_use]
     pub fn check(&self, key: u64) -> ValueCheck {
-        ValueCheck {
-            key,
-            seen_bytes: 0,
-            wrong_at: None,
-        }
+        ValueCheck::new(key)
     }
 
     /// What a key that is not there comes to.
@@ -245,59 +238,6 @@ impl KeySpace {
                 ..Reply::default()
             },
             Miss::Error => failed(MISS),
-        }
-    }
-}
-
-/// A value as it arrives.
-#[derive(Clone, Copy, Debug)]
-pub struct ValueCheck {
-    key: u64,
-    seen_bytes: u64,
-    wrong_at: Option<u64>,
-}
-
-impl ValueCheck {
-    /// Compares the next bytes.
-    pub fn take(&mut self, keys: &KeySpace, bytes: &[u8]) {
-        let content = Content::of(self.key);
-        let mut rest = bytes;
-        while !rest.is_empty() && keys.is_verified && self.wrong_at.is_none() {
-            let expected = content.part(usize::try_from(self.seen_bytes).unwrap_or(usize::MAX));
-            let expected = expected.as_ref();
-            let part = take_front(&mut rest, expected.len());
-            if part != &expected[..part.len()] {
-                let same = part
-                    .iter()
-                    .zip(expected)
-                    .take_while(|(found, right)| found == right);
-                self.wrong_at = Some(self.seen_bytes + same.count() as u64);
-            }
-            self.seen_bytes += part.len() as u64;
-        }
-        self.seen_bytes += rest.len() as u64;
-    }
-
-    /// What the whole value comes to.
-    #[must_use]
-    pub fn reply(&self, keys: &KeySpace) -> Reply {
-        let expected = keys.value_bytes(self.key);
-        let found = self.seen_bytes;
-        if !keys.is_verified {
-            return Reply::default();
-        }
-        if found != expected {
-            let name = keys.name(self.key);
-            return failed(&format!(
-                "value of {found} bytes, expected {expected}, for key {name}"
-            ));
-        }
-        match self.wrong_at {
-            None => Reply::default(),
-            Some(at) => failed(&format!(
-                "value differs at byte {at} of {found}, for key {}",
-                keys.name(self.key)
-            )),
         }
     }
 }
@@ -317,57 +257,6 @@ pub(super) fn readable(bytes: &[u8]) -> String {
         .map(|letter| if letter.is_control() { '?' } else { letter })
         .collect()
 }
-
-/// The endless content of a key: a mark of its own, then the block from a place of its own on.
-#[derive(Clone, Copy, Debug)]
-struct Content {
-    mark: [u8; MARK_BYTES],
-    place: usize,
-}
-
-enum Part {
-    Mark([u8; MARK_BYTES], usize),
-    Block(&'static [u8]),
-}
-
-impl AsRef<[u8]> for Part {
-    fn as_ref(&self) -> &[u8] {
-        match self {
-            Self::Mark(mark, from) => &mark[*from..],
-            Self::Block(bytes) => bytes,
-        }
-    }
-}
-
-impl Content {
-    fn of(key: u64) -> Self {
-        let mut item = Key::new(CONTENT_SEED, Stream::Content).item(key);
-        let place = usize::try_from(item.below(BLOCK_BYTES as u64)).unwrap_or_default();
-        Self {
-            mark: item.next_bits().to_le_bytes(),
-            place,
-        }
-    }
-
-    /// What is at this offset, as far as it lies together; at least a byte.
-    fn part(self, offset: usize) -> Part {
-        if offset < MARK_BYTES {
-            return Part::Mark(self.mark, offset);
-        }
-        Part::Block(&BLOCK[(self.place + offset - MARK_BYTES) % BLOCK_BYTES..])
-    }
-}
-
-/// The bytes that all contents are windows into.
-static BLOCK: LazyLock<Vec<u8>> = LazyLock::new(|| {
-    let mut item = Key::new(CONTENT_SEED, Stream::Content).item(u64::MAX);
-    let words = BLOCK_BYTES.div_ceil(MARK_BYTES);
-    let mut bytes: Vec<u8> = (0..words)
-        .flat_map(|_| item.next_bits().to_le_bytes())
-        .collect();
-    bytes.truncate(BLOCK_BYTES);
-    bytes
-});
 
 #[cfg(test)]
 mod tests {
