@@ -292,6 +292,16 @@ def test_a_late_generator_is_found_out() -> None:
     assert [f.code for f in judge_load(frames, OPEN)] == ["generator-bound"]
 
 
+def test_a_late_trace_is_told_with_the_limit_of_a_schedule() -> None:
+    """It is held against its own instants, so half a gap is told beside a fifth of one."""
+    checked = {"arrival": "trace:/t", "arrival_gaps_count": 100, "arrivals_are_kept": False}
+    found = {**checked, "arrival_statistic": 0.5, "arrival_distance": None, "pattern": "fixed"}
+    frames = tables(requests=[request_row()], loads=[load_row(**found)])
+    (finding,) = (one for one in judge_load(frames, OPEN) if one.code == "generator-bound")
+    assert "as the trace:/t process has it" in finding.message
+    assert "0.5 of 100 gaps (limit 0.2)" in finding.message
+
+
 def test_dropped_records_are_an_error() -> None:
     """Quantiles of the first records only are not quantiles of the load."""
     frames = tables(requests=[request_row()], loads=[load_row(records_dropped_count=7)])

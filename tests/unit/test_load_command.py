@@ -222,6 +222,16 @@ def test_an_open_end_of_a_capacity_is_not_found(
     assert "[" not in answer
 
 
+def test_a_search_survives_one_request_that_failed(capsys: pytest.CaptureFixture[str]) -> None:
+    """It breaks a p99.9 for certain and has no response time: there is no number, and no crash."""
+    slow = ["fake://?service=constant:10s", "--timeout", "100ms", "--warm-up", "0s", "--quiet"]
+    rate = ["--arrival", "fixed", "--rate", "1/s", "--duration", "1s"]
+    code, result = run_json(capsys, *slow, "--find-capacity", "--slo", "p99.9<1ms", *rate)
+    assert code == 1
+    (single,) = (one for one in result["capacity"]["trials"] if one["rate_rps"] == 0.25)
+    assert (single["side"], single["excess"]) == ("breaks", None)
+
+
 def test_files_are_written_and_never_overwritten(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -11,6 +11,8 @@ from seatrial.benches.sends import check_sends, is_service_bent
 from seatrial.loadgen import arrivals
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from seatrial.stats.arrivals import ArrivalCheck
 
 STARTED_AT_NS = 77_000
@@ -45,6 +47,25 @@ def test_lateness_counts_in_gaps_of_the_rate_at_that_time() -> None:
         late = fixed_check(pattern, MILLISECOND_NS // 2)
         assert late.statistic == pytest.approx(gaps)
         assert late.is_kept is False
+
+
+def test_a_trace_is_held_against_its_instants_under_its_own_name(tmp_path: Path) -> None:
+    """Half of its mean gap late is too late, and the verdict does not call it a fixed schedule."""
+    trace = tmp_path / "trace"
+    trace.write_text("".join(f"{at * MILLISECOND_NS}\n" for at in range(100)), "utf-8")
+    law = f"trace:{trace}"
+    due = [STARTED_AT_NS + at * MILLISECOND_NS for at in range(100)]
+    late = [at + MILLISECOND_NS // 2 for at in due]
+    check = check_sends(
+        pl.DataFrame({"intended_at_ns": due, "sent_at_ns": late}),
+        law=law,
+        rate_rps=None,
+        pattern="fixed",
+        started_at_ns=STARTED_AT_NS,
+    )
+    assert check is not None
+    assert (check.law, check.is_kept) == (law, False)
+    assert check.statistic == pytest.approx(0.5)
 
 
 def test_a_law_is_known_by_its_gaps() -> None:

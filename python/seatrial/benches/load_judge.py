@@ -215,14 +215,16 @@ def _arrivals(load: Load) -> ArrivalCheck | None:
     # Runs of earlier versions have a check of mmpp, which its dependent gaps cannot pass.
     if count is None or is_kept is None or law_name(str(law)) == MMPP:
         return None
+    distance = load["arrival_distance"]
     return ArrivalCheck(
         law=str(law),
         n=int(count),
         is_kept=bool(is_kept),
         statistic=load["arrival_statistic"],
-        critical=TOLERANCE_RATIO if law == "fixed" else STATISTIC_MAX,
+        # Only gaps of a random law have a distance; instants known beforehand have lateness.
+        critical=TOLERANCE_RATIO if distance is None else STATISTIC_MAX,
         p_value=None,
-        distance=load["arrival_distance"],
+        distance=distance,
         distance_p_value=None,
     )
 

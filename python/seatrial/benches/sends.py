@@ -59,6 +59,6 @@ def check_sends(
         offsets = (sent["intended_at_ns"] - started_at_ns).to_list()
         late_ns = (sent["sent_at_ns"] - sent["intended_at_ns"]).cast(pl.Float64).to_numpy()
         rates = np.array([rate or 0.0 for rate in process.rates_rps(offsets)])
-        return check_fixed_schedule(late_ns * rates / NS_PER_S, mean_gap_ns=1.0)
+        return check_fixed_schedule(late_ns * rates / NS_PER_S, mean_gap_ns=1.0, law=law)
     offsets = (sent["sent_at_ns"].sort() - started_at_ns).to_list()
     return check_arrivals(process.places(offsets), law=law)

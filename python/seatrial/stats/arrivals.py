@@ -124,13 +124,17 @@ def check_arrivals(pit: Sequence[float] | NDArray[np.float64], *, law: str) -> A
 
 
 def check_fixed_schedule(
-    deviations_ns: Sequence[float] | NDArray[np.float64], *, mean_gap_ns: float
+    deviations_ns: Sequence[float] | NDArray[np.float64],
+    *,
+    mean_gap_ns: float,
+    law: str = "fixed",
 ) -> ArrivalCheck:
     """Tests how far from their intended instants the requests of a fixed schedule left.
 
     Args:
         deviations_ns: Sent minus intended, one for each request; early ones are negative.
         mean_gap_ns: Distance of two intended instants.
+        law: What says the instants: evenly spaced ones, or a trace.
     """
     if mean_gap_ns <= 0:
         raise ValueError(f"the mean gap is {mean_gap_ns} ns; expected more than 0")
@@ -138,7 +142,7 @@ def check_fixed_schedule(
     n = int(shares.size)
     statistic = float(np.quantile(shares, TOLERANCE_SHARE)) if n >= GAPS_MIN_COUNT else None
     return ArrivalCheck(
-        law="fixed",
+        law=law,
         n=n,
         is_kept=None if statistic is None else statistic <= TOLERANCE_RATIO,
         statistic=statistic,

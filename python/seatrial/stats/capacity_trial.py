@@ -143,8 +143,9 @@ def _judge_objectives(
         if matching:
             known = [one[1] for one in judged]
             numbers = [one for one in known if one is not None]
-            excess = None if side is Side.UNDECIDED and None in known else max(numbers)
-            return side, excess, matching[0][2]
+            # Where all requests failed there is no response time, also if their share decides.
+            is_open = side is Side.UNDECIDED and None in known
+            return side, None if is_open else max(numbers, default=None), matching[0][2]
     raise AssertionError("a search has at least one objective")
 
 
