@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from seatrial.agents.outcome import IntervalOutcome, Tally
 from seatrial.loadgen import Histogram, merge_histograms
@@ -13,6 +13,10 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from seatrial.loadgen import Snapshot
+
+
+#: Most stretches that are kept of a load while it runs; beyond them pairs become one.
+STRETCHES_MAX: Final = 2048
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,7 +72,7 @@ class TeamSnapshot:
 
 
 class IntervalBook:
-    """Stretches of time as they come in, those of the same time put together."""
+    """Stretches of time as they come in, those of the same time put together; bounded."""
 
     def __init__(self) -> None:
         """Empty."""
@@ -77,7 +81,7 @@ class IntervalBook:
         self._origin_ns: int | None = None
 
     def add(self, intervals: Sequence[IntervalOutcome]) -> None:
-        """Files stretches; a wider one than before widens all slots."""
+        """Files stretches; a wider one than before widens all slots, as do too many."""
         for interval in intervals:
             if self._origin_ns is None:
                 self._origin_ns = interval.start_ns
@@ -85,6 +89,8 @@ class IntervalBook:
             if width_ns > self._width_ns:
                 self._widen(width_ns)
             self._file(interval)
+            if len(self._slots) > STRETCHES_MAX:
+                self._widen(2 * self._width_ns)
 
     def _widen(self, width_ns: int) -> None:
         known, self._slots, self._width_ns = self._slots, {}, width_ns

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from bisect import bisect_left
 from typing import TYPE_CHECKING, Final, Self
 
 from rich.live import Live
@@ -58,7 +59,7 @@ class LiveTable:
         if not self._is_on or now_ns - self._drawn_at_ns < NS_PER_S // REDRAWS_PER_S:
             return
         self._drawn_at_ns = now_ns
-        self._live.update(self._table(snapshot, by_second(stretches)))
+        self._live.update(self._table(snapshot, by_second(drawn(stretches))))
 
     def _table(self, snapshot: LoadSnapshot, seconds: list[IntervalOutcome]) -> Table:
         settings = self._settings
@@ -92,6 +93,17 @@ def whole_length(settings: LoadTestSettings) -> str:
         return format_duration(around_ns + settings.duration_ns)
     most = format_duration(around_ns + settings.budget_ns)
     return f"at most {most}, until {', '.join(settings.precision)}"
+
+
+def drawn(stretches: tuple[IntervalOutcome, ...]) -> tuple[IntervalOutcome, ...]:
+    """The last ones, of which bars are made: all of a long load would take the load's CPU."""
+    if not stretches:
+        return ()
+    last = stretches[-1]
+    bar_ns = max(NS_PER_S, last.end_ns - last.start_ns)
+    # On a grid, so that bars stay what they are while time goes on; the last is unfinished.
+    from_ns = (last.end_ns // bar_ns - SPARK_WIDTH - 1) * bar_ns
+    return stretches[bisect_left(stretches, from_ns, key=lambda one: one.start_ns) :]
 
 
 def by_second(stretches: tuple[IntervalOutcome, ...]) -> list[IntervalOutcome]:
