@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::isolate;
 use super::plan::Isolation;
 use super::prepare::PlanError;
-use super::sys::Home;
+use super::sys::{Home, Host};
 
 /// Most roots of one launcher: each has threads of its own, which stay.
 const HOMES_MAX: usize = 64;
@@ -31,7 +31,11 @@ impl Homes {
     ///
     /// # Errors
     /// The root cannot be prepared, or there are too many.
-    pub fn of(&mut self, isolation: &Isolation) -> Result<Option<Arc<Home>>, PlanError> {
+    pub fn of(
+        &mut self,
+        isolation: &Isolation,
+        host: &Host,
+    ) -> Result<Option<Arc<Home>>, PlanError> {
         let Some(root) = isolate::prepared_root(isolation) else {
             return Ok(None);
         };
@@ -51,7 +55,7 @@ impl Homes {
             )));
         }
         let steps = isolate::root_steps(root, isolation.read_only_root)?;
-        let home = Home::make(self.made.len(), steps).map_err(|why| {
+        let home = Home::make(self.made.len(), steps, host).map_err(|why| {
             PlanError::invalid(format!("preparing the root {root} for sandboxes: {why}"))
         })?;
         let home = Arc::new(home);

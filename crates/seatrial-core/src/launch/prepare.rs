@@ -175,7 +175,7 @@ pub fn prepare(plan: &StartPlan, host: &Host, homes: &mut Homes) -> Result<Prepa
     let (mut namespaces, mut home, mut network_ahead) = (0, None, None);
     if let Some(isolation) = &plan.isolation {
         namespaces = isolate::clone_flags(isolation);
-        home = homes.of(isolation)?;
+        home = homes.of(isolation, host)?;
         network_ahead = isolation.network_ahead.then(|| Arc::clone(&host.network));
         steps.extend(isolate::steps(isolation)?);
     }

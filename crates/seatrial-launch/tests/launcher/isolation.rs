@@ -309,6 +309,27 @@ fn a_root_that_was_replaced_is_prepared_anew() {
 }
 
 #[test]
+fn what_is_kept_of_a_root_is_out_of_the_way_of_children() {
+    let root = Root::new("kept");
+    let mut client = Client::new();
+    if !rustix::process::geteuid().is_root() || !can_isolate(&mut client, &root) {
+        return;
+    }
+    let files = fs::read_dir(format!("/proc/{}/fd", client.child.id())).unwrap();
+    let kept: Vec<u64> = files
+        .map(|file| file.unwrap().path())
+        .filter(|path| fs::read_link(path).is_ok_and(|to| to.to_string_lossy().contains("mnt:[")))
+        .map(|path| path.file_name().unwrap().to_str().unwrap().parse().unwrap())
+        .collect();
+    let most = rustix::process::getrlimit(rustix::process::Resource::Nofile).maximum;
+    assert_eq!(kept.len(), 1);
+    assert!(
+        kept[0] >= most.unwrap_or(1 << 16).min(1 << 16) / 2,
+        "{kept:?}"
+    );
+}
+
+#[test]
 fn a_network_made_ahead_is_the_sandboxs_own() {
     let root = Root::new("ahead");
     let mut client = Client::new();

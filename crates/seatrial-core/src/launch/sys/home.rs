@@ -13,7 +13,7 @@ use rustix::io::Errno;
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use super::step::Step;
-use super::{errno_text, unshare};
+use super::{Host, errno_text, unshare};
 
 /// A mount name space for threads to be in.
 #[derive(Debug)]
@@ -24,17 +24,20 @@ pub struct Home {
 }
 
 impl Home {
-    /// Makes one: in a copy of the caller's mount name space, the steps are run.
+    /// Makes one: in a copy of the caller's mount name space, the steps are run. Its descriptor is
+    /// kept where no child gets a copy of it.
     ///
     /// # Errors
     /// What could not be done, and the system's reason.
-    pub fn make(number: usize, steps: Vec<Step>) -> Result<Self, String> {
+    pub fn make(number: usize, steps: Vec<Step>, host: &Host) -> Result<Self, String> {
         // In a thread that ends with it: no other can be taken out of the caller's name space.
         let maker = thread::Builder::new().spawn(move || make_mounts(&steps));
         let maker = maker.map_err(|error| format!("no thread: {error}"))?;
         let mounts = maker
             .join()
             .unwrap_or_else(|_| Err("the thread that made it panicked".to_owned()))?;
+        let mounts = rustix::io::fcntl_dupfd_cloexec(&mounts, host.high_fd_base)
+            .map_err(|errno| format!("moving its descriptor: {}", text_of(errno)))?;
         Ok(Self { number, mounts })
     }
 
