@@ -222,6 +222,23 @@ def test_an_open_end_of_a_capacity_is_not_found(
     assert "[" not in answer
 
 
+def test_a_percentile_among_the_failed_requests_is_no_time(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Of 800 requests five time out: the p99.9 of the others is not that of all that were due."""
+    stall = "fake://?service=constant:1ms&stall_at=103ms&stall=30ms"
+    words = ["--find-capacity", "--slo", "p99.9<1s", "--timeout", "10ms", "--warm-up", "0s"]
+    rate = ["--arrival", "fixed", "--rate", "200/s", "--duration", "1s", "--quiet"]
+    code, result = run_json(capsys, stall, *words, *rate)
+    assert code == 1
+    told = [(one["rate_rps"], one["side"], one["excess"]) for one in result["capacity"]["trials"]]
+    assert told == [(200, "breaks", None), (100, "undecided", None)]
+    why = result["capacity"]["trials"][0]["why"]
+    assert why.startswith("p99.9<1.00 s: 0.625% over it [")
+    found = result["capacity"]["rate"]
+    assert (found["point"], found["low"], found["high"]) == (None, None, 200)
+
+
 def test_a_search_survives_one_request_that_failed(capsys: pytest.CaptureFixture[str]) -> None:
     """It breaks a p99.9 for certain and has no response time: there is no number, and no crash."""
     slow = ["fake://?service=constant:10s", "--timeout", "100ms", "--warm-up", "0s", "--quiet"]

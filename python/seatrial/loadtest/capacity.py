@@ -117,9 +117,7 @@ def _told(
 ) -> TrialOutcome:
     loading, measuring = found.loading, found.measuring
     by_time = {one.name: one.q for one in objectives if one.q is not None}
-    points = {
-        name: measuring.histograms["response"].quantile(share) for name, share in by_time.items()
-    }
+    points = {name: _time_ns(measuring, share) for name, share in by_time.items()}
     return TrialOutcome(
         rate_rps=rate_rps,
         shares={str(one): judge(measuring, one, confidence=TRIAL_CONFIDENCE) for one in objectives},
@@ -128,6 +126,17 @@ def _told(
         # The verdict's rule is for a warning: a busy moment at the end of a short trial is enough.
         backlog=judge_backlog(*_flows(loading)) if "saturated" in codes else Side.KEEPS,
     )
+
+
+def _time_ns(outcome: LoadOutcome, share: float) -> int | None:
+    """A percentile of all that were due, of which failed ones are slower than any.
+
+    None: it is that of a failed one, so there is no time.
+    """
+    response, due_count = outcome.histograms["response"], outcome.measured.intended_count
+    if share * due_count > response.count:
+        return None
+    return response.quantile(share * due_count / response.count) if response.count else None
 
 
 def _flows(outcome: LoadOutcome) -> tuple[Floats, Floats]:
