@@ -293,8 +293,12 @@ def _merged_failures(outcomes: Sequence[LoadOutcome]) -> tuple[tuple[str, str, i
 
 
 def _merged_intervals(outcomes: Sequence[LoadOutcome]) -> tuple[IntervalOutcome, ...]:
-    """Puts stretches of the same time together; the widest of all decides how wide they are."""
-    origin_ns = min(outcome.started_at_ns for outcome in outcomes)
+    """Puts stretches of the same time together; the widest of all decides how wide they are.
+
+    They count from the begin of the measure phase, as those of every engine do, which keeps pairs
+    together that one of them has made.
+    """
+    origin_ns = min(outcome.measure_start_ns for outcome in outcomes)
     found = [interval for outcome in outcomes for interval in outcome.intervals]
     width_ns = max((interval.end_ns - interval.start_ns for interval in found), default=1)
     slots: dict[int, IntervalOutcome] = {}

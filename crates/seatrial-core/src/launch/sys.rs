@@ -5,8 +5,8 @@
 //! it may read what was prepared and may not allocate, lock or panic. Until its `execve` it only
 //! makes system calls on strings that exist already; a failed one is noted in the shared memory.
 //!
-//! The child also shares the descriptor table until its first call, which gives it a copy of the
-//! part below [`high_fd_base`] only. What the launcher keeps for long lives above, so a start
+//! The child also shares the descriptor table until it has joined its groups; then it gets a copy of
+//! the part below [`high_fd_base`] only. What the launcher keeps for long lives above, so a start
 //! does not get dearer with the number of sandboxes that are held.
 
 mod home;

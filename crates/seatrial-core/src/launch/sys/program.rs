@@ -210,7 +210,7 @@ fn prepare_child(program: &Program) -> Result<(), (u32, Errno)> {
         .map_err(|errno| (AT_DEATH_SIGNAL, errno))?;
     late.iter().try_for_each(run)?;
     for (source, number) in &program.descriptors {
-        // SAFETY: acts on this child's own table, which is a copy since the first call.
+        // SAFETY: acts on this child's own table, which is a copy since the early steps.
         if unsafe { libc::dup2(source.as_raw_fd(), *number) } < 0 {
             return Err((AT_DESCRIPTORS, last_errno()));
         }
