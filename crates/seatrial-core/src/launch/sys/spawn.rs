@@ -7,13 +7,14 @@ use std::ptr;
 use std::sync::atomic::{AtomicI32, Ordering};
 use std::sync::{Mutex, PoisonError};
 
+use rustix::io::Errno;
 use rustix::process::Signal;
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use super::program::{AT_CLONE, Program, child_main, encode_failure};
 use super::signal::block_all_signals;
 use super::wait::wait4;
-use super::{errno_text, now_ns, unshare};
+use super::{check, errno_text, now_ns, unshare};
 
 /// Enough for the deepest path of the child below: it calls nothing that needs more than a page.
 const CHILD_STACK_BYTES: usize = 64 << 10;
@@ -184,8 +185,10 @@ impl Spawner {
         let pid =
             unsafe { libc::clone(child_main, stack_top, flags, argument, slot.number.as_ptr()) };
         let accepted_at_ns = now_ns();
+        // Before any further call of the system leaves a reason of its own.
+        let cloned = check(pid.into()).map(|_| pid);
         self.return_from(program);
-        let child = conclude(program, pid, slot);
+        let child = conclude(program, cloned, slot);
         Spawned {
             invoked_at_ns,
             accepted_at_ns,
@@ -197,17 +200,17 @@ impl Spawner {
 /// Finds out what became of a `clone`.
 fn conclude(
     program: &Program,
-    pid: c_int,
+    cloned: Result<c_int, Errno>,
     slot: &PidfdSlot,
 ) -> Result<(i32, OwnedFd), SpawnFailure> {
-    if pid < 0 {
-        let errno = io::Error::last_os_error().raw_os_error().unwrap_or(0);
+    let pid = cloned.map_err(|errno| {
         // The kernel writes the number before its last checks (pids.max) and takes only the
         // descriptor back: the number would become that of whatever is opened next.
         slot.take();
-        let text = program.describe_failure(encode_failure(AT_CLONE, errno));
-        return Err(SpawnFailure { text, pid: None });
-    }
+        let failure = encode_failure(AT_CLONE, errno.raw_os_error());
+        let text = program.describe_failure(failure);
+        SpawnFailure { text, pid: None }
+    })?;
     // SAFETY: the kernel made this descriptor for us in the `clone` that succeeded, and nobody
     // uses it any more now that it is out of the slot.
     let pidfd = unsafe { OwnedFd::from_raw_fd(slot.take()) };
@@ -269,8 +272,8 @@ mod tests {
         let slot = PidfdSlot::new();
         // What the kernel wrote before it found that there may be no further process.
         slot.number.store(1_000_000, Ordering::SeqCst);
-        let failure = conclude(&program, -1, &slot).unwrap_err();
-        assert!(failure.text.starts_with("clone: "), "{}", failure.text);
+        let failure = conclude(&program, Err(Errno::AGAIN), &slot).unwrap_err();
+        assert_eq!(failure.text, "clone: Resource temporarily unavailable (11)");
         assert_eq!(failure.pid, None);
         assert_eq!(slot.take(), -1);
     }
