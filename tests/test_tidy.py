@@ -56,6 +56,7 @@ BANNED_CALLS = {
 SLEEPERS = {
     "python/seatrial/benches/density.py": "memory settles without a sign; an idle stretch is timed",
     "python/seatrial/benches/start.py": "an empty stretch is timed: what goes on by itself",
+    "python/seatrial/doctor/gallery.py": "an idle stretch is timed",
     "python/seatrial/doctor/noise.py": "CPU use needs two readings; sleepers are timed",
     "python/seatrial/drivers/cri/calls.py": "that a shim has let go is told to nobody",
     "python/seatrial/drivers/cri/containerd.py": "that its CRI has come up is told to nobody",

@@ -6,17 +6,18 @@ import json
 import os
 import shutil
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from seatrial.probes.block_device import find_mount
 from tests.support.command import Done, Seatrial
 from tests.support.needs import needs_driver
 from tests.support.remains import all_remains
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 
 @pytest.fixture
@@ -33,6 +34,11 @@ def checks_of(done: Done) -> dict[str, dict[str, Any]]:
     assert done.code in {0, 3}, done.shown
     found = json.loads(done.out)["checks"]
     return {f"{one['group']}/{one['name']}": one for one in found}
+
+
+def filesystem_of(place: Path) -> str:
+    """The type of the file system that a directory is on."""
+    return find_mount(Path("/proc/self/mountinfo").read_text(), place.resolve()).filesystem
 
 
 def test_it_tries_everything_and_leaves_nothing(seatrial: Seatrial) -> None:
@@ -54,12 +60,40 @@ def test_it_tries_everything_and_leaves_nothing(seatrial: Seatrial) -> None:
     assert sum(count for _, count in late["histogram"]) == 400
     floor = [checks[f"launcher/{name}"] for name in ("alone", "10 at once", "50 at once")]
     assert {one["level"] for one in floor} == {"ok"}, floor
+    traits = {one["driver"]: one for one in json.loads(done.out)["traits"]}
+    assert set(traits) == {"process", "lean"}
+    for one in traits.values():
+        assert one["trouble"] is None, one
+        assert one["teardown_ns"] > 0, one
+        assert 0 <= one["idle_ratio"] < 1, one
+        assert one["write"]["moved_bytes"] == one["read"]["moved_bytes"] == 8 << 20, one
     # Whatever is wrong comes with what follows from it, and with what to do.
     for check in checks.values():
         if check["level"] not in {"ok", "untried"}:
             assert check["consequence"], check
             assert check["fix"], check
     assert not {line for line in all_remains() - before if "probe-" in line or "doctor-" in line}
+
+
+def test_what_is_ignored_is_told_from_what_is_honoured(seatrial: Seatrial) -> None:
+    """By the pages of the very file: a plain process's write goes past the cache, gVisor's may not.
+
+    Whichever it is, what the pages say and what is said of them agree.
+    """
+    for name in ("process", "runsc"):
+        needs_driver(name)
+    if filesystem_of(seatrial.home) in {"tmpfs", "overlay"}:
+        pytest.skip("the tests' directory is on no disk")
+    done = seatrial.call("doctor", "--json", "--only", "runtimes", "--drivers", "process,runsc")
+    assert done.code == 0, done.shown
+    checks = checks_of(done)
+    assert checks["runtimes/process: direct I/O"]["level"] == "ok", done.shown
+    found = checks["runtimes/runsc: direct I/O"]
+    cached = [found["values"][way]["cached_bytes"] for way in ("write", "read")]
+    is_ignored = max(cached) > 0
+    assert found["values"]["honour"] == ("ignored" if is_ignored else "honoured"), found
+    assert found["level"] == ("warn" if is_ignored else "ok"), found
+    assert not list(seatrial.home.glob("seatrial-doctor-*"))
 
 
 def test_a_person_reads_problems_first_and_a_sentence_last(seatrial: Seatrial) -> None:

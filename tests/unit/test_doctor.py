@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 import pytest
 
@@ -21,11 +21,13 @@ from seatrial.doctor.runtimes import Ability
 from seatrial.doctor.step import Performer, Step
 from seatrial.drivers import registry
 from seatrial.drivers.base import ProbeResult, ProbeStatus
-from seatrial.errors import ConfigError
+from seatrial.errors import ConfigError, DriverUnavailable
 from seatrial.model.codec import encode
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from seatrial.drivers.base import DriverContext
 
 SAY = About(Group.HOST)
 
@@ -149,6 +151,10 @@ class FakeDriver:
 
     def probe(self) -> ProbeResult:
         return probed(self.status, name=self.name)
+
+    def open(self, context: DriverContext) -> NoReturn:
+        """It was there a moment ago."""
+        raise DriverUnavailable(f"{self.name} went away with {context.run_id}")
 
 
 @pytest.mark.parametrize(

@@ -363,16 +363,20 @@ def test_containers_beside_the_measured_ones_are_told(
 def test_the_audit_finds_what_an_examination_left(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """A file, and a state directory of ours."""
+    """Files, also on the disk that was asked about, and a state directory of ours."""
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path / "run"))
-    before = leftovers.take_stock()
-    assert leftovers.audit(before).level is Level.OK
+    runs = tmp_path / "runs"
+    runs.mkdir()
+    before = leftovers.take_stock(runs)
+    assert leftovers.audit(before, runs).level is Level.OK
     (tmp_path / "seatrial-doctor-x").mkdir()
+    (runs / "seatrial-doctor-y").mkdir()
     state = tmp_path / "run/seatrial/probe-1"
     state.mkdir(parents=True)
     Owner.current("probe-1").write(state)
-    check = leftovers.audit(before)
+    check = leftovers.audit(before, runs)
     assert check.level is Level.BROKEN
     assert "seatrial-doctor-x" in check.evidence
+    assert "seatrial-doctor-y" in check.evidence
     assert "state" in check.evidence

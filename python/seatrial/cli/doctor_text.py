@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 from seatrial.cli import output
 from seatrial.doctor.check import Check, Group, Level
+from seatrial.doctor.traits import IDLE_RATIO_MAX, TEARDOWN_NS_MAX, Honour, is_trait
 from seatrial.units import format_duration
 
 if TYPE_CHECKING:
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 
     from seatrial.doctor.examine import Examination
     from seatrial.doctor.runtimes import Ability
+    from seatrial.doctor.traits import Traits
 
 MARKS: Final[Mapping[Level, str]] = {
     Level.BROKEN: "[red]✗ broken[/]",
@@ -54,6 +56,7 @@ ABILITY_MARKS: Final[Mapping[str, str]] = {
 #: Groups with so many checks of one kind that those which are fine share a line.
 FOLDED: Final = frozenset({Group.KERNEL})
 BAR_CELLS: Final = 30
+NOT_KNOWN: Final = "-"
 
 
 def show(examination: Examination, *, only_problems: bool) -> None:
@@ -66,7 +69,12 @@ def show(examination: Examination, *, only_problems: bool) -> None:
     if not only_problems:
         for group, heading in HEADINGS.items():
             fine = [one for one in examination.checks if one.group is group]
-            _show_group(heading, [one for one in fine if one.level is Level.OK])
+            _show_group(
+                heading,
+                [one for one in fine if one.level is Level.OK and not is_trait(one)],
+            )
+        if examination.traits:
+            output.render(_traits(examination.traits))
         if examination.abilities:
             output.render(_abilities(examination.abilities))
     output.data(summary(examination))
@@ -137,22 +145,55 @@ def bar_lines(buckets: Sequence[tuple[str, int]]) -> list[str]:
 
 
 def _abilities(abilities: Sequence[Ability]) -> Table:
-    from rich import box
     from rich.markup import escape
-    from rich.table import Table
 
-    table = Table(
-        title="What runs on what",
-        box=box.SIMPLE_HEAD,
-        title_justify="left",
-        title_style="bold",
-    )
+    table = _wide_table("What runs on what")
     for column in ("runtime", "start", "density", "inside", "load, fleet, rpc"):
         table.add_column(column, overflow="fold")
     for one in abilities:
         grades = (one.start, one.density, one.inside, one.load)
         table.add_row(escape(one.driver), *(ABILITY_MARKS[grade] for grade in grades))
     return table
+
+
+def _traits(traits: Sequence[Traits]) -> Table:
+    from rich.markup import escape
+
+    table = _wide_table("One sandbox of each, once it runs")
+    for column in ("runtime", "idle: CPU", "its daemon", "switches/s", "gone after", "O_DIRECT"):
+        table.add_column(column, overflow="fold")
+    for one in traits:
+        table.add_row(
+            escape(one.driver),
+            _marked(_share(one.idle_ratio), (one.idle_ratio or 0) > IDLE_RATIO_MAX),
+            _share(one.daemon_ratio),
+            NOT_KNOWN if one.switches_rps is None else f"{one.switches_rps:.0f}",
+            NOT_KNOWN
+            if one.teardown_ns is None
+            else _marked(format_duration(one.teardown_ns), one.teardown_ns > TEARDOWN_NS_MAX),
+            _marked(one.honour.value, one.honour in {Honour.IGNORED, Honour.REFUSED}),
+        )
+    return table
+
+
+def _marked(text: str, is_bad: bool) -> str:  # noqa: FBT001 - one of two words of a cell
+    return f"[yellow]! {text}[/]" if is_bad else text
+
+
+def _share(ratio: float | None) -> str:
+    return NOT_KNOWN if ratio is None else f"{ratio:.2%}"
+
+
+def _wide_table(heading: str) -> Table:
+    from rich import box
+    from rich.table import Table
+
+    return Table(
+        title=heading,
+        box=box.SIMPLE_HEAD,
+        title_justify="left",
+        title_style="bold",
+    )
 
 
 def _table(heading: str) -> Table:

@@ -2,12 +2,14 @@
 
 The noise of the machine comes first, while nothing of ours runs; then everything that only looks;
 then what starts small things; then sandboxes. What may hang (guests under KVM) has lanes of its own
-beside the rest, and what was left behind is looked for at the end.
+beside the rest. A sandbox of each runtime that works stays, and is looked at when nothing else goes
+on any more; what was left behind is looked for at the end.
 """
 
 from __future__ import annotations
 
 import time
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -31,8 +33,9 @@ from seatrial.doctor import (
     tools,
 )
 from seatrial.doctor.check import About, Check, Group, Level
-from seatrial.doctor.runtimes import Ability
+from seatrial.doctor.runtimes import NO, Ability
 from seatrial.doctor.step import BUDGET_NS, NS_PER_S, Performer, Step
+from seatrial.doctor.traits import Traits
 from seatrial.doctor.tree import Tree
 from seatrial.drivers import registry
 from seatrial.drivers.base import state_root
@@ -40,11 +43,15 @@ from seatrial.drivers.base import state_root
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
+    from seatrial.doctor.gallery import Gallery
+
 BASELINE: Final = "process"
 #: Longest that a driver's own deadlines allow: a machine that is emulated boots for long.
 RUNTIME_DEADLINE_NS: Final = 90 * NS_PER_S
-#: The lane of a driver, by how its name begins; all others share one.
+MAIN_LANE: Final = "main"
+#: The lane of a driver, by how its name begins; all others share the main one.
 LANES: Final = (
+    ("qemu-template", "templates"),
     ("qemu", "machines"),
     ("runsc-kvm", "gvisor-kvm"),
     ("cri/", "servers"),
@@ -76,6 +83,8 @@ class Examination:
     checks: tuple[Check, ...]
     abilities: tuple[Ability, ...]
     elapsed_ns: int
+    traits: tuple[Traits, ...] = ()
+    """What sandboxes cost and do once they run, where one was looked at."""
 
     @property
     def blocking(self) -> tuple[Check, ...]:
@@ -93,6 +102,10 @@ class _Abilities:
 
     found: list[Ability] = field(default_factory=list)
 
+    def can_start(self, driver: str) -> bool:
+        """Tell whether a sandbox of a driver has started; what is not known yet has not."""
+        return any(one.driver == driver and one.start != NO for one in self.found)
+
 
 def examine(
     wanted: Wanted,
@@ -102,18 +115,25 @@ def examine(
 ) -> Examination:
     """Examine this machine; takes about as long as its slowest runtime."""
     started_ns = time.monotonic_ns()
-    before = leftovers.take_stock()
+    before = leftovers.take_stock(wanted.run_dir)
     performer = Performer(budget_ns=wanted.budget_ns, tell=tell)
     abilities = _Abilities()
     machine = tree or Tree()
     checks = performer.perform(_first_steps(wanted, machine))
-    checks += performer.perform_lanes(_lanes(wanted, abilities, machine))
+    with ExitStack() as stack:
+        shown = stack.enter_context(_gallery(wanted)) if _starts_runtimes(wanted) else None
+        if shown is not None:
+            checks += performer.perform([shown.prepare_step()])
+        checks += performer.perform_lanes(_lanes(wanted, abilities, machine, shown))
+        if shown is not None:
+            checks += performer.perform(shown.look_steps())
     checks += performer.perform(_last_steps(wanted, machine, before))
     order = list(registry.names())
     return Examination(
         checks=tuple(_in_order(checks, order)),
         abilities=tuple(sorted(abilities.found, key=lambda one: order.index(one.driver))),
         elapsed_ns=time.monotonic_ns() - started_ns,
+        traits=() if shown is None else shown.traits,
     )
 
 
@@ -153,13 +173,30 @@ def _not_started(group: Group) -> Iterator[Check]:
     yield About(group).untried(group.value, "nothing is started (--fast)")
 
 
-def _lanes(wanted: Wanted, abilities: _Abilities, tree: Tree) -> list[list[Step]]:
-    lanes: dict[str, list[Step]] = {"main": []}
+def _starts_runtimes(wanted: Wanted) -> bool:
+    return wanted.starts and Group.RUNTIMES in wanted.groups
+
+
+def _gallery(wanted: Wanted) -> Gallery:
+    # Benches are behind it, and tables behind them: who starts nothing need not load them.
+    from seatrial.doctor.gallery import Gallery, worth_looking_at
+
+    return Gallery(worth_looking_at(chosen_drivers(wanted)), storage.existing(wanted.run_dir))
+
+
+def _lane_of(driver: str) -> str:
+    return next((lane for start, lane in LANES if driver.startswith(start)), MAIN_LANE)
+
+
+def _lanes(
+    wanted: Wanted, abilities: _Abilities, tree: Tree, shown: Gallery | None
+) -> list[list[Step]]:
+    lanes: dict[str, list[Step]] = {MAIN_LANE: []}
     for _, lane in LANES:
         lanes[lane] = []
     if Group.RUNTIMES in wanted.groups:
         look = partial(daemons.check_daemons, tree, tools=wanted.tools_dir)
-        lanes["main"].append(Step(group=Group.RUNTIMES, name="daemons", look=look))
+        lanes[MAIN_LANE].append(Step(group=Group.RUNTIMES, name="daemons", look=look))
     if Group.KVM in wanted.groups:
         look = partial(kvm.check_device, tree, starts=wanted.starts)
         lanes["machines"].append(Step(group=Group.KVM, name="device", look=look))
@@ -169,8 +206,10 @@ def _lanes(wanted: Wanted, abilities: _Abilities, tree: Tree) -> list[list[Step]
         )
     if Group.RUNTIMES in wanted.groups:
         for name in chosen_drivers(wanted):
-            lane = next((lane for start, lane in LANES if name.startswith(start)), "main")
-            lanes[lane].append(_runtime_step(name, wanted, abilities))
+            steps = lanes[_lane_of(name)]
+            steps.append(_runtime_step(name, wanted, abilities))
+            if shown is not None and name in shown.drivers:
+                steps.append(shown.start_step(name, is_wanted=partial(abilities.can_start, name)))
     return [steps for steps in lanes.values() if steps]
 
 
@@ -195,7 +234,11 @@ def _last_steps(wanted: Wanted, tree: Tree, before: leftovers.Stock) -> list[Ste
         steps.append(Step(group=Group.LEFTOVERS, name="leftovers", look=look))
     # Whatever was asked for: who starts things owns up to what stayed.
     steps.append(
-        Step(group=Group.LEFTOVERS, name="this examination", look=lambda: [leftovers.audit(before)])
+        Step(
+            group=Group.LEFTOVERS,
+            name="this examination",
+            look=lambda: [leftovers.audit(before, wanted.run_dir)],
+        )
     )
     return steps
 

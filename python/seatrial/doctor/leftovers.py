@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from seatrial.doctor.check import About, Check, Group
+from seatrial.doctor.storage import existing
 from seatrial.drivers.base import state_root
 from seatrial.drivers.state import RUN_VARIABLE, Owner, abandoned_groups
 from seatrial.probes import leaks
@@ -35,7 +36,7 @@ class Stock:
     names: frozenset[str]
 
 
-def take_stock() -> Stock:
+def take_stock(run_dir: Path) -> Stock:
     """List our children, labelled processes, state directories and files."""
     me = os.getpid()
     found = {
@@ -54,14 +55,14 @@ def take_stock() -> Stock:
     for pid, run_id in leaks.processes_with(RUN_VARIABLE).items():
         if run_id.startswith(OWN_PREFIXES) and run_id not in foreign:
             found.add(f"process {pid} of {run_id}")
-    for place in Path(tempfile.gettempdir()).glob(f"{TEMPORARY_PREFIX}*"):
-        found.add(f"file {place}")
+    for directory in (Path(tempfile.gettempdir()), existing(run_dir)):
+        found |= {f"file {place}" for place in directory.glob(f"{TEMPORARY_PREFIX}*")}
     return Stock(names=frozenset(found))
 
 
-def audit(before: Stock) -> Check:
+def audit(before: Stock, run_dir: Path) -> Check:
     """Compare with what there was before the examination."""
-    left = sorted(take_stock().names - before.names)
+    left = sorted(take_stock(run_dir).names - before.names)
     if not left:
         return SAY.ok("this examination", "left nothing behind")
     return SAY.broken(

@@ -7,6 +7,7 @@ just like real ones. Only a guest that boots does, within a deadline; asked once
 from __future__ import annotations
 
 import os
+import threading
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -28,6 +29,8 @@ class Acceleration(StrEnum):
 
 
 _proven: Final[dict[Path, tuple[Acceleration, str]]] = {}
+#: Who asks while somebody proves waits for the answer.
+_proving: Final = threading.Lock()
 
 
 def proven_acceleration(
@@ -37,9 +40,10 @@ def proven_acceleration(
 
     ``boot`` starts a guest under KVM and gives what went wrong, None for nothing.
     """
-    if binary not in _proven:
-        _proven[binary] = _prove(binary, boot)
-    return _proven[binary]
+    with _proving:
+        if binary not in _proven:
+            _proven[binary] = _prove(binary, boot)
+        return _proven[binary]
 
 
 def _prove(
