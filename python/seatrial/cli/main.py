@@ -14,6 +14,7 @@ import re
 import sys
 import tempfile
 import traceback
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NoReturn, Protocol, cast
 
@@ -42,6 +43,9 @@ COMMANDS: Final[Mapping[str, str]] = {
 # As a shell reports a process that was ended by SIGPIPE.
 EXIT_OUTPUT_CLOSED: Final = 141
 
+#: A number below 0, with whatever unit.
+NEGATIVE: Final = re.compile(r"-\.?[0-9]")
+
 EPILOG: Final = """\
 exit codes: 0 ok, 1 a finding or a regression, 2 usage or configuration, 3 environment,
 4 internal error, 130 interrupted
@@ -61,6 +65,33 @@ class Command(Protocol):
 class Parser(argparse.ArgumentParser):
     """Says what is wrong with a command line, not everything that could have been right."""
 
+    _words: Sequence[str] = ()
+
+    def parse_known_args(  # type: ignore[override]  # the overloads say how namespaces of other types go
+        self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
+    ) -> tuple[argparse.Namespace, list[str]]:
+        """Reads a command line in which a value may be a negative number with a unit."""
+        self._words = self._with_values(sys.argv[1:] if args is None else args)
+        return super().parse_known_args(self._words, namespace)
+
+    def _with_values(self, words: Sequence[str]) -> list[str]:
+        """Ties values such as -5/s to their option: argparse takes all but bare numbers for others.
+
+        So it is the option itself that says what is wrong with a value, or that nothing is.
+        """
+        tied: list[str] = []
+        for word in words:
+            before = tied[-1] if tied else ""
+            if NEGATIVE.match(word) and "--" not in tied and self._takes_value(before):
+                tied[-1] = f"{before}={word}"
+            else:
+                tied.append(word)
+        return tied
+
+    def _takes_value(self, word: str) -> bool:
+        action = self._option_string_actions.get(word)
+        return action is not None and action.nargs is None
+
     def error(self, message: str) -> NoReturn:
         """Ends with what was wrong and where to look."""
         output.error(self._plain(message), f"see `{self.prog} --help`")
@@ -73,13 +104,23 @@ class Parser(argparse.ArgumentParser):
             message = f"{name}: {said}"
             if said == "expected one argument":
                 action = next(one for one in self._actions if "/".join(one.option_strings) == name)
-                wanted = action.metavar or action.dest.upper()
-                # What begins with a dash is taken for an option, a negative number with a unit too.
-                return f"{name}: no value; expected {name} {wanted} that does not begin with -"
+                return self._without_value(action, name)
         message = re.sub(r"invalid int value: (.*)", r"got \1; expected a whole number", message)
         return re.sub(
             r"invalid choice: (.*) \(choose from (.*)\)", r"got \1; expected one of \2", message
         )
+
+    def _without_value(self, action: argparse.Action, name: str) -> str:
+        """Says what was expected, and what stands in its place and looks like an option."""
+        expected = f"expected {name} {action.metavar or action.dest.upper()}"
+        for word, after in pairwise(self._words):
+            is_taken = after.startswith("-") and after.partition("=")[0] not in self.options
+            if word in action.option_strings and is_taken:
+                return (
+                    f"{name}: no value, because {after} reads as an option; {expected} (a value "
+                    f"that begins with - is written {word}={after})"
+                )
+        return f"{name}: no value; {expected}"
 
     @property
     def options(self) -> list[str]:
