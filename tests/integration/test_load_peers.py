@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 import polars as pl
 import pytest
 
+from seatrial.cli.main import main
 from seatrial.errors import ConfigError, TrialFailed
 from seatrial.loadgen import LoadRequest, run_load
 from tests.support import peers
@@ -213,6 +216,74 @@ def test_redis_commands_of_any_kind(tmp_path: Path) -> None:
         all_ok(load(server.target, "resp", secret | {"command": "COMMAND INFO get set"}))
         result = load(server.target, "resp", secret | {"command": "NOSUCH"})
         assert result.failures[0][1].startswith("ERR unknown command")
+
+
+PASSWORD = "s:t@p/w%"  # noqa: S105 - of a server that lives as long as a test
+READ_ONLY = ["--option", "read_ratio=1", "--option", "keys=10"]
+
+
+def from_command(capsys: pytest.CaptureFixture[str], url: str, *words: str) -> tuple[int, str]:
+    """Runs `seatrial load URL WORDS` for 50 requests; returns the exit code and all it said."""
+    code = main(["load", url, "--count", "50", "-c", "2", "--quiet", "--json", *words])
+    captured = capsys.readouterr()
+    return code, captured.out + captured.err
+
+
+def test_redis_logs_in_with_the_password_of_a_url(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With the right one all is served; with a wrong one or none nothing is, and it is said."""
+    login = quote(PASSWORD, safe="")
+    with peers.redis(tmp_path, "--requirepass", PASSWORD) as server:
+        place = f"127.0.0.1:{server.port}"
+        for user in ("", "default"):
+            code, said = from_command(capsys, f"redis://{user}:{login}@{place}/2", *READ_ONLY)
+            assert code == 0, said
+            assert json.loads(said)["measured"]["ok_count"] == 50
+            assert PASSWORD not in said
+            assert login not in said
+        code, said = from_command(capsys, f"redis://:wrong@{place}", *READ_ONLY)
+        assert (code, "WRONGPASS" in said) == (3, True), said
+        assert "the password" in said
+        code, said = from_command(capsys, f"redis://{place}", *READ_ONLY)
+        assert (code, "NOAUTH" in said) == (1, True), said
+
+
+def test_redis_logs_in_as_the_user_of_a_url(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A user who may only read gets replies to reads, and the server's words for writes."""
+    login = f"reader:{quote(PASSWORD, safe='')}"
+    with peers.redis(tmp_path) as server:
+        made = server.ask("ACL", "SETUSER", "reader", "on", f">{PASSWORD}", "~*", "+get")
+        assert made.startswith("+OK")
+        url = f"redis://{login}@127.0.0.1:{server.port}"
+        code, said = from_command(capsys, url, *READ_ONLY)
+        assert code == 0, said
+        assert server.calls("get") == 50
+        code, said = from_command(capsys, url, "--option", "read_ratio=0")
+        assert code == 1, said
+        assert "NOPERM" in said
+        code, said = from_command(capsys, url.replace("reader:", "nobody:"), *READ_ONLY)
+        assert (code, "WRONGPASS" in said) == (3, True), said
+
+
+def test_a_search_for_capacity_says_what_it_writes_and_no_password(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The same line as under any load of a store; none where nothing is written."""
+    with peers.redis(tmp_path, "--requirepass", "secret") as server:
+        url = f"redis://:secret@127.0.0.1:{server.port}"
+        search = ["--find-capacity", "--slo", "p50<1us", "--rate", "50/s", "--duration", "100ms"]
+        writing = ["load", url, *search, "--warm-up", "0s", "-c", "2", "--option", "keys=7"]
+        assert main(writing) == 1
+        captured = capsys.readouterr()
+        assert "10% of the requests write: they set one of 7 keys" in captured.out.splitlines()[1]
+        assert main([*writing, "--option", "read_ratio=1", "--json"]) == 1
+        captured_more = capsys.readouterr()
+        assert json.loads(captured_more.out)["options"]["read_ratio"] == "1"
+        for said in (captured, captured_more):
+            assert "secret" not in said.out + said.err
 
 
 def test_redis_out_of_memory(tmp_path: Path) -> None:

@@ -11,6 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from seatrial.errors import ConfigError, SeatrialError
+from seatrial.loadgen import LoadRequest
+from seatrial.loadtest.redact import without_passwords, without_secrets
 from seatrial.loadtest.target import SCHEMES, parse_target
 
 
@@ -111,3 +113,35 @@ def test_any_text_is_read_or_refused(scheme: str, rest: str) -> None:
         numeric = functools.partial(look_up, flags=socket.AI_NUMERICHOST)
         patch.setattr(socket, "getaddrinfo", numeric)
         assert parse_target([f"{scheme}://{rest}"]).targets
+
+
+@pytest.mark.parametrize(
+    ("url", "told"),
+    [
+        ("redis://me@127.0.0.1", "user 'me' of redis comes without a password"),
+        ("redis://a%3Ab:secret@127.0.0.1", "user 'a:b' of redis: a name with a colon"),
+    ],
+)
+def test_a_login_that_cannot_be_meant_is_refused(url: str, told: str) -> None:
+    """A user is never left out silently, and no password is shown."""
+    with pytest.raises(ConfigError, match=told) as caught:
+        parse_target([url])
+    assert "secret" not in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("redis://me:secret@127.0.0.1/3", "redis://me:***@127.0.0.1/3"),
+        ("redis://:se:cr@et@127.0.0.1", "redis://:***@127.0.0.1"),
+        ("redis://127.0.0.1 redis://:secret@[::1]", "redis://127.0.0.1 redis://:***@[::1]"),
+        ("http://127.0.0.1/a@b", "http://127.0.0.1/a@b"),
+        ("fake://?service=constant:1ms", "fake://?service=constant:1ms"),
+    ],
+)
+def test_no_password_is_shown(url: str, shown: str) -> None:
+    """Neither that of a URL nor that of an option."""
+    assert without_passwords(url) == shown
+    secret = {"auth": "x", "db": "3"}
+    request = LoadRequest(targets=("tcp://[::1]:1",), protocol="resp", options=secret, measure_ns=1)
+    assert without_secrets(request).options == {"auth": "(not kept)", "db": "3"}

@@ -16,6 +16,7 @@ from seatrial.errors import ConfigError
 from seatrial.loadtest.judge import LOST_OUTCOMES, evidence_of
 from seatrial.loadtest.objectives import judge
 from seatrial.loadtest.perform import offer
+from seatrial.loadtest.redact import without_passwords, without_secrets
 from seatrial.stats.capacity import Capacity, CapacitySearch
 from seatrial.stats.capacity_trial import (
     STRETCHES_COUNT,
@@ -58,6 +59,9 @@ class CapacityResult:
     """The answer of a search, and the judgements on its trials, by their numbers."""
 
     url: str
+    protocol: str
+    options: dict[str, str]
+    """Settings of the protocol, as they were given."""
     objectives: tuple[str, ...]
     capacity: Capacity
     # {number of the trial, from 0: codes of what spoke against it}
@@ -105,7 +109,9 @@ def find_capacity(settings: LoadTestSettings, *, view: SearchView | None = None)
             view.end(judged)
         number += 1
     return CapacityResult(
-        url=settings.target.text,
+        url=without_passwords(settings.target.text),
+        protocol=settings.target.protocol,
+        options=dict(without_secrets(settings.request()).options),
         objectives=tuple(str(one) for one in objectives),
         capacity=search.result(),
         doubts=doubts,

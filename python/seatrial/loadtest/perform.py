@@ -21,6 +21,7 @@ from seatrial.loadtest.examine import (
 )
 from seatrial.loadtest.judge import evidence_of
 from seatrial.loadtest.objectives import judge_objective
+from seatrial.loadtest.redact import without_passwords, without_secrets
 from seatrial.loadtest.result import (
     Event,
     LoadTestResult,
@@ -38,15 +39,13 @@ from seatrial.stats.verdict import judge_load_run
 from seatrial.units import format_duration
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
     from seatrial.loadgen import LoadRequest
     from seatrial.loadtest.settings import LoadTestSettings
     from seatrial.loadtest.watch import View
     from seatrial.stats.converge import Decision
 
-#: Options whose values are nobody's business.
-SECRET_OPTIONS: Final = frozenset({"auth"})
 NS_PER_S: Final = 1_000_000_000
 #: How the names of agents begin that only measure.
 LATENCY: Final = "latency-"
@@ -290,8 +289,8 @@ def _result(
     length_ns = outcome.measure_end_ns - outcome.measure_start_ns
     return LoadTestResult(
         seatrial_version=build_info().version,
-        url=_without_password(settings.target.text),
-        settings=_told(request),
+        url=without_passwords(settings.target.text),
+        settings=without_secrets(request),
         started_at=started.isoformat(timespec="milliseconds"),
         fingerprint=read_fingerprint(),
         measure_start_ns=outcome.measure_start_ns,
@@ -345,25 +344,3 @@ def _parts(settings: LoadTestSettings, found: Found) -> tuple[PartSummary, ...]:
 def _per_s(count: int, outcome: LoadOutcome) -> float:
     """Over the whole run, since bytes are counted in all of it."""
     return count * NS_PER_S / max(1, outcome.ended_at_ns - outcome.started_at_ns)
-
-
-def _told(request: LoadRequest) -> LoadRequest:
-    """The request as it may be shown and kept: without passwords."""
-    options = dict(request.options)
-    for name in SECRET_OPTIONS & options.keys():
-        options[name] = "(not kept)"
-    return dataclasses.replace(request, options=options)
-
-
-def _without_password(text: str) -> str:
-    words: Sequence[str] = text.split(" ")
-    return " ".join(_masked(word) for word in words)
-
-
-def _masked(url: str) -> str:
-    scheme, separator, rest = url.partition("://")
-    login, at, address = rest.rpartition("@")
-    if not at or "/" in login:
-        return url
-    user = login.partition(":")[0]
-    return f"{scheme}{separator}{user}:***@{address}"

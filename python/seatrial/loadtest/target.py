@@ -154,7 +154,18 @@ def _redis_options(url: str, parts: SplitResult) -> dict[str, str]:
         password = unquote(parts.password)
         # The engine divides at the first colon; the user whom none is named for is `default`.
         user = unquote(parts.username or "") or ("default" if ":" in password else "")
+        if ":" in user:
+            raise ConfigError(
+                f"user {user!r} of redis: a name with a colon cannot be told from its password",
+                hint="choose a user without one",
+            )
         options["auth"] = f"{user}:{password}" if user else password
+    elif parts.username:
+        raise ConfigError(
+            f"user {unquote(parts.username)!r} of redis comes without a password; expected "
+            "redis://USER:PASSWORD@HOST, or redis://:PASSWORD@HOST for the default user",
+            hint="leave the user out where the server asks for none",
+        )
     database = parts.path.strip("/")
     if database:
         if not database.isdecimal():

@@ -8,6 +8,7 @@ from rich.console import Group as Stack
 from rich.table import Table
 from rich.text import Text
 
+from seatrial.report.load_text import writes_of
 from seatrial.stats.objective import Side
 from seatrial.units import format_duration, format_rate
 
@@ -47,6 +48,9 @@ def render_capacity(result: CapacityResult) -> RenderableType:
     parts: list[RenderableType] = [
         Text.assemble((result.url, "bold"), f"  highest rate with {', '.join(result.objectives)}")
     ]
+    writes = writes_of(result.protocol, result.options)
+    if writes:
+        parts.append(Text(writes, style="yellow"))
     rate = capacity.rate
     if rate is None:
         parts.append(Text(f"{capacity.verdict}: {capacity.reason}", style="yellow"))

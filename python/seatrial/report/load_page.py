@@ -101,7 +101,7 @@ def render_load_page(result: LoadTestResult, *, figures: Sequence[Figure] | None
         findings=result.verdicts,
         result=result,
         kind=kind_of(result),
-        writes=writes_of(result),
+        writes=writes_of(result.settings.protocol, result.settings.options),
         tiles=_tiles(result),
         rates=rate_rows(result),
         objectives=[(OBJECTIVE_MARKS[one.holds], one) for one in result.objectives],

@@ -17,7 +17,7 @@ from seatrial.report.view import SEVERITY_GLYPHS
 from seatrial.units import format_bytes, format_count, format_duration, format_rate
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 
@@ -136,10 +136,9 @@ def _who(part: PartSummary) -> str:
     return f"{part.agents_count} {part.role} agent{'s' if part.agents_count > 1 else ''}"
 
 
-def writes_of(result: LoadTestResult) -> str:
-    """What the load wrote into a store, as a sentence without its end; empty for nothing."""
-    options = result.settings.options
-    if result.settings.protocol not in STORES or "command" in options:
+def writes_of(protocol: str, options: Mapping[str, str]) -> str:
+    """What loads write into a store, as a sentence without its end; empty for nothing."""
+    if protocol not in STORES or "command" in options:
         return ""
     keys = options.get("keys", "10000")
     share = 1.0 - float(options.get("read_ratio", "0.9"))
@@ -155,7 +154,7 @@ def writes_of(result: LoadTestResult) -> str:
 
 
 def _head(result: LoadTestResult) -> Text:
-    writes = writes_of(result)
+    writes = writes_of(result.settings.protocol, result.settings.options)
     head = Text.assemble((result.url, "bold"), f"  {kind_of(result)}")
     return head.append(f"\n{writes}", style="yellow") if writes else head
 
