@@ -41,6 +41,8 @@ PROBE_FACTOR = 2.0
 PROBE_DIVISOR = 4
 #: Each repetition of an undecided trial is this many times as long.
 REPEAT_GROWTH = 2
+#: ... or this many times as long as it says would decide, which is itself an estimate.
+NEEDED_MARGIN = 1.1
 #: No trial is longer than this many times what was asked for.
 LONGEST_FACTOR = 4
 #: A trial is long enough for this many times the fewest requests that could decide at all.
@@ -249,7 +251,7 @@ class CapacitySearch:
         return f"no trial decided; {last.rate_rps:g}/s stays undecided: {last.why}"
 
     def _advice(self, low: float | None, high: float | None) -> str:
-        """What would make a wide interval narrower: trials as long as the undecided would need."""
+        """What would make a wide interval narrower: trials that may become as long as needed."""
         last = {one.rate_rps: one for one in self._trials}
         inside = [
             one
@@ -263,11 +265,14 @@ class CapacitySearch:
         known = [one.needed_ns for one in inside if one.needed_ns is not None]
         # Half of them would be decided, so the bracket would close around the others.
         typical_ns = statistics.median_low(known) if known else 0
-        if is_open:
-            typical_ns = max(typical_ns, REPEAT_GROWTH * self._trial_ns)
+        asked_ns = 0
+        if typical_ns or is_open:
+            # A search makes what is undecided as long as would decide, within bounds, by itself.
+            enough_ns = math.ceil(NEEDED_MARGIN * typical_ns / LONGEST_FACTOR)
+            asked_ns = max(enough_ns, REPEAT_GROWTH * self._trial_ns)
         # Without the blank it can be given as it is.
-        typical = format_duration(typical_ns).replace(" ", "")
-        length = f": --duration {typical}" if typical_ns else ""
+        asked = format_duration(asked_ns).replace(" ", "")
+        length = f": --duration {asked}" if asked_ns else ""
         rates = "1 rate" if len(inside) == 1 else f"{len(inside)} rates"
         what = f"{rates} {'' if is_open else 'between '}{'stays' if len(inside) == 1 else 'stay'}"
         return f"; {what} undecided, longer trials decide more{length}"
@@ -326,7 +331,9 @@ class CapacitySearch:
 
     def _longer(self, judged: Judged, wish: TrialWish) -> TrialWish:
         wanted_ns = max(
-            REPEAT_GROWTH * wish.length_ns, self._trial_ns, math.ceil(1.1 * (judged.needed_ns or 0))
+            REPEAT_GROWTH * wish.length_ns,
+            self._trial_ns,
+            math.ceil(NEEDED_MARGIN * (judged.needed_ns or 0)),
         )
         return TrialWish(
             rate_rps=wish.rate_rps,
