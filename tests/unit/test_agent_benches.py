@@ -259,6 +259,39 @@ def test_agents_that_send_late_are_told_by_their_kind(kind: str) -> None:
     assert finding.message.startswith(f"{kind} agents: the p50 pacing lag is")
 
 
+@pytest.mark.parametrize(
+    ("sent_counts", "is_kept"),
+    [((500, 500), True), ((450, 550), True), ((450, 450), False), ((560, 550), False)],
+)
+def test_agents_of_a_kind_have_one_rate_together(
+    sent_counts: tuple[int, int],
+    is_kept: bool,  # noqa: FBT001 - a case of the test
+) -> None:
+    """Three standard errors of 1000 requests by a Poisson schedule are 95 of them."""
+    loads = [
+        load_row(
+            f"load-{number}",
+            offered_rps=500.0,
+            measured_sent_count=count - 3,
+            measured_unsent_count=3,
+        )
+        for number, count in enumerate(sent_counts)
+    ]
+    loads.append(
+        load_row("latency-0", offered_rps=50.0, measured_sent_count=50, measured_unsent_count=0)
+    )
+    found = judge_fleet(tables(loads=loads), FLEET)
+    if is_kept:
+        assert found == ()
+        return
+    (finding,) = found
+    assert finding.code == "generator-bound"
+    assert finding.message.startswith("load agents: ")
+    assert "were sent where 1.00 k/s were planned (limit 9.5%)" in finding.message
+    behind = tables(loads=loads, intervals=[interval("load-0", 0, ok_count=1)])
+    assert [one.code for one in judge_fleet(behind, FLEET)] == ["saturated"]
+
+
 def test_every_rpc_metric_is_what_methodology_says() -> None:
     """The total is the sum over clients, each by its own time."""
     loads = [load_row("client-0"), load_row("client-1", timeout_count=2, application_error_count=1)]

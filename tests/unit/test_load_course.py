@@ -73,6 +73,49 @@ def test_sends_of_another_law_are_found_out() -> None:
     assert "generator-bound" in codes
 
 
+@pytest.mark.parametrize("pattern", ["fixed", "spike:at=1s,for=60s,factor=3"])
+def test_a_rate_is_held_against_the_plan_of_any_pattern(pattern: str) -> None:
+    """What is due is computed beside the load; a generator that leaves requests out is told."""
+    request = dataclasses.replace(REQUEST, arrival="fixed", pattern=pattern)
+    frames = kept(request, run_load(request))
+    assert "generator-bound" not in [one.code for one in judge_load(frames, OPEN)]
+    loads = frames["loads"]
+    assert loads["planned_count"][0] == pytest.approx(loads["measured_sent_count"][0], abs=1)
+    assert loads["planned_dispersion"][0] == 0
+    short = loads.with_columns(pl.col("planned_count") * 1.02)
+    found = judge_load({**frames, "loads": short}, OPEN)
+    assert "were planned" in next(one for one in found if one.code == "generator-bound").message
+
+
+def test_a_rate_is_held_against_a_trace(tmp_path: Path) -> None:
+    """The bench keeps how many instants the trace has, since the file may be gone later."""
+    trace = tmp_path / "trace"
+    trace.write_text("".join(f"{at}\n" for at in range(0, 3 * S, 5_000_000)))
+    changes = {"arrival": f"trace:{trace}", "rate_rps": None}
+    request = dataclasses.replace(REQUEST, **changes)
+    frames = kept(request, run_load(request))
+    trace.unlink()
+    loads = frames["loads"]
+    assert (loads["planned_count"][0], loads["planned_dispersion"][0]) == (400, 0)
+    assert "generator-bound" not in [one.code for one in judge_load(frames, OPEN)]
+    fewer = loads.with_columns(measured_sent_count=pl.lit(380))
+    found = judge_load({**frames, "loads": fewer}, OPEN)
+    assert any("190 /s were sent where 200 /s were planned" in one.message for one in found)
+
+
+def test_runs_of_before_are_judged_by_their_constant_rate() -> None:
+    """They have no count of what was due, and no trace is judged without one."""
+    request = dataclasses.replace(REQUEST, arrival="fixed")
+    frames = kept(request, run_load(request))
+    loads = frames["loads"].drop("planned_count", "planned_dispersion")
+    fewer = loads.with_columns(pl.col("measured_sent_count") - 100)
+    found = judge_load({**frames, "loads": fewer}, OPEN)
+    assert any("were sent where 1.00 k/s were planned" in one.message for one in found)
+    traced = fewer.with_columns(arrival=pl.lit("trace:/gone"))
+    found = judge_load({**frames, "loads": traced}, OPEN)
+    assert not any("were planned" in one.message for one in found)
+
+
 @pytest.mark.parametrize(
     "change",
     [

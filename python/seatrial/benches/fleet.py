@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from seatrial.model.plan import Point
 
 LOAD, LATENCY = "load", "latency"
+ARRIVAL = "poisson"
 #: Of a load agent, whose histograms and counters say what is needed; of a latency agent.
 LOAD_RECORDS_MAX = 1
 LATENCY_RECORDS_MAX = 1_000_000
@@ -198,7 +199,7 @@ class FleetTrial:
             operation=settings.operation,
             payload_bytes=settings.payload_bytes,
             demand=str(values["demand"]),
-            arrival="poisson",
+            arrival=ARRIVAL,
             warm_up_ns=settings.warm_up_ns,
             measure_ns=settings.duration_ns,
             drain_ns=settings.drain_ns,
@@ -319,13 +320,19 @@ def judge_fleet(tables: Mapping[str, pl.DataFrame], point: Point) -> tuple[Findi
         return ()
     findings = offered.judge_failures(tables) + offered.judge_counters(tables)
     intervals = offered.whole_intervals(tables)
-    if intervals is not None:
-        saturated = check_answered(
+    saturated = (
+        None
+        if intervals is None
+        else check_answered(
             due_count=int(intervals["intended_count"].sum()),
             answered_count=int(intervals["ok_count"].sum()),
         )
-        findings += [] if saturated is None else [saturated]
+    )
+    findings += [] if saturated is None else [saturated]
     findings += offered.judge_generator_cpu(tables)
+    if saturated is None:
+        # Behind a saturated service connections fill up: what could not leave is its doing.
+        findings += offered.judge_rate(tables, (LOAD, LATENCY), law=ARRIVAL)
     measured = offered.measured_requests(tables)
     if measured is not None:
         correct = measured.filter(measured["outcome"] == offered.OUTCOME_OK)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 import polars as pl
 
-from seatrial.benches.sends import check_sends, is_service_bent
+from seatrial.benches.sends import check_sends, is_service_bent, planned_sends
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -48,6 +48,7 @@ def load_row(request: LoadRequest, result: LoadResult) -> Row:
         "arrival": None if request.arrival == CLOSED else request.arrival,
         "pattern": None if request.arrival == CLOSED else request.pattern,
         **_of_arrivals(arrivals_of(request, result)),
+        **_of_plan(request, result),
         "late_reply_count": result.late_reply_count,
         "application_error_count": sum(
             count for outcome, _, count in result.failures if outcome == APPLICATION_ERROR
@@ -137,6 +138,22 @@ def _of_arrivals(check: ArrivalCheck | None) -> Row:
         "arrival_distance": check.distance,
         "arrivals_are_kept": check.is_kept,
     }
+
+
+def _of_plan(request: LoadRequest, result: LoadResult) -> Row:
+    if request.arrival == CLOSED:
+        return {}
+    planned = planned_sends(
+        law=request.arrival,
+        rate_rps=request.rate_rps,
+        pattern=request.pattern,
+        start_ns=result.measure_start_ns - result.started_at_ns,
+        end_ns=result.measure_end_ns - result.started_at_ns,
+        asked_ns=request.measure_ns,
+    )
+    if planned is None:
+        return {}
+    return {"planned_count": planned.count, "planned_dispersion": planned.dispersion}
 
 
 def _float(value_ns: int | None) -> float | None:

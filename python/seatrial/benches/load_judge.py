@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 import polars as pl
 
 from seatrial.benches.base import Samples
+from seatrial.benches.sends import Planned
 from seatrial.model.finding import Finding, Severity
 from seatrial.stats.arrivals import STATISTIC_MAX, TOLERANCE_RATIO, ArrivalCheck, check_rate
 from seatrial.stats.independence import check_independence
@@ -231,23 +232,30 @@ def _arrivals(load: Load) -> ArrivalCheck | None:
 
 def _rate(load: Load, fates: _Fates) -> RateCheck | None:
     """Compares the rate with the planned one, where there is one and its scatter is known."""
-    law = str(load.get("arrival"))
     length_ns = load["measure_end_ns"] - load["measure_start_ns"]
-    rate_rps = load.get("offered_rps")
-    # A trace may end, and has a file that is not kept with its run.
-    is_even = load.get("pattern") == "fixed" and law_name(law) != TRACE
-    if rate_rps is None or not is_even or length_ns <= 0:
-        return None
-    expected_count = rate_rps * length_ns / NS_PER_S
-    dispersion = count_dispersion(law, rate_rps=rate_rps, expected_count=expected_count)
-    if dispersion is None:
+    planned = _planned(load, length_ns)
+    if planned is None or length_ns <= 0:
         return None
     return check_rate(
-        planned_rps=rate_rps,
+        planned_rps=planned.count * NS_PER_S / length_ns,
         sent_count=fates.sent + fates.unsent,
         duration_ns=length_ns,
-        dispersion=dispersion,
+        dispersion=planned.dispersion,
     )
+
+
+def _planned(load: Load, length_ns: int) -> Planned | None:
+    """Returns what was computed beside the load; of earlier runs, what a constant rate has due."""
+    count, dispersion = load.get("planned_count"), load.get("planned_dispersion")
+    if count is not None and dispersion is not None:
+        return Planned(count=count, dispersion=dispersion)
+    law, rate_rps = str(load.get("arrival")), load.get("offered_rps")
+    # A trace may end, and has a file that is not kept with its run.
+    if rate_rps is None or load.get("pattern") != "fixed" or law_name(law) == TRACE:
+        return None
+    count = rate_rps * length_ns / NS_PER_S
+    dispersion = count_dispersion(law, rate_rps=rate_rps, expected_count=count)
+    return None if dispersion is None else Planned(count=count, dispersion=dispersion)
 
 
 def _dropped(load: Load) -> Finding:

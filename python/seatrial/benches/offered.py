@@ -9,11 +9,14 @@ import polars as pl
 
 from seatrial.model.columns import REQUESTS
 from seatrial.model.finding import Finding, Severity
+from seatrial.stats.arrivals import check_rate
+from seatrial.stats.scatter import count_dispersion
 from seatrial.stats.validity import (
     check_generator,
     check_generator_cpu,
     check_server_counters,
 )
+from seatrial.stats.verdict import off_rate
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -22,6 +25,7 @@ if TYPE_CHECKING:
     from seatrial.agents.team import Team
     from seatrial.benches.base import Row, TrialContext, TrialTables
     from seatrial.benches.servers import Server
+    from seatrial.stats.arrivals import RateCheck
 
 NS_PER_S = 1_000_000_000
 PHASE_MEASURE = 1
@@ -77,6 +81,9 @@ def keep_agent(
             "pacing_lag_ns_p99": lag.quantile(0.99),
             "measured_intended_count": outcome.measured.intended_count,
             "measured_ok_count": outcome.measured.ok_count,
+            "measured_sent_count": outcome.measured.sent_count,
+            "measured_timeout_count": outcome.measured.timeout_count,
+            "measured_unsent_count": outcome.measured.unsent_count,
             "late_reply_count": outcome.late_reply_count,
             "application_error_count": counts.application_error_count,
         },
@@ -275,3 +282,42 @@ def judge_pacing(
                 message = f"{kind} agents: {late.message}"
                 return [dataclasses.replace(late, message=message)]
     return []
+
+
+def judge_rate(
+    tables: Mapping[str, pl.DataFrame], kinds: Sequence[str], *, law: str
+) -> list[Finding]:
+    """Whether all agents of a kind together sent as many requests as their one schedule has.
+
+    Runs of earlier versions did not keep how many were sent.
+    """
+    found: list[Finding] = []
+    for kind in kinds:
+        own = tables["loads"].filter(tables["loads"]["agent"].str.starts_with(kind))
+        rate = _rate_of(own, law)
+        if rate is not None and not rate.is_kept:
+            late = off_rate(rate)
+            found.append(dataclasses.replace(late, message=f"{kind} agents: {late.message}"))
+    return found
+
+
+def _rate_of(loads: pl.DataFrame, law: str) -> RateCheck | None:
+    names = ("offered_rps", "measured_sent_count", "measured_unsent_count")
+    if not loads.height or any(
+        name not in loads.columns or loads[name].null_count() for name in names
+    ):
+        return None
+    # They all begin and end at the same instants.
+    first = loads.row(0, named=True)
+    length_ns = first["measure_end_ns"] - first["measure_start_ns"]
+    planned_rps, sent_count, unsent_count = (loads[name].sum() for name in names)
+    planned_count = planned_rps * length_ns / NS_PER_S
+    dispersion = count_dispersion(law, rate_rps=planned_rps, expected_count=planned_count)
+    if length_ns <= 0 or planned_rps <= 0 or dispersion is None:
+        return None
+    return check_rate(
+        planned_rps=planned_rps,
+        sent_count=int(sent_count + unsent_count),
+        duration_ns=length_ns,
+        dispersion=dispersion,
+    )

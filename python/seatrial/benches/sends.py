@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -9,7 +10,7 @@ import polars as pl
 
 from seatrial.loadgen import arrival_process
 from seatrial.stats.arrivals import check_arrivals, check_fixed_schedule
-from seatrial.stats.scatter import MMPP, TRACE, law_name
+from seatrial.stats.scatter import MMPP, TRACE, count_dispersion, law_name
 from seatrial.units import NS_PER_S
 
 if TYPE_CHECKING:
@@ -62,3 +63,44 @@ def check_sends(
         return check_fixed_schedule(late_ns * rates / NS_PER_S, mean_gap_ns=1.0, law=law)
     offsets = (sent["sent_at_ns"].sort() - started_at_ns).to_list()
     return check_arrivals(process.places(offsets), law=law)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Planned:
+    """What a process has due in a stretch of time."""
+
+    count: float
+    """Arrivals, above 0."""
+    dispersion: float
+    """Variance over mean of their number."""
+
+
+def planned_sends(
+    *, law: str, rate_rps: float | None, pattern: str, start_ns: int, end_ns: int, asked_ns: int
+) -> Planned | None:
+    """Give what is due from one instant on until another; None where its scatter is not known.
+
+    Args:
+        law: of the gaps.
+        rate_rps: of the process; None where the law has its own.
+        pattern: how the rate changes.
+        start_ns: begin of the stretch, since the begin of the process.
+        end_ns: its end, likewise.
+        asked_ns: how long it was to be: it is shorter where a trace ends in it.
+    """
+    if end_ns <= start_ns:
+        return None
+    process = arrival_process(law, rate_rps, pattern=pattern)
+    if law_name(law) == TRACE:
+        # Its counts are of all arrivals up to an instant. A phase does not have its last instant,
+        # unless it is short because the trace ends there.
+        last_ns = end_ns if end_ns - start_ns < asked_ns else end_ns - 1
+        (within,) = process.expected_counts([max(0, last_ns)])
+        (before,) = process.expected_counts([start_ns - 1]) if start_ns > 0 else (0.0,)
+    else:
+        before, within = process.expected_counts([start_ns, end_ns])
+    count = within - before
+    if count <= 0:
+        return None
+    dispersion = count_dispersion(law, rate_rps=rate_rps, expected_count=count)
+    return None if dispersion is None else Planned(count=count, dispersion=dispersion)

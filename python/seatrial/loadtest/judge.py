@@ -6,12 +6,10 @@ from typing import TYPE_CHECKING, Final
 
 import polars as pl
 
-from seatrial.benches.sends import check_sends, is_service_bent
-from seatrial.loadgen import arrival_process
+from seatrial.benches.sends import check_sends, is_service_bent, planned_sends
 from seatrial.loadtest.examine import PHASE_MEASURE, response_intervals
 from seatrial.stats.arrivals import ArrivalCheck, RateCheck, check_rate
 from seatrial.stats.independence import check_independence
-from seatrial.stats.scatter import TRACE, count_dispersion, law_name
 from seatrial.stats.stationarity import check_stationarity_of_intervals
 from seatrial.stats.verdict import LoadEvidence
 
@@ -129,32 +127,19 @@ def _rate(outcome: LoadOutcome, settings: LoadTestSettings) -> RateCheck | None:
     """Compares what was sent with what the process has due, where its scatter is known."""
     start_ns = outcome.measure_start_ns - outcome.started_at_ns
     end_ns = outcome.measure_end_ns - outcome.started_at_ns
-    expected = _expected_count(settings, start_ns=start_ns, end_ns=end_ns)
-    if end_ns <= start_ns or expected <= 0:
-        return None
-    dispersion = count_dispersion(
-        settings.arrival, rate_rps=settings.rate_rps, expected_count=expected
+    planned = planned_sends(
+        law=settings.arrival,
+        rate_rps=settings.rate_rps,
+        pattern=settings.pattern,
+        start_ns=start_ns,
+        end_ns=end_ns,
+        asked_ns=settings.budget_ns if settings.precision else settings.duration_ns,
     )
-    if dispersion is None:
+    if planned is None:
         return None
     return check_rate(
-        planned_rps=expected * NS_PER_S / (end_ns - start_ns),
+        planned_rps=planned.count * NS_PER_S / (end_ns - start_ns),
         sent_count=outcome.measured.sent_count + outcome.measured.unsent_count,
         duration_ns=end_ns - start_ns,
-        dispersion=dispersion,
+        dispersion=planned.dispersion,
     )
-
-
-def _expected_count(settings: LoadTestSettings, *, start_ns: int, end_ns: int) -> float:
-    """Arrivals from one instant on until another; of a trace as many as it has."""
-    process = arrival_process(settings.arrival, settings.rate_rps, pattern=settings.pattern)
-    if law_name(settings.arrival) != TRACE:
-        before, within = process.expected_counts([start_ns, end_ns])
-        return within - before
-    # Its counts are of all arrivals up to an instant. A phase does not have its last instant,
-    # unless it is short because the trace ends there.
-    asked_ns = settings.budget_ns if settings.precision else settings.duration_ns
-    last_ns = end_ns if end_ns - start_ns < asked_ns else end_ns - 1
-    (within,) = process.expected_counts([max(0, last_ns)])
-    (before,) = process.expected_counts([start_ns - 1]) if start_ns > 0 else (0.0,)
-    return within - before

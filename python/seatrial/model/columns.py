@@ -128,6 +128,15 @@ LOADS: Final = Table(
         ),
         _maybe("arrival_distance", "", "Kolmogorov and Smirnov's distance", type=ArrowType.FLOAT64),
         _maybe("arrivals_are_kept", "", "the sends follow the law", type=ArrowType.BOOL),
+        _maybe(
+            "planned_count",
+            "count",
+            "arrivals that the process has in the measure phase; null: their scatter is not known",
+            type=ArrowType.FLOAT64,
+        ),
+        _maybe(
+            "planned_dispersion", "", "variance over mean of their number", type=ArrowType.FLOAT64
+        ),
         _maybe("timestamps", "", "whose time stamps were used", type=ArrowType.UTF8),
         _maybe("timestamps_missing_count", "count", "replies without both stamps"),
         _maybe("timestamps_uncertainty_ns", "ns", "how well the kernel's clock could be converted"),

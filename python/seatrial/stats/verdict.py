@@ -128,17 +128,20 @@ def _generator_bound(evidence: LoadEvidence, *, is_saturated: bool) -> list[Find
         found.append(_bent(evidence.arrivals))
     rate = evidence.rate
     if rate is not None and not rate.is_kept and not is_saturated:
-        found.append(
-            _warning(
-                "generator-bound",
-                f"{format_rate(rate.realised_rps)} were sent where {format_rate(rate.planned_rps)} "
-                f"were planned (limit {rate.limit_ratio:.1%})",
-                realised_rps=rate.realised_rps,
-                planned_rps=rate.planned_rps,
-                limit_ratio=rate.limit_ratio,
-            )
-        )
+        found.append(off_rate(rate))
     return found
+
+
+def off_rate(rate: RateCheck) -> Finding:
+    """What is said of a rate that was not the one that was asked for."""
+    return _warning(
+        "generator-bound",
+        f"{format_rate(rate.realised_rps)} were sent where {format_rate(rate.planned_rps)} "
+        f"were planned (limit {rate.limit_ratio:.1%})",
+        realised_rps=rate.realised_rps,
+        planned_rps=rate.planned_rps,
+        limit_ratio=rate.limit_ratio,
+    )
 
 
 def _late_for_the_gap(evidence: LoadEvidence) -> list[Finding]:
