@@ -201,10 +201,10 @@ def test_the_advice_is_as_short_as_decides() -> None:
     """
 
     def searched(trial_ns: int) -> Capacity:
-        search = _small_search(start_rps=1e3, lowest_rps=1e2, highest_rps=1e5, trial_ns=trial_ns)
+        search = _small_search(start_rps=500, lowest_rps=50, highest_rps=1e5, trial_ns=trial_ns)
         while (wish := search.next_trial) is not None:
             distance = math.log(wish.rate_rps / 1.4e3)
-            needed = math.ceil(1_000 / distance**2)
+            needed = math.ceil(500 / distance**2)
             decided = BROKEN if distance > 0 else KEPT
             is_enough = wish.rate_rps * wish.length_ns / NS >= needed
             few = round(wish.rate_rps * wish.length_ns / NS)

@@ -271,6 +271,9 @@ def test_agents_of_a_kind_have_one_rate_together(
     loads = [
         load_row(
             f"load-{number}",
+            intended_count=50,
+            sent_count=50,
+            ok_count=50,
             offered_rps=500.0,
             measured_sent_count=count - 3,
             measured_unsent_count=3,

@@ -91,8 +91,7 @@ def test_a_rate_is_held_against_a_trace(tmp_path: Path) -> None:
     """The bench keeps how many instants the trace has, since the file may be gone later."""
     trace = tmp_path / "trace"
     trace.write_text("".join(f"{at}\n" for at in range(0, 3 * S, 5_000_000)))
-    changes = {"arrival": f"trace:{trace}", "rate_rps": None}
-    request = dataclasses.replace(REQUEST, **changes)
+    request = dataclasses.replace(REQUEST, arrival=f"trace:{trace}", rate_rps=None)
     frames = kept(request, run_load(request))
     trace.unlink()
     loads = frames["loads"]

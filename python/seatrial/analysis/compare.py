@@ -36,7 +36,7 @@ from seatrial.stats.unpaired import mean_ratio_interval
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from seatrial.analysis.evidence import Series
+    from seatrial.analysis.evidence import Series, SeriesKey, TrialEvidence
     from seatrial.store.manifest import Manifest
     from seatrial.store.run_store import RunStore
 
@@ -82,16 +82,7 @@ def compare_runs(
     unequal = _accepted(*manifests, confounders(*manifests, pairs=pairs), terms)
     labels = {new: old if old == new else f"{old} -> {new}" for old, new in pairs.items()}
     new_trials = read_trials(after)
-    old = {
-        dataclasses.replace(key, driver=pairs[key.driver]): dataclasses.replace(
-            one, driver=pairs[key.driver]
-        )
-        for key, one in gather_series(read_trials(before)).items()
-        if key.driver in pairs
-    }
-    new = {
-        key: one for key, one in gather_series(new_trials).items() if key.driver in pairs.values()
-    }
+    old, new = _paired_series(read_trials(before), new_trials, pairs)
     confidence = before.manifest.plan.experiment.confidence
     changes = [
         _under(_change(old[key], new[key], confidence=confidence), unequal)
@@ -99,7 +90,6 @@ def compare_runs(
         if key in new
     ]
     lost = find_lost(changes, old=old, manifest=after.manifest, trials=new_trials)
-    gone = {(one.point.key, one.driver) for one in lost}
     kept = [one for one in changes if not is_lost(one, lost)]
     told = [
         dataclasses.replace(one, driver=labels[one.driver])
@@ -116,17 +106,37 @@ def compare_runs(
             *_version_changes(before, after),
             *_gaps(before, after),
         ),
-        unmatched=tuple(
-            sorted(
-                {
-                    f"{key.driver}: {key.point_key}"
-                    for key in old.keys() ^ new.keys()
-                    if (key.point_key, key.driver) not in gone
-                }
-            )
-        ),
+        unmatched=_unmatched(old, new, lost),
         confounders=unequal,
     )
+
+
+def _paired_series(
+    before: Sequence[TrialEvidence], after: Sequence[TrialEvidence], pairs: Mapping[str, str]
+) -> tuple[dict[SeriesKey, Series], dict[SeriesKey, Series]]:
+    """The series of drivers that stand against each other, under the newer run's names."""
+    old = {
+        dataclasses.replace(key, driver=pairs[key.driver]): dataclasses.replace(
+            one, driver=pairs[key.driver]
+        )
+        for key, one in gather_series(before).items()
+        if key.driver in pairs
+    }
+    new = {key: one for key, one in gather_series(after).items() if key.driver in pairs.values()}
+    return old, new
+
+
+def _unmatched(
+    old: Mapping[SeriesKey, Series], new: Mapping[SeriesKey, Series], lost: Sequence[Change]
+) -> tuple[str, ...]:
+    """What only one run has, but for what the newer one lost, which is a change."""
+    gone = {(one.point.key, one.driver) for one in lost}
+    alone = {
+        f"{key.driver}: {key.point_key}"
+        for key in old.keys() ^ new.keys()
+        if (key.point_key, key.driver) not in gone
+    }
+    return tuple(sorted(alone))
 
 
 def _pairs(before: Manifest, after: Manifest, terms: Terms) -> dict[str, str]:

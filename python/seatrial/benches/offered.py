@@ -310,7 +310,7 @@ def _rate_of(loads: pl.DataFrame, law: str) -> RateCheck | None:
     # They all begin and end at the same instants.
     first = loads.row(0, named=True)
     length_ns = first["measure_end_ns"] - first["measure_start_ns"]
-    planned_rps, sent_count, unsent_count = (loads[name].sum() for name in names)
+    planned_rps, sent_count, unsent_count = (float(loads[name].sum()) for name in names)
     planned_count = planned_rps * length_ns / NS_PER_S
     dispersion = count_dispersion(law, rate_rps=planned_rps, expected_count=planned_count)
     if length_ns <= 0 or planned_rps <= 0 or dispersion is None:

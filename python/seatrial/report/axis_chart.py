@@ -138,11 +138,9 @@ def draw(
     others = _values(chart, references, is_dodged=False)
     ends = _ends(chart, frame)
     x, y_scale = _x(chart, [*values, *others]), _scale(chart, ends)
-    y_axis = (
-        alt.Axis(values=log_ticks(ends), format="~g") if chart.is_log else alt.Axis(format="~g")
-    )
     label = f"{chart.label} (logarithmic)" if chart.is_log else chart.label
-    y = alt.Y("y:Q", title=label, scale=y_scale, axis=y_axis)
+    ticks = alt.Axis(values=log_ticks(ends), format="~g") if chart.is_log else alt.Axis(format="~g")
+    y = alt.Y("y:Q", title=label, scale=y_scale, axis=ticks)
     scales = {
         "color": alt.Scale(domain=names, range=[inks[name].colour for name in names]),
         "shape": alt.Scale(domain=names, range=[inks[name].shape for name in names]),
@@ -163,11 +161,7 @@ def draw(
         _point_layer(base, y, scales["shape"]),
     ]
     if any(value["reason"] and value["y"] is None for value in values):
-        layers.append(
-            base.transform_filter("datum.y === null && datum.reason !== ''")
-            .mark_text(text="✕", fontSize=13, dy=-2)
-            .encode(y=alt.value(height - 6))
-        )
+        layers.append(_gap_layer(base, at=height - 6))
     return Figure(
         name=chart.name,
         bench=chart.bench,
@@ -176,6 +170,13 @@ def draw(
         spec=finish(alt.layer(*layers), height=height),
         is_small=chart.is_small,
     )
+
+
+def _gap_layer(base: alt.Chart, *, at: float) -> alt.Chart:
+    """A cross where there is a reason in place of a number."""
+    gaps: alt.Chart = base.transform_filter("datum.y === null && datum.reason !== ''")
+    crosses: alt.Chart = gaps.mark_text(text="✕", fontSize=13, dy=-2)
+    return crosses.encode(y=alt.value(at))
 
 
 def _values(chart: AxisChart, lines: Sequence[Line], *, is_dodged: bool = True) -> Values:

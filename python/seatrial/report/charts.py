@@ -157,12 +157,12 @@ def trend_figure(
     has_line = any(trend.line for trend in trends)
     references = references_beside(summary, trends, metric=metric, axis=axis)
     marks: Values = [mark for trend in trends for mark in _marks(trend, unit, divisor)]
-    is_linear = has_line or unit not in {"ns", "bytes"}
-    scale = alt.Scale(zero=True) if is_linear else alt.Scale(type="log", nice=False, padding=8)
     beside = [mark for one in references for mark in one.points]
-    ends_of_marks = [mark[end] for mark in marks for end in ("low", "high")]
-    ticks = log_ticks([*ends_of_marks, *(mark.point / divisor for mark in beside)])
-    y_axis = alt.Axis() if is_linear else alt.Axis(values=ticks, format="~g")
+    heights = [
+        *(mark[end] for mark in marks for end in ("low", "high")),
+        *(mark.point / divisor for mark in beside),
+    ]
+    scale, y = _y_axis(label, heights, is_linear=has_line or unit not in {"ns", "bytes"})
     x = _x_axis(
         axis, [*(mark["x"] for mark in marks), *(mark.x for mark in beside)], has_line=has_line
     )
@@ -176,7 +176,6 @@ def trend_figure(
             alt.Tooltip("text:N", title=label),
         ],
     )
-    y = alt.Y("y:Q", title=label, scale=scale, axis=y_axis)
     layers = [
         base.mark_rule(strokeWidth=1.5).encode(y=alt.Y("low:Q", scale=scale, title=""), y2="high"),
         base.mark_point(filled=True, size=60)
@@ -196,6 +195,13 @@ def trend_figure(
         caption=caption + reference_words(references),
         spec=finish(alt.layer(*layers), height=280),
     )
+
+
+def _y_axis(label: str, heights: Iterable[object], *, is_linear: bool) -> tuple[alt.Scale, alt.Y]:
+    """The vertical axis and its scale: from zero, or logarithmic with few ticks."""
+    scale = alt.Scale(zero=True) if is_linear else alt.Scale(type="log", nice=False, padding=8)
+    ticks = alt.Axis() if is_linear else alt.Axis(values=log_ticks(heights), format="~g")
+    return scale, alt.Y("y:Q", title=label, scale=scale, axis=ticks)
 
 
 def _x_axis(axis: str, places: Iterable[object], *, has_line: bool) -> alt.X:
