@@ -73,7 +73,8 @@ def refused(error: ConfigError) -> ConfigError:
     option = OPTIONS.get(found[1]) if found is not None else None
     if found is None or option is None:
         return error
-    expected = error.message[found.end() :].replace(BEYOND, "a number that is far closer to 0")
+    wanted = "0 or more" if found[3].startswith("-") else "a number that is far closer to 0"
+    expected = error.message[found.end() :].replace(BEYOND, wanted)
     told = f"{option}: got {_with_unit(found[1], found[3])}; expected {expected}"
     return ConfigError(told, hint="`seatrial load --help` explains each option", code=error.code)
 
