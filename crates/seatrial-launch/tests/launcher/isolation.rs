@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use seatrial_core::launch::plan::{
-    Bind, Isolation, Namespace, Outcome, Reply, Request, StartPlan, StopHow, WaitFor,
+    Bind, Isolation, Namespace, Outcome, Reply, Request, StartPlan, StartResult, StopHow, WaitFor,
 };
 
 use crate::support::{Client, LAUNCHER, LONG_NS, shell};
@@ -88,37 +88,47 @@ impl Drop for Root {
     }
 }
 
-/// Whether this user may make name spaces at all; says so where not.
-fn can_isolate(client: &mut Client, root: &Root) -> bool {
-    let result = client
-        .start(vec![root.shell("true")], WaitFor::Hello, false)
-        .results
-        .remove(0);
+/// A root and a launcher; says so where this user may make no name spaces at all.
+fn isolated(name: &str) -> Option<(Root, Client)> {
+    let (root, mut client) = (Root::new(name), Client::new());
+    let result = started(&mut client, root.shell("true"));
     if result.outcome != Outcome::Ok {
         eprintln!(
             "skipped: no name spaces for this user here: {:?}",
             result.error
         );
+        return None;
     }
-    result.outcome == Outcome::Ok
+    Some((root, client))
+}
+
+/// The same for what only root can do.
+fn isolated_as_root(name: &str) -> Option<(Root, Client)> {
+    rustix::process::geteuid()
+        .is_root()
+        .then(|| isolated(name))
+        .flatten()
+}
+
+/// What became of one sandbox that says something and ends.
+fn started(client: &mut Client, plan: StartPlan) -> StartResult {
+    client
+        .start(vec![plan], WaitFor::Hello, false)
+        .results
+        .remove(0)
 }
 
 fn said(client: &mut Client, plan: StartPlan) -> String {
-    let result = client
-        .start(vec![plan], WaitFor::Hello, false)
-        .results
-        .remove(0);
+    let result = started(client, plan);
     assert_eq!(result.outcome, Outcome::Ok, "{result:#?}");
     result.stderr_tail.unwrap()
 }
 
 #[test]
 fn a_sandbox_sees_only_itself() {
-    let root = Root::new("isolation");
-    let mut client = Client::new();
-    if !can_isolate(&mut client, &root) {
+    let Some((root, mut client)) = isolated("isolation") else {
         return;
-    }
+    };
     let line = "hostname; echo $$; echo /proc/[0-9]*; id -u; grep -c : /proc/net/dev; ls /; \
                 ls -A /tmp; grep -c . /proc/self/mountinfo";
     let text = said(&mut client, root.shell(line));
@@ -141,11 +151,9 @@ fn a_sandbox_sees_only_itself() {
 
 #[test]
 fn a_sandbox_can_write_where_it_may() {
-    let root = Root::new("writing");
-    let mut client = Client::new();
-    if !can_isolate(&mut client, &root) {
+    let Some((root, mut client)) = isolated("writing") else {
         return;
-    }
+    };
     let line = "echo kept > /data/file; echo gone > /tmp/file; echo null > /dev/null; \
                 for path in /file /usr/file /bin/file; do \
                   if (echo bad > $path) 2>/dev/null; then echo wrote $path; fi; done; echo done";
@@ -159,21 +167,16 @@ fn a_sandbox_can_write_where_it_may() {
 
 #[test]
 fn the_failed_step_is_named() {
-    let root = Root::new("failing");
-    let mut client = Client::new();
-    if !can_isolate(&mut client, &root) {
+    let Some((root, mut client)) = isolated("failing") else {
         return;
-    }
+    };
     let failing = |change: fn(&mut Isolation)| {
         let mut plan = root.shell("true");
         plan.isolation.as_mut().map(change).unwrap();
         plan
     };
     let mut check = |plan: StartPlan, expected: &str| {
-        let result = client
-            .start(vec![plan], WaitFor::Hello, false)
-            .results
-            .remove(0);
+        let result = started(&mut client, plan);
         assert_eq!(result.outcome, Outcome::SpawnFailed);
         // What is prepared before the release fails without a child.
         assert_eq!(result.exit_code, result.pid.map(|_| 127));
@@ -261,11 +264,9 @@ fn a_recipe_that_contradicts_itself_is_refused() {
 
 #[test]
 fn a_sandbox_shares_no_mount_with_the_next() {
-    let root = Root::new("mounts");
-    let mut client = Client::new();
-    if !can_isolate(&mut client, &root) {
+    let Some((root, mut client)) = isolated("mounts") else {
         return;
-    }
+    };
     let mut keeper = root.shell("exec sleep 1000");
     keeper.id = "keeper".to_owned();
     let pid = client.start(vec![keeper], WaitFor::Hello, true).results[0]
@@ -294,11 +295,9 @@ fn a_sandbox_shares_no_mount_with_the_next() {
 
 #[test]
 fn a_root_that_was_replaced_is_prepared_anew() {
-    let root = Root::new("replaced");
-    let mut client = Client::new();
-    if !can_isolate(&mut client, &root) {
+    let Some((root, mut client)) = isolated("replaced") else {
         return;
-    }
+    };
     fs::rename(root.0.join("root"), root.0.join("old")).unwrap();
     for directory in [
         "bin", "lib", "lib64", "usr", "proc", "tmp", "dev", "data", "new",
@@ -310,11 +309,9 @@ fn a_root_that_was_replaced_is_prepared_anew() {
 
 #[test]
 fn what_is_kept_of_a_root_is_out_of_the_way_of_children() {
-    let root = Root::new("kept");
-    let mut client = Client::new();
-    if !rustix::process::geteuid().is_root() || !can_isolate(&mut client, &root) {
+    let Some((_root, client)) = isolated_as_root("kept") else {
         return;
-    }
+    };
     let files = fs::read_dir(format!("/proc/{}/fd", client.child.id())).unwrap();
     let kept: Vec<u64> = files
         .map(|file| file.unwrap().path())
@@ -331,11 +328,9 @@ fn what_is_kept_of_a_root_is_out_of_the_way_of_children() {
 
 #[test]
 fn a_network_made_ahead_is_the_sandboxs_own() {
-    let root = Root::new("ahead");
-    let mut client = Client::new();
-    if !rustix::process::geteuid().is_root() || !can_isolate(&mut client, &root) {
+    let Some((root, mut client)) = isolated_as_root("ahead") else {
         return;
-    }
+    };
     let own = fs::read_link("/proc/self/ns/net").unwrap();
     let own = own.to_str().unwrap();
     let ahead = |line: &str| {
@@ -372,11 +367,9 @@ fn a_network_made_ahead_is_the_sandboxs_own() {
 
 #[test]
 fn a_sandbox_joins_the_network_of_another() {
-    let root = Root::new("network");
-    let mut client = Client::new();
-    if !rustix::process::geteuid().is_root() || !can_isolate(&mut client, &root) {
+    let Some((root, mut client)) = isolated_as_root("network") else {
         return;
-    }
+    };
     let mut owner = shell("owner", "exec sleep 1000");
     owner.env = vec!["PATH=/usr/bin:/bin".to_owned()];
     let mut isolation = root.isolation();
