@@ -47,14 +47,24 @@ SIZE_UNITS: Final[Mapping[str, int]] = {
     "GiB": GIB,
 }
 # A rate's unit is a multiple and a span of time: "/s", "k/s", "M/min".
-RATE_MULTIPLES: Final[Mapping[str, int]] = {"": 1, "k": 1_000, "M": 1_000_000}
+RATE_MULTIPLES: Final[Mapping[str, int]] = {
+    "": 1,
+    "k": 1_000,
+    "M": 1_000_000,
+    "G": 1_000_000_000,
+}
 RATE_SPANS_S: Final[Mapping[str, int]] = {"/s": 1, "/min": 60}
 
 DURATION_EXPECTED: Final = 'a duration with its unit, such as "250ms" (ns, us, ms, s, min or h)'
 SIZE_EXPECTED: Final = 'a size with its unit, such as "64KiB" (B, KiB, MiB, GiB, kB, MB or GB)'
-RATE_EXPECTED: Final = 'a rate with its unit, such as "200/s" or "2k/s" (/s or /min, with k or M)'
+RATE_EXPECTED: Final = (
+    'a rate with its unit, such as "200/s" or "2k/s" (/s or /min, with k, M or G)'
+)
 
-_QUANTITY: Final = re.compile(r"\s*([0-9]+(?:_[0-9]+)*(?:\.[0-9]+)?)\s*(\S*)\s*\Z", re.ASCII)
+# Two digits of an exponent reach further than any quantity, and keep whole numbers small.
+_QUANTITY: Final = re.compile(
+    r"\s*([0-9]+(?:_[0-9]+)*(?:\.[0-9]+)?(?:e[+-]?[0-9]{1,2})?)\s*(\S*)\s*\Z", re.ASCII
+)
 
 # Three digits are what a benchmark on a shared machine can support.
 _DIGITS: Final = 3
@@ -100,7 +110,11 @@ def parse_rate_rps(text: str) -> float:
     multiple, span_s = RATE_MULTIPLES.get(prefix), RATE_SPANS_S.get(slash + span)
     if multiple is None or span_s is None:
         raise UnitError(_unknown_unit(text, unit, RATE_EXPECTED), code="unit-unknown")
-    return float(number * multiple / span_s)
+    rate_rps = float(number * multiple / span_s)
+    if not math.isfinite(rate_rps):
+        message = f'"{text}" is too large; expected {RATE_EXPECTED}'
+        raise UnitError(message, code="unit-range")
+    return rate_rps
 
 
 def format_duration(duration_ns: float) -> str:

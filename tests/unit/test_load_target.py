@@ -89,6 +89,12 @@ def test_several_servers_share_one_protocol() -> None:
         "tcp://127.0.0.1",
         "tcp://:7000",
         "tcp://127.0.0.1:70000",
+        *(
+            f"{scheme}://127.0.0.1:0"
+            for scheme in SCHEMES
+            if "unix" not in scheme and scheme != "fake"
+        ),
+        "http://127.0.0.1:00/x",
         "tcp://127.0.0.1:7000/path",
         "rpc://127.0.0.1:7000?x=1",
         "http://127.0.0.1/#part",

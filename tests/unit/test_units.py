@@ -22,6 +22,8 @@ from seatrial.errors import ConfigError, UnitError
         ("1h", 3_600_000_000_000),
         ("1_000ns", 1_000),
         ("0.000001s", 1_000),
+        ("1e3s", 1_000_000_000_000),
+        ("2.5e-3s", 2_500_000),
     ],
 )
 def test_durations_are_read_exactly(text: str, expected_ns: int) -> None:
@@ -40,7 +42,15 @@ def test_sizes_are_read_exactly(text: str, expected_bytes: int) -> None:
 
 @pytest.mark.parametrize(
     ("text", "expected_rps"),
-    [("200/s", 200.0), ("2k/s", 2000.0), ("1.5M/s", 1.5e6), ("30/min", 0.5), ("6k/min", 100.0)],
+    [
+        ("200/s", 200.0),
+        ("2k/s", 2000.0),
+        ("1.5M/s", 1.5e6),
+        ("1G/s", 1e9),
+        ("1e9/s", 1e9),
+        ("30/min", 0.5),
+        ("6k/min", 100.0),
+    ],
 )
 def test_rates_are_per_second(text: str, expected_rps: float) -> None:
     """Any span of time is brought to a second."""
@@ -57,7 +67,9 @@ def test_rates_are_per_second(text: str, expected_rps: float) -> None:
         ("3 MS", "unit-unknown", 'unknown unit "MS"'),
         ("1.5ns", "unit-fraction", "not a whole number of nanoseconds"),
         ("9999999999h", "unit-range", "is too large"),
-        ("1e3s", "unit-unknown", 'unknown unit "e3s"'),
+        ("1e3", "unit-missing", "has no unit"),
+        ("1e999s", "unit-unknown", 'unknown unit "9s"'),
+        ("1e-10s", "unit-fraction", "not a whole number of nanoseconds"),
         ("٣s", "unit-syntax", "is not a quantity"),
     ],
 )
@@ -68,6 +80,19 @@ def test_what_is_no_duration_is_refused(text: str, code: str, part: str) -> None
     assert caught.value.code == code
     assert part in str(caught.value)
     assert isinstance(caught.value, ConfigError)
+
+
+@pytest.mark.parametrize("rate_rps", [1e-7, 0.5, 200.0, 12_300.0, 1.5e6, 1e9, 1e20])
+def test_a_rate_that_is_shown_can_be_typed(rate_rps: float) -> None:
+    """Whoever copies a number from the output gets that number."""
+    assert units.parse_rate_rps(units.format_rate(rate_rps)) == pytest.approx(rate_rps, rel=1e-12)
+
+
+def test_a_rate_beyond_all_numbers_is_refused() -> None:
+    """It would be shown as infinite, which nobody typed."""
+    with pytest.raises(UnitError, match="too large") as caught:
+        units.parse_rate_rps(f"{'9' * 400}/s")
+    assert caught.value.code == "unit-range"
 
 
 def test_a_rate_needs_its_span() -> None:

@@ -6,11 +6,13 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from seatrial.cli.load_check import check_options
 from seatrial.cli.load_help import DESCRIPTION, EPILOG
 from seatrial.cli.load_options import ShowOptions
 from seatrial.cli.load_trouble import UNREACHABLE, refused, unreachable
 from seatrial.errors import ConfigError, ExitCode, TrialFailed
 from seatrial.model.finding import Severity
+from seatrial.units import INT64_MAX
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -91,7 +93,7 @@ def _add_load(group: argparse._ArgumentGroup) -> None:
         "--timeout", type=_duration, default="1s", metavar="TIME", help="of a request (default: 1s)"
     )
     group.add_argument(
-        "--seed", type=int, default=0, metavar="N", help="decides the schedule (default: 0)"
+        "--seed", type=_seed, default=0, metavar="N", help="decides the schedule (default: 0)"
     )
 
 
@@ -138,7 +140,9 @@ def _add_request(group: argparse._ArgumentGroup) -> None:
         "--demand", default="none", metavar="LAW", help="its work: constant:100us, exponential:1ms"
     )
     group.add_argument(
-        "--no-verify", action="store_true", help="echo: do not compare replies with requests"
+        "--no-verify",
+        action="store_true",
+        help="echo, redis, memcached: do not compare replies with what they should be",
     )
 
 
@@ -151,7 +155,7 @@ def _add_proof(group: argparse._ArgumentGroup) -> None:
         help="go on until the 95 %% interval is at most so wide (share, or time: p99=10us)",
     )
     group.add_argument(
-        "--budget", type=_duration, default="5min", metavar="TIME", help="for --ci (default: 5min)"
+        "--budget", type=_duration, metavar="TIME", help="most time for --ci (default: 5min)"
     )
     group.add_argument(
         "--slo",
@@ -197,9 +201,7 @@ def _add_engine(group: argparse._ArgumentGroup) -> None:
         metavar="N",
         help="and measure latency by N more, with a light load of their own",
     )
-    group.add_argument(
-        "--latency-rate", type=_rate, default="1k/s", metavar="N/s", help="of those (default: 1k/s)"
-    )
+    group.add_argument("--latency-rate", type=_rate, metavar="N/s", help="of those (default: 1k/s)")
 
 
 def _add_output(group: argparse._ArgumentGroup) -> None:
@@ -226,10 +228,11 @@ def settings_of(args: argparse.Namespace) -> LoadTestSettings:
     Raises:
         ConfigError: a URL, an option or a combination cannot be meant.
     """
-    from seatrial.loadtest.settings import ARRIVAL, LoadTestSettings
+    from seatrial.loadtest.settings import ARRIVAL, BUDGET_NS, LATENCY_RATE_RPS, LoadTestSettings
     from seatrial.loadtest.target import parse_target
 
     target = parse_target(args.urls)
+    check_options(args, target)
     payload_bytes = args.payload or (64 if target.protocol == "echo" else 0)
     settings = LoadTestSettings(
         target=target,
@@ -253,13 +256,13 @@ def settings_of(args: argparse.Namespace) -> LoadTestSettings:
         operation=args.operation,
         payload_bytes=payload_bytes,
         demand=args.demand,
-        options=_protocol_options(args, target.protocol),
+        options=_protocol_options(args),
         seed=args.seed,
         agents_count=args.agents,
         latency_agents_count=args.latency_agents,
-        latency_rate_rps=args.latency_rate,
+        latency_rate_rps=LATENCY_RATE_RPS if args.latency_rate is None else args.latency_rate,
         precision=tuple(args.ci),
-        budget_ns=args.budget,
+        budget_ns=BUDGET_NS if args.budget is None else args.budget,
         objectives=tuple(args.slo),
         finds_capacity=args.find_capacity,
         is_strict=args.strict,
@@ -281,14 +284,9 @@ def _warm_up_ns(args: argparse.Namespace) -> int:
     return int(args.warm_up)
 
 
-def _protocol_options(args: argparse.Namespace, protocol: str) -> dict[str, str]:
+def _protocol_options(args: argparse.Namespace) -> dict[str, str]:
     """The conveniences as the protocol's own options, then what --option says."""
     options: dict[str, str] = {}
-    own = {"-X": args.method, "-d": args.body}
-    if protocol != "http" and any(own.values()):
-        given = ", ".join(name for name, value in own.items() if value)
-        message = f"{given} belongs to http; {protocol} takes its settings as --option NAME=VALUE"
-        raise ConfigError(message)
     if args.method:
         options["method"] = args.method
     if args.body is not None:
@@ -449,6 +447,13 @@ def _size(text: str) -> object:
 def _count(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         message = f"got {text!r}; expected a whole number from 1"
+        raise argparse.ArgumentTypeError(message)
+    return int(text)
+
+
+def _seed(text: str) -> int:
+    if not (text.isascii() and text.isdecimal()) or int(text) > INT64_MAX:
+        message = f"got {text!r}; expected a whole number from 0 to {INT64_MAX}"
         raise argparse.ArgumentTypeError(message)
     return int(text)
 

@@ -30,7 +30,7 @@ redis and memcached WRITE by default: one request in ten sets one of `keys` keys
   before. To only read: --option read_ratio=1 (and no preload=true).
 
 values:
-  TIME  250ms, 10s, 5min (ns us ms s min h)    N/s   200/s, 2k/s, 90/min (k or M before the /)
+  TIME  250ms, 10s, 5min (ns us ms s min h)    N/s   200/s, 2k/s, 90/min (k, M, G before the /)
   SIZE  64B, 4KiB, 1MB                         all with their unit: 2000 alone is refused
   LAW   of --think and --demand: constant:1ms, exponential:1ms, uniform:low=1ms,high=3ms,
         lognormal:mean=1ms,cv=2, gamma:mean=1ms,cv=2, bimodal:low=1ms,high=9ms,share=0.1

@@ -63,6 +63,8 @@ OPTIONS: Final = {
     "cpus": "--cpus",
 }
 PLAN: Final = re.compile(r"^load plan: (\w+) (is|has) ([^,\s]+), expected ")
+#: The limit of a rate as the engine writes it.
+RATE_MAX: Final = "1e9"
 #: A number that no type of the engine holds, beside what is said of one that is merely too large.
 BEYOND: Final = "a whole number from 0 within the documented bounds"
 
@@ -73,8 +75,9 @@ def refused(error: ConfigError) -> ConfigError:
     option = OPTIONS.get(found[1]) if found is not None else None
     if found is None or option is None:
         return error
-    wanted = "0 or more" if found[3].startswith("-") else "a number that is far closer to 0"
-    expected = error.message[found.end() :].replace(BEYOND, wanted)
+    expected = error.message[found.end() :].replace(BEYOND, "a number that is far closer to 0")
+    if found[1] == "rate_rps":
+        expected = expected.replace(RATE_MAX, format_rate(float(RATE_MAX)))
     told = f"{option}: got {_with_unit(found[1], found[3])}; expected {expected}"
     return ConfigError(told, hint="`seatrial load --help` explains each option", code=error.code)
 

@@ -18,6 +18,8 @@ COUNT_DURATION_NS: Final = 3_600 * NS_PER_S
 #: Law of the gaps of an open loop that names none.
 ARRIVAL: Final = "poisson"
 LATENCY_RATE_RPS: Final = 1_000.0
+#: How long --ci may go on unless it is told.
+BUDGET_NS: Final = 300 * NS_PER_S
 #: Patterns that bring their own rates, so that none is given beside them.
 PATTERNS_WITH_RATES: Final = frozenset({"step", "ramp", "square"})
 
@@ -57,7 +59,7 @@ class LoadTestSettings:
     latency_rate_rps: float = LATENCY_RATE_RPS
     # How narrow intervals have to be, as texts such as "p99=2%"; and until when to try.
     precision: tuple[str, ...] = ()
-    budget_ns: int = 300 * NS_PER_S
+    budget_ns: int = BUDGET_NS
     # What has to hold, as texts such as "p99<5ms".
     objectives: tuple[str, ...] = ()
     finds_capacity: bool = False
@@ -110,6 +112,14 @@ class LoadTestSettings:
             (
                 self.finds_capacity and self.requests_max is not None,
                 "--count cuts the trials of --find-capacity short; leave --count out",
+            ),
+            (
+                self.requests_max is not None and bool(self.precision),
+                "--count ends the load after its requests, --ci when it is sure; leave one out",
+            ),
+            (
+                self.requests_max is not None and self.cool_down_ns > 0,
+                "--count ends the load, so that nothing is left for --cool-down; leave one out",
             ),
             (
                 self.latency_agents_count > 0 and self.agents_count == 0,

@@ -92,6 +92,9 @@ def _parse_one(url: str) -> LoadTarget:
         given_port = parts.port
     except ValueError as error:
         raise ConfigError(f"cannot load {url!r}: {error}", hint=f"such as {EXAMPLES}") from error
+    if given_port == 0:
+        message = f"cannot load {url!r}: nobody listens on port 0"
+        raise ConfigError(message, hint="give the port of the server, from 1 to 65535")
     if parts.fragment:
         raise ConfigError(f"cannot load {url!r}: a fragment (#...) never reaches a server")
     if transport == "unix":
