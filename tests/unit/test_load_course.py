@@ -129,6 +129,17 @@ def test_nothing_is_said_of_arrivals_that_cannot_be_seen(change: dict[str, objec
     assert arrivals_of(request, run_load(request)) is None
 
 
+def test_waits_of_the_warm_up_bend_no_measured_sends() -> None:
+    """A service that stood still before the measure phase says nothing about what left in it."""
+    stalled = f"{FAST}&stall_at=100ms&stall=200ms"
+    request = dataclasses.replace(REQUEST, targets=(stalled,))
+    result = run_load(request)
+    assert result.queued_count > 0.01 * result.intended_count
+    check = arrivals_of(request, result)
+    assert check is not None
+    assert check.is_kept
+
+
 def test_a_fixed_schedule_is_held_against_its_instants() -> None:
     """Its statistic is a distance in gaps, which is 0 on a modelled clock."""
     request = dataclasses.replace(REQUEST, arrival="fixed")

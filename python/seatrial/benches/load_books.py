@@ -113,12 +113,13 @@ def arrivals_of(request: LoadRequest, result: LoadResult) -> ArrivalCheck | None
     """Returns whether the measured requests left as their process has it.
 
     None for a closed loop; for a sample of the requests, which has no gaps to look at; and where
-    requests waited for free places.
+    measured requests waited for free places.
     """
     if request.arrival == CLOSED or result.records_stride != 1:
         return None
-    waited_count = result.queued_count + result.measured.unsent_count
-    if is_service_bent(waited_count=waited_count, intended_count=result.intended_count):
+    measured = result.measured
+    waited_count = result.queue_histogram.count + measured.unsent_count
+    if is_service_bent(waited_count=waited_count, intended_count=measured.intended_count):
         return None
     return check_sends(
         pl.DataFrame(result).filter(pl.col("phase") == PHASE_MEASURE),
