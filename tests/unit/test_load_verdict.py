@@ -16,6 +16,7 @@ from seatrial.stats.stationarity import check_stationarity
 from seatrial.stats.verdict import LoadEvidence, judge_load_run
 
 US = 1000.0
+MS = 1_000_000
 FINE = LoadEvidence(
     planned_count=100_000,
     sent_count=100_000,
@@ -51,6 +52,21 @@ def test_82_thousand_offered_and_63_thousand_served() -> None:
         "sent_count": 80_048,
         "planned_count": 82_000,
     }
+
+
+@pytest.mark.parametrize(("p99_ns", "codes"), [(49 * MS, ("ok",)), (51 * MS, ("saturated",))])
+def test_lost_requests_are_no_saturation(p99_ns: int, codes: tuple[str, ...]) -> None:
+    """5 % are lost by a fast service; one that is full answers just before the time-out."""
+    lossy = dataclasses.replace(
+        FINE, answered_count=95_000, timeout_ns=100 * MS, response_time_ns={"p99": p99_ns}
+    )
+    assert judge_load_run(lossy).codes == codes
+
+
+def test_a_service_that_answers_nothing_is_not_cleared() -> None:
+    """Without a reply nobody knows whether requests wait or are lost."""
+    dead = dataclasses.replace(FINE, answered_count=0, timeout_ns=100 * MS, response_time_ns={})
+    assert judge_load_run(dead).codes == ("saturated",)
 
 
 def test_a_growing_backlog_is_saturation() -> None:

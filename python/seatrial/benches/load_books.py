@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 import polars as pl
 
+from seatrial.benches.backlogs import read_backlogs
 from seatrial.benches.sends import check_sends, is_service_bent, planned_sends
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ def load_row(request: LoadRequest, result: LoadResult) -> Row:
         "measured_ok_count": result.measured.ok_count,
         "achieved_count": result.achieved_count,
         "counted_until_ns": result.counted_until_ns,
-        **backlogs(result),
+        **_backlogs(result),
         "measured_sent_count": result.measured.sent_count,
         "measured_timeout_count": result.measured.timeout_count,
         "measured_unsent_count": result.measured.unsent_count,
@@ -86,26 +87,16 @@ def interval_rows(result: LoadResult) -> Iterator[Row]:
         }
 
 
-def backlogs(result: LoadResult) -> dict[str, int | None]:
-    """Returns how many requests were due and had not ended, in the middle and at the end.
-
-    They are counted at the ends of the intervals nearest to the middle and to the end of the
-    measure phase; None for a load without two such instants.
-    """
-    middle_ns = (result.measure_start_ns + result.measure_end_ns) / 2
-    due_count = ended_count = 0
-    rows = []
-    for interval in result.intervals:
-        due_count += interval.intended_count
-        ended_count += interval.ok_count + interval.failed_count
-        rows.append((interval.end_ns, due_count, due_count - ended_count))
-    middle = min(rows, key=lambda row: abs(row[0] - middle_ns), default=None)
-    end = min(rows, key=lambda row: abs(row[0] - result.measure_end_ns), default=None)
-    is_told = middle is not None and end is not None and middle[0] < end[0]
+def _backlogs(result: LoadResult) -> dict[str, int | None]:
+    found = read_backlogs(
+        result.intervals,
+        measure_start_ns=result.measure_start_ns,
+        measure_end_ns=result.measure_end_ns,
+    )
     return {
-        "backlog_middle_count": middle[2] if is_told and middle else None,
-        "backlog_end_count": end[2] if is_told and end else None,
-        "offered_late_count": end[1] - middle[1] if is_told and middle and end else None,
+        "backlog_middle_count": None if found is None else found.middle_count,
+        "backlog_end_count": None if found is None else found.end_count,
+        "offered_late_count": None if found is None else found.offered_count,
     }
 
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 import polars as pl
 
+from seatrial.benches.backlogs import read_backlogs
 from seatrial.benches.sends import check_sends, is_service_bent, planned_sends
 from seatrial.loadtest.examine import PHASE_MEASURE, response_intervals
 from seatrial.stats.arrivals import ArrivalCheck, RateCheck, check_rate
@@ -33,7 +34,13 @@ def evidence_of(
 ) -> LoadEvidence:
     """Returns what is known of a load for and against its numbers."""
     measured = outcome.records.filter(pl.col("phase") == PHASE_MEASURE)
-    before, after, between = _backlogs(outcome)
+    backlogs = None
+    if settings.is_open:
+        backlogs = read_backlogs(
+            outcome.intervals,
+            measure_start_ns=outcome.measure_start_ns,
+            measure_end_ns=outcome.measure_end_ns,
+        )
     response = outcome.histograms["response"]
     pacing = outcome.histograms["pacing_lag"]
     shares = {"p50": 0.5, "p99": 0.99}
@@ -45,9 +52,10 @@ def evidence_of(
         sent_count=outcome.measured.sent_count,
         answered_count=_answered(outcome.measured),
         blocked_count=outcome.measured.unsent_count,
-        backlog_before_count=before if is_open else None,
-        backlog_after_count=after if is_open else None,
-        offered_between_count=between if is_open else None,
+        timeout_ns=settings.request_timeout_ns,
+        backlog_before_count=None if backlogs is None else backlogs.middle_count,
+        backlog_after_count=None if backlogs is None else backlogs.end_count,
+        offered_between_count=None if backlogs is None else backlogs.offered_count,
         mean_gap_ns=_mean_gap_ns(outcome) if is_open else None,
         pacing_lag_ns={
             name: float(ns) for name, ns in lag_ns.items() if ns is not None and is_open
@@ -72,21 +80,6 @@ def _answered(measured: Tally) -> int:
     becomes more and more, which the backlogs tell.
     """
     return measured.sent_count - measured.timeout_count
-
-
-def _backlogs(outcome: LoadOutcome) -> tuple[int, int, int]:
-    """Due and unanswered in the middle and at the end of the measure phase, and due in between."""
-    middle_ns = (outcome.measure_start_ns + outcome.measure_end_ns) // 2
-    # A service that is gone refuses at once: such requests wait for nothing.
-    is_lost = pl.col("outcome").is_in(LOST_OUTCOMES) & pl.col("done_at_ns").is_null()
-    records = outcome.records.filter(~is_lost)
-    due, done = [], []
-    for instant_ns in (middle_ns, outcome.measure_end_ns):
-        due.append(records.filter(pl.col("intended_at_ns") < instant_ns).height)
-        done.append(records.filter(pl.col("done_at_ns") < instant_ns).height)
-    stride = outcome.records_stride
-    before, after = (stride * (due[k] - done[k]) for k in (0, 1))
-    return before, after, stride * (due[1] - due[0])
 
 
 def _mean_gap_ns(outcome: LoadOutcome) -> float | None:

@@ -24,6 +24,9 @@ from seatrial.units import format_duration, format_rate
 SENT_SHARE_MIN = 0.99
 #: Fewer of the sent requests answered: the service did not.
 ANSWERED_SHARE_MIN = 0.99
+#: Where requests queue up until they are given up, those that are just in time waited almost as
+#: long: a p99 below this share of the time-out says that the others did not wait but were lost.
+LOST_RESPONSE_SHARE_MAX = 0.5
 #: A p99 lag beyond this share of the mean gap bends the arrival process itself ...
 GAP_LAG_SHARE_MAX = 0.10
 #: ... which the response times show if the lag is also more than this share of their p99.
@@ -54,6 +57,8 @@ class LoadEvidence:
     replies, errors of the application, refusals. In a rate comparison: ends a second."""
     blocked_count: int = 0
     """Planned requests that were not sent because no connection had a free place."""
+    timeout_ns: int | None = None
+    """After which a request without a reply is given up; None: at the end of the load."""
     backlog_before_count: int | None = None
     """Due and unanswered in the middle of the measure phase."""
     backlog_after_count: int | None = None
@@ -211,7 +216,7 @@ def _saturated(evidence: LoadEvidence) -> list[Finding]:
         if growing is not None:
             return [growing]
     sent = evidence.sent_count
-    if sent == 0 or evidence.answered_count >= ANSWERED_SHARE_MIN * sent:
+    if sent == 0 or evidence.answered_count >= ANSWERED_SHARE_MIN * sent or _loses(evidence):
         return []
     return [
         _warning(
@@ -225,6 +230,14 @@ def _saturated(evidence: LoadEvidence) -> list[Finding]:
             planned_count=evidence.planned_count,
         )
     ]
+
+
+def _loses(evidence: LoadEvidence) -> bool:
+    """Whether what was answered was answered so soon that the rest is lost, and not waiting."""
+    slowest_ns = evidence.response_time_ns.get("p99")
+    if evidence.timeout_ns is None or slowest_ns is None:
+        return False
+    return slowest_ns < LOST_RESPONSE_SHARE_MAX * evidence.timeout_ns
 
 
 def _not_stationary(course: Stationarity | None) -> list[Finding]:
