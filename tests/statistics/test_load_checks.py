@@ -155,6 +155,18 @@ def test_weak_correlation_of_many_values_does_not_matter() -> None:
     assert not strong.is_independent
 
 
+def test_values_are_not_called_independent_nearer_than_where_they_depend() -> None:
+    """A period of 1,000 values: thinned by a few it is too short to show what the whole shows."""
+    generator = np.random.default_rng(4)
+    instants = np.arange(3000)
+    series = generator.exponential(size=3000) + 0.6 * np.sin(2 * np.pi * instants / 1000)
+    found = check_independence(series)
+    assert found is not None
+    reach = max(lag.lag for lag in found.lags if lag.is_dependent)
+    assert reach >= 500
+    assert found.thinning is None or found.thinning > reach
+
+
 def test_a_series_that_is_a_slide_has_no_thinning() -> None:
     """Where even the furthest values hang together, no distance is named."""
     found = check_independence(np.arange(3000.0))

@@ -138,7 +138,7 @@ def test_our_own_lag_is_named_by_what_stands_beside_it() -> None:
     closed = perform(settings).result
     heading = next(line for line in text_of(closed, 200) if "service time" in line)
     assert "of that" not in heading
-    assert "our delay before sending" in heading
+    assert "pacing lag" in heading
     assert "of that" not in render_load_page(closed)
 
 
@@ -154,7 +154,7 @@ def test_every_time_is_shown_or_named(stalled: LoadTestResult) -> None:
         "service time",
         "wire and server",
         "sent after due",
-        "of that, our own",
+        "of that, pacing lag",
         "wake-up",
     ]
     for width in (80, 120, 160, 300):

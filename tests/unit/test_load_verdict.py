@@ -144,7 +144,7 @@ def test_course_and_dependence() -> None:
     assert "p = " in verdict.findings[0].message
     remark = verdict.findings[1]
     assert remark.severity is Severity.INFO
-    assert "the intervals allow for it; they are independent 5 apart" in remark.message
+    assert "the intervals allow for it; at lag 5 they are independent" in remark.message
     assert remark.evidence["thinning"] == 5
     bare = dataclasses.replace(evidence, stationarity=None, is_dependence_corrected=False)
     assert judge_load_run(bare).codes == ("not-independent",)

@@ -45,7 +45,8 @@ arrivals (--arrival), each with the mean that --rate gives:
 patterns (--pattern), the rate over time:
   fixed, step:from=1k/s,to=5k/s,by=1k/s,every=10s, ramp:from=..,to=..,over=..,
   spike:at=..,for=..,factor=.., square:low=..,high=..,period=..
-  (step, ramp and square say the rates themselves, spike multiplies --rate)
+  (step, ramp and square say the rates themselves, spike multiplies --rate; times count from the
+  start of the load, its warm-up included)
 
 examples:
   seatrial load http://127.0.0.1:8080/ --rate 2k/s --duration 30s
@@ -61,6 +62,7 @@ reading the result:
   offered    what was due in the measured window; achieved: correct replies in it
   response   from the instant a request was due to its last byte: what a user would feel
   service    from sending to the last byte; the difference to response is waiting for a place
+  pacing lag from "due, and a place is free" to sent: what this program itself was late
   [low, high] 95 % interval; n/a (need N): the sample is too small for that percentile
   ~value     of this sample, which is too small for an interval: N in (need N) values would do
 verdicts: ok; request-failures (some got no correct reply), generator-bound (this program was too

@@ -8,7 +8,7 @@ import polars as pl
 
 from seatrial.benches.backlogs import read_backlogs
 from seatrial.benches.sends import check_sends, is_service_bent, planned_sends
-from seatrial.loadtest.examine import PHASE_MEASURE, response_intervals
+from seatrial.loadtest.examine import PHASE_MEASURE, counts_of, response_intervals
 from seatrial.stats.arrivals import ArrivalCheck, RateCheck, check_rate
 from seatrial.stats.independence import check_independence
 from seatrial.stats.stationarity import check_stationarity_of_intervals
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from seatrial.agents.outcome import LoadOutcome, Tally
+    from seatrial.loadgen import Histogram
     from seatrial.loadtest.settings import LoadTestSettings
     from seatrial.stats.converge import Decision
 
@@ -43,9 +44,6 @@ def evidence_of(
         )
     response = outcome.histograms["response"]
     pacing = outcome.histograms["pacing_lag"]
-    shares = {"p50": 0.5, "p99": 0.99}
-    lag_ns = {name: pacing.quantile(share) for name, share in shares.items()}
-    time_ns = {name: response.quantile(share) for name, share in shares.items()}
     is_open = settings.is_open
     return LoadEvidence(
         planned_count=outcome.measured.intended_count,
@@ -57,10 +55,8 @@ def evidence_of(
         backlog_after_count=None if backlogs is None else backlogs.end_count,
         offered_between_count=None if backlogs is None else backlogs.offered_count,
         mean_gap_ns=_mean_gap_ns(outcome) if is_open else None,
-        pacing_lag_ns={
-            name: float(ns) for name, ns in lag_ns.items() if ns is not None and is_open
-        },
-        response_time_ns={name: float(ns) for name, ns in time_ns.items() if ns is not None},
+        pacing_lag_ns=_percentiles_ns(pacing) if is_open else {},
+        response_time_ns=_percentiles_ns(response),
         arrivals=_arrivals(measured, outcome, settings) if is_open else None,
         rate=_rate(outcome, settings) if is_open else None,
         independence=check_independence(_response_series(measured)),
@@ -71,6 +67,14 @@ def evidence_of(
         ),
         convergence=decision,
     )
+
+
+def _percentiles_ns(histogram: Histogram) -> dict[str, float]:
+    """The figures that the tables of times have, none of an empty histogram."""
+    if not histogram.count:
+        return {}
+    counts = counts_of(histogram)
+    return {name: counts.quantile(share) for name, share in {"p50": 0.5, "p99": 0.99}.items()}
 
 
 def _answered(measured: Tally) -> int:

@@ -26,7 +26,7 @@ LINES: Final[dict[str, tuple[str, list[int]]]] = {
     "wire and server": ("#8f78d8", [2, 2]),
     "waited for a place": ("#c98a00", [8, 3, 2, 3]),
     "sent after due": ("#dd5f1c", [4, 3]),
-    "of that, our own": ("#c46a9a", [2, 3]),
+    "of that, pacing lag": ("#c46a9a", [2, 3]),
     OWN_LAG_ALONE: ("#c46a9a", [2, 3]),
     "wake-up": ("#7d8590", [1, 3]),
     "due": ("#7d8590", [6, 3]),

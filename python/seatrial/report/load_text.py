@@ -32,11 +32,11 @@ HEADINGS: Final = {
     "wire": "wire and server",
     "queue": "waited for a place",
     "send_lag": "sent after due",
-    "pacing_lag": "of that, our own",
+    "pacing_lag": "of that, pacing lag",
     "wake": "wake-up",
 }
 #: The heading of our own lag where no column before it shows the lag that it is a part of.
-OWN_LAG_ALONE: Final = "our delay before sending"
+OWN_LAG_ALONE: Final = "pacing lag"
 #: Wider than any table: Rich's measures are cut to the width that it is told.
 WIDTH_ENDLESS: Final = 10_000
 NS_PER_US: Final = 1_000

@@ -74,8 +74,9 @@ class Independence:
 def check_independence(values: Sequence[float] | Floats) -> Independence | None:
     """Tests values in the order of their intended instants; None for fewer than 100.
 
-    The thinning factor is the first lag of `LAGS` whose thinned series passes the same test; the
-    thinned series is tested anew, not trusted.
+    The thinning factor is the first lag of `LAGS` beyond all dependent ones whose thinned series
+    passes the same test: it is tested anew, not trusted, and has too few values to see alone what
+    the whole series shows at a larger lag.
     """
     series = np.asarray(values, dtype=np.float64)
     if series.size < SERIES_MIN_COUNT:
@@ -83,8 +84,9 @@ def check_independence(values: Sequence[float] | Floats) -> Independence | None:
     ranks = stats.rankdata(series)
     lags = _correlations(ranks)
     thinning: int | None = 1
-    if any(lag.is_dependent for lag in lags):
-        thinning = next((lag for lag in LAGS[1:] if _passes(series[::lag])), None)
+    reach = max((lag.lag for lag in lags if lag.is_dependent), default=0)
+    if reach:
+        thinning = next((lag for lag in LAGS if lag > reach and _passes(series[::lag])), None)
     return Independence(
         n=int(series.size), lags=lags, effective=_effective(ranks), thinning=thinning
     )

@@ -278,9 +278,9 @@ def _not_independent(evidence: LoadEvidence) -> list[Finding]:
     worst = found.worst
     how = "the intervals allow for it" if is_corrected else "the intervals are too narrow"
     far = (
-        "at no distance looked at are they independent"
+        "at no lag that was looked at are they independent"
         if found.thinning is None
-        else f"they are independent {found.thinning} apart"
+        else f"at lag {found.thinning} they are independent"
     )
     return [
         Finding(
