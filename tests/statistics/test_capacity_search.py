@@ -176,6 +176,10 @@ def test_lowest_rate_without_a_request_is_no_break() -> None:
     assert found.rate is not None
     assert (found.rate.point, found.rate.low, found.rate.high) == (None, None, 1.25)
     assert found.trials[-1].why == "no request was due; 528 requests would decide"
+    # A service that is too slow for the objective without any load is not helped by longer trials.
+    assert found.reason.endswith(
+        "; no rate came near: does a single request keep them (-c 1, without --rate)?"
+    )
 
 
 def test_a_wide_answer_says_what_would_narrow_it() -> None:

@@ -262,6 +262,8 @@ class CapacitySearch:
         is_wide = low is None or high is None or high / low > (1 + self._resolution) ** 2
         if not inside or not is_wide:
             return ""
+        if low is None and high is not None and not self._came_near():
+            return "; no rate came near: does a single request keep them (-c 1, without --rate)?"
         known = [one.needed_ns for one in inside if one.needed_ns is not None]
         # Half of them would be decided, so the bracket would close around the others.
         typical_ns = statistics.median_low(known) if known else 0
@@ -276,6 +278,10 @@ class CapacitySearch:
         rates = "1 rate" if len(inside) == 1 else f"{len(inside)} rates"
         what = f"{rates} {'' if is_open else 'between '}{'stays' if len(inside) == 1 else 'stay'}"
         return f"; {what} undecided, longer trials decide more{length}"
+
+    def _came_near(self) -> bool:
+        """Whether any trial's point kept the limit; else load may have nothing to do with it."""
+        return any(one.excess is not None and one.excess <= 0 for one in self._trials)
 
     def _length_ns(self, rate_rps: float, *, is_probe: bool = True) -> int:
         """As asked for, a probe shorter; longer where so few requests could decide nothing."""

@@ -34,6 +34,8 @@ CLEAR_FACTOR = 2.0
 #: Level of the intervals that trials are to be judged by. A search looks at some fifteen of them;
 #: at 0.99 each, the answer's interval covers in about 0.95 of the searches (by simulation).
 TRIAL_CONFIDENCE = 0.99
+#: Of per cents behind the point: a billionth of all requests.
+PERCENT_DIGITS = 7
 #: Fewer independent requests than this many times the fewest that could decide are weak evidence.
 WEAK_FACTOR = 4
 
@@ -189,6 +191,11 @@ def _share_for(objective: Objective, outcome: TrialOutcome) -> ShareJudgement:
     return found
 
 
+def _percent(share: float) -> str:
+    """Three digits; a bound that is nothing in all but name is nothing."""
+    return f"{round(share * 100, PERCENT_DIGITS):.3g}%"
+
+
 def _judge_one(
     objective: Objective, found: ShareJudgement, point: float | None
 ) -> tuple[Side, float | None, str]:
@@ -197,8 +204,8 @@ def _judge_one(
     of_limit = "" if point is None else f"{point / objective.limit:.2f} of the limit, "
     excess = None if point is None else _excess(point, objective)
     why = (
-        f"{objective}: {of_limit}{found.share * 100:.3g}% over it "
-        f"[{found.low * 100:.3g}%, {found.high * 100:.3g}%], {found.allowed * 100:.3g}% allowed"
+        f"{objective}: {of_limit}{_percent(found.share)} over it "
+        f"[{_percent(found.low)}, {_percent(found.high)}], {_percent(found.allowed)} allowed"
     )
     if found.side is Side.UNDECIDED and found.needed_count is not None:
         why += f"; {format_count(found.needed_count)} requests would decide"
