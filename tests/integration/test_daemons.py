@@ -12,7 +12,7 @@ import pytest
 
 from seatrial.drivers import registry, shared, state
 from seatrial.drivers.base import DriverContext, SandboxSpec, new_run_id
-from seatrial.drivers.cri import driver
+from seatrial.drivers.cri import driver, programs
 from seatrial.drivers.engine import EngineSession
 from seatrial.errors import DriverError, DriverUnavailable
 from seatrial.launch import Outcome
@@ -172,13 +172,14 @@ def test_a_snapshotter_that_does_not_exist() -> None:
 def test_a_containerd_that_takes_no_image(monkeypatch: pytest.MonkeyPatch) -> None:
     """That the import failed is an error of its own, and nothing stays."""
     needs_driver("cri/runc")
-    find = driver.CriDriver.programs
+    find = programs.find_programs
 
-    def without_ctr(self: driver.CriDriver) -> object:
-        handler, programs = find(self)
-        return handler, {**programs, "ctr": Path("/bin/false")}
+    def without_ctr(name: str, *, elsewhere: str) -> object:
+        handler, found = find(name, elsewhere=elsewhere)
+        return handler, {**found, "ctr": Path("/bin/false")}
 
-    monkeypatch.setattr(driver.CriDriver, "programs", without_ctr)
+    for module in (programs, driver):
+        monkeypatch.setattr(module, "find_programs", without_ctr)
     run_id = new_run_id()
     with pytest.raises(DriverError, match="does not take the guest's image") as caught:
         registry.get("cri/runc").open(DriverContext.for_run(run_id))

@@ -16,8 +16,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from seatrial.drivers.cri.channel import TOKEN_VARIABLE
 from seatrial.errors import DriverError, EnvironmentTrouble
 from seatrial.guest.binary import guest_binary
+from seatrial.guest.channel import GuestChannel
 from seatrial.launch import Isolation, Launcher, Outcome, StartPlan, client
 
 if TYPE_CHECKING:
@@ -56,6 +58,46 @@ def end_of(pid: int) -> Iterator[None]:
         assert select.select([descriptor], [], [], 20)[0], f"process {pid} is still there"
     finally:
         os.close(descriptor)
+
+
+def caller(name: str, port: int, token: str) -> StartPlan:
+    """A plan for a guest that calls a port of this host."""
+    words = ("--channel-tcp", f"127.0.0.1:{port}", "idle")
+    return dataclasses.replace(
+        guest(name),
+        argv=(str(guest_binary()), *words),
+        env=(f"{TOKEN_VARIABLE}={token}",),
+        channel_fd=None,
+        channel_token=token,
+    )
+
+
+def test_guests_call_by_tcp(launcher: Launcher) -> None:
+    """At one port for all; a channel is handed over like any other, and its guest is stopped."""
+    port = launcher.listen("127.0.0.1")
+    assert launcher.listen("127.0.0.1") == port
+    plans = [caller(f"box-{number}", port, f"{number:064x}") for number in range(3)]
+    # Its guest says a token that nobody expects.
+    liar = dataclasses.replace(caller("liar", port, "e" * 64), channel_token="f" * 64)
+    for _ in range(2):
+        batch = launcher.start([*plans, liar], wait_for="reply", hold=True, timeout_ns=LONG_NS)
+        outcomes = [result.outcome for result in batch.results]
+        assert outcomes == [*[Outcome.OK] * 3, Outcome.EXITED_EARLY], batch
+        with GuestChannel(launcher.channel("box-0"), name="box-0") as channel:
+            channel.run({"probe": "syscall", "iterations": 10, "batches": 1}, timeout_ns=LONG_NS)
+        assert [stop.exit_code for stop in launcher.stop()] == [0, 0, 0]
+
+
+def test_where_nobody_can_listen(launcher: Launcher) -> None:
+    """The address is in the error; the launcher goes on."""
+    with pytest.raises(DriverError, match=r"255\.255\.255\.255") as caught:
+        launcher.listen("255.255.255.255")
+    assert caught.value.code == "launcher-listen"
+    with pytest.raises(DriverError, match="not a request"):
+        launcher.listen("here")
+    with pytest.raises(DriverError, match="nobody listens for its guest"):
+        launcher.start([caller("a", 1, "0" * 64)], wait_for="hello", hold=False, timeout_ns=LONG_NS)
+    assert launcher.start([guest("b")], wait_for="ready", hold=False, timeout_ns=LONG_NS)
 
 
 def test_a_batch_comes_back_in_order_with_one_clock(launcher: Launcher) -> None:
@@ -199,7 +241,9 @@ def test_nothing_survives_a_killed_client() -> None:
     """A kill -9 of our own process takes the launcher and every sandbox along."""
     program = """
 import sys, time
+from seatrial.drivers.cri.channel import TOKEN_VARIABLE
 from seatrial.guest.binary import guest_binary
+from seatrial.guest.channel import GuestChannel
 from seatrial.launch import Launcher, StartPlan
 launcher = Launcher()
 argv = ("/bin/sh", "-c", f"setsid {guest_binary()} idle & exec sleep 1000")

@@ -151,7 +151,8 @@ class TestConfiguration:
         """None is a plugin of ours; a veth has its addresses from the subnet."""
         assert json.loads(config.no_network())["plugins"] == [{"type": "seatrial-none"}]
         (plugin,) = json.loads(config.veth_network("10.78.0.0/20", Path("/a")))["plugins"]
-        assert plugin["ipam"]["ranges"] == [[{"subnet": "10.78.0.0/20"}]]
+        (one,) = plugin["ipam"]["ranges"]
+        assert one == [{"subnet": "10.78.0.0/20", "gateway": "10.78.0.1"}]
 
     def test_a_capability_is_a_bit(self) -> None:
         """As /proc/self/status has it."""
@@ -181,7 +182,7 @@ class TestDriver:
     def test_options_are_checked(self) -> None:
         """An unknown one, an endpoint that is no path, and one without an image."""
         context = DriverContext.for_run("cri-options", options={"endpont": "x"})
-        with pytest.raises(ConfigError, match=r"endpont.*known: endpoint, image, snapshotter"):
+        with pytest.raises(ConfigError, match=r"endpont.*known: endpoint, image, snapshotter, ch"):
             driver.CriDriver("runc").open(context)
         with pytest.raises(ConfigError, match="expected unix:///PATH"):
             calls.parse_endpoint("tcp://1.2.3.4:5")

@@ -24,6 +24,9 @@
 //! The functions here only convert bytes. They never panic, hold at most
 //! [`BUFFER_BYTES_MAX`] and refuse a bad frame as soon as the byte that makes it
 //! bad has come, so that garbage never leaves a reader waiting for more of it.
+//!
+//! A guest that calls by TCP says [`TOKEN_BYTES`] of a secret token first, ahead of its `HELLO` and
+//! outside of any frame: it is how the host tells its guest from whoever else has called.
 
 mod decoder;
 mod error;
@@ -42,6 +45,24 @@ pub const VERSION: u8 = 2;
 
 /// The file descriptor that carries the channel into a sandbox unless told otherwise.
 pub const CHANNEL_FD_DEFAULT: i32 = 3;
+
+/// Length of the token that a guest says when it calls by TCP: 256 bits in hexadecimal digits.
+pub const TOKEN_BYTES: usize = 64;
+
+/// The variable of its environment from which a guest takes its token.
+pub const TOKEN_VARIABLE: &str = "SEATRIAL_CHANNEL_TOKEN";
+
+/// Whether a byte can be in a token: a digit, or a letter from `a` to `f`.
+#[must_use]
+pub const fn is_token_byte(byte: u8) -> bool {
+    matches!(byte, b'0'..=b'9' | b'a'..=b'f')
+}
+
+/// Whether bytes have the form of a token.
+#[must_use]
+pub fn is_token(bytes: &[u8]) -> bool {
+    bytes.len() == TOKEN_BYTES && bytes.iter().copied().all(is_token_byte)
+}
 
 /// Largest value of the length field: version, type and payload.
 pub const FRAME_BYTES_MAX: usize = 1 << 20;

@@ -1,4 +1,4 @@
-//! The command line behind `--channel-fd`.
+//! The command line behind the options of the channel.
 
 use std::ffi::OsString;
 use std::net::SocketAddr;
@@ -9,7 +9,9 @@ use crate::server::{Address, LISTENERS_MAX, Protocol, ServerOptions};
 
 /// What the command line may be.
 pub const USAGE: &str = "\
-usage: seatrial-guest [--channel-fd N|none | --channel-path SOCKET] ROLE
+usage: seatrial-guest [--channel-fd N|none | --channel-path SOCKET | --channel-tcp IP:PORT] ROLE
+
+--channel-tcp calls the host by TCP and says the token in SEATRIAL_CHANNEL_TOKEN first
 
 roles:
   null                     say HELLO and exit

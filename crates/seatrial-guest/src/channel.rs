@@ -1,12 +1,14 @@
 //! The guest's end of the control channel.
 
 use std::ffi::CStr;
+use std::net::SocketAddr;
 use std::os::fd::{BorrowedFd, IntoRawFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::{Errno, FdFlags, fcntl_setfd, ioctl_fionbio, read, write};
+use rustix::net::sockopt::set_tcp_nodelay;
 use rustix::net::{AddressFamily, SendFlags, SocketAddrUnix, SocketType, connect, send, socket};
 use seatrial_core::control::{Decoder, Frame, GuestFrame, Hello, HostFrame, Ready};
 
@@ -42,19 +44,48 @@ impl Channel {
         Ok(Self::inherit(socket.into_raw_fd()))
     }
 
-    /// Whether an error only says that the host has closed its end.
-    pub const fn is_closed(errno: Errno) -> bool {
-        matches!(errno, Errno::PIPE | Errno::CONNRESET)
+    /// The channel by a TCP call on the host. How long nobody may answer is the kernel's to say
+    /// (`tcp_syn_retries`, about two minutes); whoever started the guest kills it long before.
+    pub fn call_tcp(address: SocketAddr) -> Result<Self, Errno> {
+        let family = if address.is_ipv4() {
+            AddressFamily::INET
+        } else {
+            AddressFamily::INET6
+        };
+        let socket = socket(family, SocketType::STREAM, None)?;
+        // Frames are small and each is waited for.
+        set_tcp_nodelay(&socket, true)?;
+        connect(&socket, &address)?;
+        Ok(Self::inherit(socket.into_raw_fd()))
     }
 
-    /// Says that the guest runs.
-    pub fn hello(&self, first_instruction_mono_ns: u64, build: &str) -> Result<(), Errno> {
-        self.send(&GuestFrame::Hello(Hello {
+    /// Whether an error only says that the host has closed its end, or is out of reach by now.
+    pub const fn is_closed(errno: Errno) -> bool {
+        matches!(
+            errno,
+            Errno::PIPE
+                | Errno::CONNRESET
+                | Errno::TIMEDOUT
+                | Errno::HOSTUNREACH
+                | Errno::NETUNREACH
+        )
+    }
+
+    /// Says that the guest runs, in one piece with its token if it has one.
+    pub fn hello(
+        &self,
+        first_instruction_mono_ns: u64,
+        build: &str,
+        token: &[u8],
+    ) -> Result<(), Errno> {
+        let hello = GuestFrame::Hello(Hello {
             first_instruction_mono_ns,
             hello_mono_ns: sys::monotonic_ns(),
             pid: std::process::id(),
             build: build.to_owned(),
-        }))
+        });
+        let frame = hello.encode().map_err(|_| Errno::MSGSIZE)?;
+        self.send_bytes(&[token, &frame].concat())
     }
 
     /// What can wait until `HELLO` is out: the channel is not for children and blocks.
@@ -97,8 +128,12 @@ impl Channel {
             .encode()
             .map_err(|_| Errno::MSGSIZE)?,
         };
+        self.send_bytes(&bytes)
+    }
+
+    fn send_bytes(&self, bytes: &[u8]) -> Result<(), Errno> {
         let _turn = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut rest = bytes.as_slice();
+        let mut rest = bytes;
         while !rest.is_empty() {
             match self.send_some(rest) {
                 Ok(sent) => rest = &rest[sent..],

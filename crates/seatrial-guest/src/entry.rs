@@ -2,10 +2,12 @@
 #![allow(unsafe_code)] // `main` takes C's arguments and must keep its name
 
 use std::ffi::{CStr, OsStr, OsString, c_char, c_int};
-use std::os::unix::ffi::OsStrExt;
+use std::net::SocketAddr;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::sync::Arc;
 
-use seatrial_core::control::CHANNEL_FD_DEFAULT;
+use rustix::io::Errno;
+use seatrial_core::control::{CHANNEL_FD_DEFAULT, TOKEN_VARIABLE, is_token};
 
 use crate::arguments::{self, Role};
 use crate::channel::Channel;
@@ -30,26 +32,30 @@ pub extern "C" fn main(argc: c_int, argv: *const *const c_char) -> c_int {
         sys::become_machine();
         sys::exit_now(run_machine(bytes(2), bytes(3), first_instruction_ns))
     }
-    let Some((way, role_index)) = channel_option(argument(1), argument(2)) else {
-        complain("--channel-fd: expected a file descriptor number or none");
-        return EXIT_USAGE;
+    let (way, role_index) = match channel_option(argument(1), argument(2)) {
+        Ok(option) => option,
+        Err(expected) => {
+            complain(expected);
+            return EXIT_USAGE;
+        }
     };
-    let channel = match (way, argument(role_index).map(CStr::to_bytes)) {
-        (_, Some(b"version" | b"--help" | b"help")) | (Way::None, _) => None,
-        (Way::Inherited(fd), _) => Some(Arc::new(Channel::inherit(fd))),
-        (Way::Call(path), _) => match Channel::call(path) {
-            Ok(channel) => Some(Arc::new(channel)),
-            Err(errno) => {
-                complain(&format!(
-                    "cannot call the host on {}: {errno}",
-                    path.to_string_lossy()
-                ));
-                return EXIT_SYSTEM;
-            }
-        },
+    let is_about_us = matches!(
+        argument(role_index).map(CStr::to_bytes),
+        Some(b"version" | b"--help" | b"help")
+    );
+    let channel = match if is_about_us {
+        Ok(None)
+    } else {
+        connected(&way)
+    } {
+        Ok(channel) => channel.map(Arc::new),
+        Err((to, errno)) => {
+            complain(&format!("cannot call the host on {to}: {errno}"));
+            return EXIT_SYSTEM;
+        }
     };
     if let Some(channel) = &channel
-        && let Err(code) = greet(channel, first_instruction_ns)
+        && let Err(code) = greet(channel, first_instruction_ns, way.token())
     {
         return code;
     }
@@ -69,15 +75,31 @@ fn run_machine(order: &[u8], role: &[u8], first_instruction_ns: u64) -> i32 {
         }
     };
     let channel = Arc::new(Channel::inherit(machine.channel_fd));
-    match greet(&channel, machine.first_instruction_ns) {
+    match greet(&channel, machine.first_instruction_ns, b"") {
         Ok(()) => perform(Some(&channel), &machine.words),
         Err(code) => code,
     }
 }
 
-/// Says HELLO; an error is the status to exit with.
-fn greet(channel: &Channel, first_instruction_ns: u64) -> Result<(), i32> {
-    match channel.hello(first_instruction_ns, BUILD) {
+/// The channel by the way to it; an error has the address that could not be called.
+fn connected(way: &Way<'_>) -> Result<Option<Channel>, (String, Errno)> {
+    match way {
+        Way::None => Ok(None),
+        Way::Inherited(fd) => Ok(Some(Channel::inherit(*fd))),
+        Way::Call(path) => match Channel::call(path) {
+            Ok(channel) => Ok(Some(channel)),
+            Err(errno) => Err((path.to_string_lossy().into_owned(), errno)),
+        },
+        Way::CallTcp { address, .. } => match Channel::call_tcp(*address) {
+            Ok(channel) => Ok(Some(channel)),
+            Err(errno) => Err((address.to_string(), errno)),
+        },
+    }
+}
+
+/// Says HELLO, behind the token if there is one; an error is the status to exit with.
+fn greet(channel: &Channel, first_instruction_ns: u64, token: &[u8]) -> Result<(), i32> {
+    match channel.hello(first_instruction_ns, BUILD, token) {
         Ok(()) => Ok(()),
         Err(errno) if Channel::is_closed(errno) => Err(0), // nobody waits for this guest
         Err(errno) => {
@@ -120,23 +142,57 @@ enum Way<'a> {
     Inherited(i32),
     /// By connecting to a Unix socket.
     Call(&'a CStr),
+    /// By connecting to an address of the host, where anybody may, hence with a token.
+    CallTcp { address: SocketAddr, token: Vec<u8> },
 }
 
-/// The way to the channel and the index of the role in the arguments.
-fn channel_option<'a>(first: Option<&CStr>, second: Option<&'a CStr>) -> Option<(Way<'a>, usize)> {
-    match first.map(CStr::to_bytes) {
-        Some(b"--channel-path") => return Some((Way::Call(second?), 3)),
-        Some(b"--channel-fd") => {}
-        _ => return Some((Way::Inherited(CHANNEL_FD_DEFAULT), 1)),
+impl Way<'_> {
+    /// What is to be said ahead of HELLO.
+    fn token(&self) -> &[u8] {
+        match self {
+            Self::CallTcp { token, .. } => token,
+            _ => b"",
+        }
     }
-    match second?.to_str().ok()? {
-        "none" => Some((Way::None, 3)),
-        number => number
-            .parse()
-            .ok()
-            .filter(|fd| (0..1 << 20).contains(fd))
-            .map(|fd| (Way::Inherited(fd), 3)),
-    }
+}
+
+/// The way to the channel and the index of the role in the arguments; an error is what was
+/// expected.
+fn channel_option<'a>(
+    first: Option<&CStr>,
+    second: Option<&'a CStr>,
+) -> Result<(Way<'a>, usize), &'static str> {
+    let text = second.and_then(|value| value.to_str().ok());
+    let way = match first.map(CStr::to_bytes) {
+        Some(b"--channel-path") => second
+            .map(Way::Call)
+            .ok_or("--channel-path: expected a path"),
+        Some(b"--channel-tcp") => call_by_tcp(text),
+        Some(b"--channel-fd") => match text {
+            Some("none") => Some(Way::None),
+            Some(number) => {
+                let number = number.parse().ok().filter(|fd| (0..1 << 20).contains(fd));
+                number.map(Way::Inherited)
+            }
+            None => None,
+        }
+        .ok_or("--channel-fd: expected a file descriptor number or none"),
+        _ => return Ok((Way::Inherited(CHANNEL_FD_DEFAULT), 1)),
+    };
+    way.map(|way| (way, 3))
+}
+
+fn call_by_tcp(address: Option<&str>) -> Result<Way<'static>, &'static str> {
+    let address = address
+        .and_then(|text| text.parse().ok())
+        .ok_or("--channel-tcp: expected IP:PORT")?;
+    let token = std::env::var_os(TOKEN_VARIABLE)
+        .map(OsString::into_vec)
+        .filter(|token| is_token(token))
+        .ok_or(
+            "--channel-tcp: expected a token of 64 digits 0-9 and a-f in SEATRIAL_CHANNEL_TOKEN",
+        )?;
+    Ok(Way::CallTcp { address, token })
 }
 
 /// Plays the role that the words name; gives the exit status.
@@ -204,7 +260,7 @@ fn occupy_standard_streams() {
     use rustix::fs::{Mode, OFlags, open};
     use std::os::fd::{AsRawFd, IntoRawFd};
     for number in 0..3 {
-        if rustix::io::fcntl_getfd(sys::inherited_fd(number)) != Err(rustix::io::Errno::BADF) {
+        if rustix::io::fcntl_getfd(sys::inherited_fd(number)) != Err(Errno::BADF) {
             continue;
         }
         // A bare path descriptor cannot be read or written, and needs no /dev.

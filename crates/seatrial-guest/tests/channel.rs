@@ -3,12 +3,16 @@
 
 mod support;
 
+use std::io::{Read, Write};
+use std::net::TcpListener;
 use std::os::unix::net::UnixStream;
 use std::process::{Command, Stdio};
 
 use proptest::prelude::*;
-use seatrial_core::control::{GuestFrame, HostFrame, PING_BYTES_MAX};
-use support::{GUEST, Guest};
+use seatrial_core::control::{
+    Decoder, Frame, GuestFrame, HostFrame, PING_BYTES_MAX, TOKEN_BYTES, TOKEN_VARIABLE,
+};
+use support::{GUEST, Guest, PATIENCE};
 
 const LONG_SPIN: &str = r#"{"probe": "spin", "cpu_ns": 60000000000}"#;
 
@@ -238,6 +242,59 @@ fn a_channel_that_is_not_there_is_an_error() {
             .status()
             .unwrap();
         assert_eq!(status.code(), Some(code), "--channel-fd {fd}");
+    }
+}
+
+#[test]
+fn by_tcp_the_token_comes_with_the_hello() {
+    let token = "0123456789abcdef".repeat(4);
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let mut child = Command::new(GUEST)
+        .args(["--channel-tcp", &address, "idle"])
+        .env(TOKEN_VARIABLE, &token)
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let (mut host, _) = listener.accept().unwrap();
+    host.set_read_timeout(Some(PATIENCE)).unwrap();
+    let mut said = [0; 4096];
+    // Written in one piece, so it comes in one piece.
+    let length = host.read(&mut said).unwrap();
+    let (first, rest) = said[..length].split_at(TOKEN_BYTES);
+    assert_eq!(first, token.as_bytes());
+    let mut decoder = Decoder::<GuestFrame>::new();
+    decoder.push(rest).unwrap();
+    assert!(matches!(
+        decoder.next_frame(),
+        Ok(Some(GuestFrame::Hello(_)))
+    ));
+    host.write_all(&HostFrame::Stop.encode().unwrap()).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+}
+
+#[test]
+fn a_call_by_tcp_needs_an_address_a_token_and_somebody_there() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    drop(listener);
+    let token = "0123456789abcdef".repeat(4);
+    for (address, token, code, expected) in [
+        (address.as_str(), token.as_str(), 71, address.as_str()),
+        ("here:1", &token, 64, "expected IP:PORT"),
+        (&address, &token.to_uppercase(), 64, "expected a token"),
+        (&address, &token[1..], 64, "expected a token"),
+        (&address, "", 64, "expected a token"),
+    ] {
+        let output = Command::new(GUEST)
+            .args(["--channel-tcp", address, "idle"])
+            .env(TOKEN_VARIABLE, token)
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(code), "{said}");
+        assert!(said.contains(expected), "{said}");
+        assert!(token.is_empty() || !said.contains(token), "{said}");
     }
 }
 

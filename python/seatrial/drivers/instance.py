@@ -2,11 +2,11 @@
 
 import contextlib
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from seatrial import network
-from seatrial.drivers.base import Capabilities, SandboxSpec
+from seatrial.drivers.base import CHANNEL_FD, Capabilities, SandboxSpec
 from seatrial.errors import DriverError, EnvironmentTrouble
 from seatrial.launch import Isolation
 from seatrial.network import Veth
@@ -48,8 +48,16 @@ class Command:
     environment: tuple[str, ...] = ()
     channel_path: str | None = None
     """Where the guest calls, when it inherits nothing from the command; else it has CHANNEL_FD."""
+    channel_token: str | None = field(default=None, repr=False)
+    """What the guest says when it calls by TCP, instead of the path."""
     joins_named_hierarchies: bool = False
     """The runtime makes groups of its own in hierarchies that have no controllers, too."""
+
+    @property
+    def channel_fd(self) -> int | None:
+        """The descriptor on which the guest finds its channel; None: it calls."""
+        calls = self.channel_path is not None or self.channel_token is not None
+        return None if calls else CHANNEL_FD
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -22,7 +22,6 @@ from seatrial import network
 from seatrial.drivers import instance as making
 from seatrial.drivers import state
 from seatrial.drivers.base import (
-    CHANNEL_FD,
     DATA_PATH,
     Capabilities,
     NoCgroups,
@@ -178,8 +177,9 @@ class LocalSession(WatchedStop, ABC):
                 *command.environment,
             ),
             cwd=None,
-            channel_fd=CHANNEL_FD if command.channel_path is None else None,
+            channel_fd=command.channel_fd,
             channel_path=command.channel_path,
+            channel_token=command.channel_token,
             cgroup_procs=making.join_files(instance, command),
             network_namespace=command.network_namespace,
             isolation=command.isolation,

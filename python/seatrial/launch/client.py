@@ -117,6 +117,19 @@ class Launcher:
             launcher_system_ns=used["system_ns"],
         )
 
+    def listen(self, address: str) -> int:
+        """Listen for guests that call by TCP at an address of this host; give the port.
+
+        The address may be one that comes later, such as the host's end of a pod's network. It stays
+        open as long as the launcher lives, and has one port however often it is asked for. Whoever
+        does not say the token of a plan that is being started is sent away.
+
+        Raises:
+            DriverError: the system refused (``launcher-listen``).
+        """
+        reply = self._request({"op": "listen", "address": address}, SHORT_REPLY_NS)
+        return cast("int", reply["port"])
+
     def channel(self, sandbox_id: str, /) -> socket.socket:
         """Give the control channel of a held sandbox; the launcher reads it no more.
 

@@ -6,7 +6,7 @@ something unless the sandbox shares the host's. ``None``: the event did not happ
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from enum import StrEnum
 from typing import Literal, Self, TypeAlias, TypeVar
 
@@ -87,7 +87,8 @@ class StartPlan:
     the release. ``deadline_ns`` counts from the release of the batch. ``kill_argv`` cleans up after
     a sandbox that had to be killed. ``channel_path``, instead of ``channel_fd``, is a socket that
     the launcher makes and on which the guest calls: for a sandbox that inherits nothing from the
-    command.
+    command. ``channel_token``, instead of both, is what a guest says that calls by TCP, where
+    ``Launcher.listen`` has said: 64 digits 0-9 and a-f, secret and used once.
     """
 
     id: str
@@ -97,6 +98,7 @@ class StartPlan:
     cwd: str | None = None
     channel_fd: int | None = 3
     channel_path: str | None = None
+    channel_token: str | None = field(default=None, repr=False)
     cgroup_procs: tuple[str, ...] = ()
     network_namespace: str | None = None
     isolation: Isolation | None = None
@@ -113,6 +115,7 @@ class StartPlan:
             "cwd": self.cwd,
             "channel_fd": self.channel_fd,
             "channel_path": self.channel_path,
+            "channel_token": self.channel_token,
             "cgroup_procs": list(self.cgroup_procs),
             "network_namespace": self.network_namespace,
             "isolation": None if self.isolation is None else self.isolation.to_json(),
@@ -214,7 +217,7 @@ def _outcome(value: object) -> Outcome:
 
 
 def _from_json(kind: type[_Record], record: Mapping[str, object]) -> _Record:
-    names = {field.name for field in fields(kind)}
+    names = {one.name for one in fields(kind)}
     if unknown := record.keys() - names:
         message = f"{kind.__name__} from the launcher has unknown fields {sorted(unknown)}"
         raise ProtocolMismatch(message, hint="run 'make build'")

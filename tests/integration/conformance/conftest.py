@@ -19,10 +19,11 @@ from seatrial.probes.cgroup import CgroupHost
 from tests.support.needs import needs_driver
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
     from seatrial.drivers.base import DriverSession
+    from seatrial.model.scalar import Scalar
 
 DEADLINE_NS = 60_000_000_000
 
@@ -57,8 +58,8 @@ def name(request: pytest.FixtureRequest) -> str:
 class Shared:
     """A session that the tests of one driver share, and another one when a test has spoilt it."""
 
-    def __init__(self, name: str) -> None:
-        self._name = name
+    def __init__(self, name: str, options: Mapping[str, Scalar] | None = None) -> None:
+        self._name, self._options = name, options
         self._opened: DriverSession | None = None
         self.start_ns = 0
         """How long the first sandbox took to answer."""
@@ -66,7 +67,8 @@ class Shared:
     def open(self) -> DriverSession:
         """The session; a new one has had a sandbox, so that what stays with a session is there."""
         if self._opened is None:
-            opened = registry.get(self._name).open(DriverContext.for_run(new_run_id()))
+            context = DriverContext.for_run(new_run_id(), options=self._options)
+            opened = registry.get(self._name).open(context)
             self._opened = opened
             plan = opened.plan(SandboxSpec(role=("idle",), deadline_ns=DEADLINE_NS), 0)
             batch = opened.launcher.start(

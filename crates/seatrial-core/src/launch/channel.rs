@@ -112,7 +112,11 @@ impl Channel {
             let wanted = self.missing_bytes().min(READ_BYTES_MAX);
             let part = match rustix::net::recv(&self.fd, &mut buffer[..wanted], RecvFlags::DONTWAIT)
             {
-                Ok((0, _)) | Err(Errno::CONNRESET) => {
+                // The last three: the network to a guest that called by TCP has gone before it.
+                Ok((0, _))
+                | Err(
+                    Errno::CONNRESET | Errno::TIMEDOUT | Errno::HOSTUNREACH | Errno::NETUNREACH,
+                ) => {
                     return Ok(Received::Closed);
                 }
                 Ok((length, _)) => &buffer[..length],

@@ -4,7 +4,7 @@
 //! program of system calls; `homes` keeps what is prepared once for many; `pool` holds the threads that run such programs when one
 //! barrier releases them; `sys` makes the calls; `sandbox` follows one sandbox to its end;
 //! `server` is the loop around it all, fed by `reactor`, and `descendants` sees to it that
-//! nothing is left.
+//! nothing is left. `callers` tells guests that call by TCP from others.
 //!
 //! What the instants mean:
 //!
@@ -18,6 +18,7 @@
 
 pub mod plan;
 
+mod callers;
 mod channel;
 mod control_socket;
 mod descendants;

@@ -3,6 +3,8 @@
 //! Every instant is `CLOCK_MONOTONIC` in nanoseconds, read in the launcher, unless its name
 //! says `guest`; `None` means that the event did not happen.
 
+use std::net::IpAddr;
+
 use serde::{Deserialize, Serialize};
 
 /// The default for [`StartRequest::stop_grace_ns`] and [`StopRequest::grace_ns`]: five seconds.
@@ -135,6 +137,10 @@ pub struct StartPlan {
     /// inherits no descriptor from the command; its directory exists. Not beside `channel_fd`.
     #[serde(default)]
     pub channel_path: Option<String>,
+    /// The secret that the guest says when it calls by TCP, at an address of [`Request::Listen`]:
+    /// `control::TOKEN_BYTES` lower-case hexadecimal digits. Instead of the two above.
+    #[serde(default)]
+    pub channel_token: Option<String>,
     /// Files that the child writes `0` to before anything else: `cgroup.procs`, one a hierarchy.
     /// They are opened before the release.
     #[serde(default)]
@@ -225,6 +231,11 @@ pub enum Request {
         /// Mount points to be removed from the launcher's view.
         #[serde(default)]
         unmount: Vec<String>,
+    },
+    /// Listens for guests that call by TCP, for as long as the launcher lives.
+    Listen {
+        /// An address of this host, or one that it will have by then.
+        address: IpAddr,
     },
     /// Starts a batch.
     Start(StartRequest),
@@ -391,6 +402,11 @@ pub enum Reply {
         /// The launcher's version.
         version: String,
     },
+    /// To a request to listen.
+    Listening {
+        /// The port that the system chose, the same one whenever the address is named again.
+        port: u16,
+    },
     /// To everything else.
     Done {},
 }
@@ -444,6 +460,7 @@ mod tests {
             r#"{"op":"start","wait_for":"hello","timeout_ns":1,"plans":[],"holt":true}"#,
             r#"{"op":"stop","how":"request","idz":[]}"#,
             r#"{"op":"stop","how":"gently"}"#,
+            r#"{"op":"listen","address":"here"}"#,
             r#"{"op":"start","wait_for":"hello","timeout_ns":1,
                 "plans":[{"id":"a","argv":[],"deadline_ns":1,"isolation":{"namespaces":["moon"]}}]}"#,
         ] {
@@ -460,6 +477,10 @@ mod tests {
             message: "b".to_owned(),
         };
         assert_eq!(json(failure), r#"{"ok":false,"code":"a","message":"b"}"#);
+        assert_eq!(
+            json(Reply::Listening { port: 7 }),
+            r#"{"ok":true,"port":7}"#
+        );
         let stop = Reply::Stop(StopReply {
             results: Vec::new(),
         });

@@ -19,6 +19,7 @@ use super::homes::Homes;
 use super::isolate;
 use super::plan::{PLANS_MAX, StartPlan, Stdio};
 use super::sys::{Host, Ingredients, Program, SOURCE_FD_MIN, Step};
+use crate::control::{TOKEN_BYTES, is_token};
 
 /// Why a plan cannot be started.
 #[derive(Debug, Error)]
@@ -108,10 +109,24 @@ pub fn validate(plan: &StartPlan) -> Result<(), PlanError> {
     }
     if let Some(path) = &plan.channel_path {
         absolute("channel_path", path)?;
-        if plan.channel_fd.is_some() {
-            let text = "both channel_fd and channel_path, expected at most one";
-            return Err(PlanError::invalid(text));
-        }
+    }
+    if let Some(token) = &plan.channel_token
+        && !is_token(token.as_bytes())
+    {
+        // Not what it is: it may be nearly right, and errors are kept in logs.
+        return Err(PlanError::invalid(format!(
+            "channel_token of {} bytes, expected {TOKEN_BYTES} of 0-9 and a-f",
+            token.len()
+        )));
+    }
+    let ways = [
+        plan.channel_fd.is_some(),
+        plan.channel_path.is_some(),
+        plan.channel_token.is_some(),
+    ];
+    if ways.iter().filter(|is_given| **is_given).count() > 1 {
+        let text = "expected at most one of channel_fd, channel_path and channel_token";
+        return Err(PlanError::invalid(text));
     }
     if let Some(command) = &plan.kill_argv {
         let program = command
@@ -146,7 +161,7 @@ pub fn prepare(plan: &StartPlan, host: &Host, homes: &mut Homes) -> Result<Prepa
     let mut descriptors = vec![(Arc::clone(&host.null), 0)];
     let output = output(plan, host, &mut descriptors)?;
     let channel = match (plan.channel_fd, &plan.channel_path) {
-        (None, None) => None,
+        (None, None) => None, // or the guest's call brings it
         (None, Some(path)) => Some(Channel::listening(listen(path, host)?)),
         (Some(number), _) => {
             let (ours, theirs) = socketpair(

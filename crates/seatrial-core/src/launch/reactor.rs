@@ -23,6 +23,10 @@ const EVENTS_MAX: usize = 4096;
 pub enum Source {
     /// A thread of the pool has reported.
     Report,
+    /// A socket on which guests call.
+    Listener(u64),
+    /// Somebody who has called.
+    Caller(u64),
     /// A sandbox's channel.
     Channel(u64),
     /// A sandbox's captured output.
@@ -43,19 +47,21 @@ impl Source {
     fn encode(self) -> u64 {
         match self {
             Self::Report => 0,
-            Self::Channel(key) => key << 3 | 1,
-            Self::Output(key) => key << 3 | 2,
-            Self::Exit(key) => key << 3 | 3,
-            Self::CleanUpExit(key) => key << 3 | 4,
+            Self::Channel(key) => key << 4 | 1,
+            Self::Output(key) => key << 4 | 2,
+            Self::Exit(key) => key << 4 | 3,
+            Self::CleanUpExit(key) => key << 4 | 4,
             Self::Signal => 5,
             Self::Timer => 6,
-            Self::Control => 7,
+            Self::Listener(index) => index << 4 | 7,
+            Self::Caller(id) => id << 4 | 8,
+            Self::Control => 9,
         }
     }
 
     fn decode(data: u64) -> Self {
-        let key = data >> 3;
-        match data & 7 {
+        let key = data >> 4;
+        match data & 15 {
             0 => Self::Report,
             1 => Self::Channel(key),
             2 => Self::Output(key),
@@ -63,6 +69,8 @@ impl Source {
             4 => Self::CleanUpExit(key),
             5 => Self::Signal,
             6 => Self::Timer,
+            7 => Self::Listener(key),
+            8 => Self::Caller(key),
             _ => Self::Control,
         }
     }
@@ -79,6 +87,8 @@ pub enum Alarm {
     GiveUp,
     /// The `kill_argv` should have ended.
     CleanUp,
+    /// The oldest caller should have said its token.
+    Caller,
 }
 
 /// The epoll and the timers.
@@ -252,9 +262,12 @@ mod tests {
 
     #[test]
     fn sources_survive_the_kernel_and_sort_by_precedence() {
-        let key = u64::MAX >> 3;
+        let key = u64::MAX >> 4;
         let sorted = [
             Source::Report,
+            Source::Listener(0),
+            Source::Caller(7),
+            Source::Caller(key),
             Source::Channel(7),
             Source::Channel(key),
             Source::Output(7),

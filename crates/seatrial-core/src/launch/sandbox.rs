@@ -92,6 +92,8 @@ pub struct Sandbox {
     ending: Ending,
     /// Whether the plan asked for a channel; ours may be closed by now.
     has_channel: bool,
+    /// Whether the guest has to call, as it inherits no channel.
+    calls: bool,
     /// Everything known about the start.
     pub result: StartResult,
 }
@@ -120,7 +122,8 @@ impl Sandbox {
             kill_argv: plan.kill_argv,
             env: plan.env,
             terms,
-            has_channel: channel.is_some(),
+            has_channel: channel.is_some() || plan.channel_token.is_some(),
+            calls: plan.channel_path.is_some() || plan.channel_token.is_some(),
             channel,
             tail: output.is_some().then(Vec::new),
             output,
@@ -309,7 +312,7 @@ impl Sandbox {
                 self.result.censored = true;
                 let waited_ns = now_ns.saturating_sub(self.result.due_at_ns);
                 let waited = Duration::from_nanos(waited_ns - waited_ns % 1_000_000);
-                let why = format!("no {} within {waited:?}", self.goal());
+                let why = format!("no {} within {waited:?}{}", self.goal(), self.silence());
                 self.fail(Outcome::TimedOut, &why);
                 self.kill(now_ns, reactor)
             }
@@ -460,15 +463,6 @@ impl Sandbox {
                 error.push_str(text);
             }
             none => *none = Some(text.to_owned()),
-        }
-    }
-
-    fn goal(&self) -> &'static str {
-        match self.terms.wait_for {
-            _ if !self.has_channel => "exit with status 0",
-            WaitFor::Hello => "HELLO",
-            WaitFor::Ready => "READY",
-            WaitFor::Reply => "PONG",
         }
     }
 

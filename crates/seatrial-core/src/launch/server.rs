@@ -10,13 +10,14 @@ use std::sync::Arc;
 use rustix::event::{EventfdFlags, eventfd};
 use rustix::process::{Signal, getppid};
 
+use super::callers::{Call, Callers};
 use super::control_socket::ControlSocket;
 use super::descendants;
 use super::homes::Homes;
 use super::plan::{LauncherUsage, Reply, StartReply, StopReply};
 use super::pool::{Gate, Job, Part, Pool, Report};
 use super::prepare;
-use super::reactor::{Reactor, Source};
+use super::reactor::{Alarm, Reactor, Source};
 use super::sandbox::Sandbox;
 use super::sys::{self, Host};
 
@@ -55,6 +56,7 @@ pub struct Server {
     signals: OwnedFd,
     wake: Arc<OwnedFd>,
     homes: Homes,
+    callers: Callers,
     pool: Pool,
     sandboxes: HashMap<u64, Sandbox>,
     names: HashMap<String, u64>,
@@ -92,6 +94,7 @@ impl Server {
         reactor.watch(&signals, Source::Signal)?;
         reactor.watch(&*wake, Source::Report)?;
         Ok(Self {
+            callers: Callers::new(host.high_fd_base),
             host,
             reactor,
             control,
@@ -160,14 +163,29 @@ impl Server {
                 box_.on_output();
                 Ok(())
             })?,
-            Source::Exit(key) => self.with(key, |box_, r| box_.on_exit(now_ns, r))?,
+            Source::Listener(index) => self.callers.answer(index, now_ns, &mut self.reactor)?,
+            Source::Caller(id) => {
+                let call = self.callers.hear(id, now_ns, &self.reactor);
+                self.put_through(call)?;
+            }
+            Source::Exit(key) => {
+                if self.callers.expects(key) {
+                    let calls = self.callers.hear_all(now_ns, &mut self.reactor)?;
+                    self.put_through(calls)?;
+                }
+                self.with(key, |box_, r| box_.on_exit(now_ns, r))?;
+            }
             Source::CleanUpExit(key) => self.with(key, |box_, _| {
                 box_.on_clean_up_exit();
                 Ok(())
             })?,
             Source::Timer => {
                 while let Some((key, alarm)) = self.reactor.next_alarm(now_ns)? {
-                    self.with(key, |box_, r| box_.on_alarm(alarm, now_ns, r))?;
+                    if alarm == Alarm::Caller {
+                        self.callers.on_alarm(now_ns, &mut self.reactor)?;
+                    } else {
+                        self.with(key, |box_, r| box_.on_alarm(alarm, now_ns, r))?;
+                    }
                 }
             }
             Source::Signal => return Ok(self.on_signal()),
@@ -179,6 +197,19 @@ impl Server {
             }
         }
         Ok(Flow::Continue)
+    }
+
+    /// Gives calls to the sandboxes whose guests have made them.
+    fn put_through(&mut self, calls: impl IntoIterator<Item = Call>) -> io::Result<()> {
+        for call in calls {
+            let Call {
+                key,
+                fd,
+                heard_at_ns,
+            } = call;
+            self.with(key, |sandbox, r| sandbox.on_call(fd, heard_at_ns, r))?;
+        }
+        Ok(())
     }
 
     /// Tells a sandbox something, unless it has gone meanwhile.
@@ -271,6 +302,7 @@ impl Server {
     fn finish(&mut self) -> io::Result<()> {
         // Between operations nothing is due, and a stale alarm would wake us into a later one.
         self.reactor.clear_alarms()?;
+        self.callers.dismiss();
         let reply = match std::mem::replace(&mut self.operation, Operation::None) {
             Operation::None => return Ok(()),
             Operation::Start {

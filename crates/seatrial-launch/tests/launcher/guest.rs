@@ -1,13 +1,17 @@
 //! The guests that the tests start: this test binary itself, in a process of its own.
 
 use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::process::{Command, exit};
 
-use seatrial_core::control::{Decoder, ErrorReport, Frame, GuestFrame, Hello, HostFrame, Ready};
+use seatrial_core::control::{
+    Decoder, ErrorReport, Frame, GuestFrame, Hello, HostFrame, Ready, TOKEN_VARIABLE,
+};
 use seatrial_core::launch::adopt_descriptor;
 
-use crate::support::MODE;
+use crate::support::{MODE, PORT};
 
 /// Not a test of its own: what a child of these tests becomes.
 #[test]
@@ -16,7 +20,7 @@ fn fake_guest() {
     let Ok(mode) = std::env::var(MODE) else {
         return;
     };
-    let mut channel = UnixStream::from(adopt_descriptor(3).unwrap());
+    let mut channel = connected();
     let hello = GuestFrame::Hello(Hello {
         first_instruction_mono_ns: 1,
         hello_mono_ns: 2,
@@ -70,6 +74,17 @@ fn fake_guest() {
     loop {
         std::thread::park();
     }
+}
+
+/// The channel that was inherited, or a call on the host; a stream is a stream.
+fn connected() -> UnixStream {
+    let Ok(port) = std::env::var(PORT) else {
+        return UnixStream::from(adopt_descriptor(3).unwrap());
+    };
+    let mut stream = TcpStream::connect(("127.0.0.1", port.parse().unwrap())).unwrap();
+    let token = std::env::var(TOKEN_VARIABLE).unwrap();
+    stream.write_all(token.as_bytes()).unwrap();
+    UnixStream::from(OwnedFd::from(stream))
 }
 
 /// Greets byte by byte, then does as it is told.

@@ -4,6 +4,7 @@
     reason = "a test fails by panicking, in its helpers too"
 )]
 
+mod callers;
 mod endings;
 mod guest;
 mod isolation;

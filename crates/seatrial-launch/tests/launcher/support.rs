@@ -12,6 +12,7 @@ use rustix::io::FdFlags;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use rustix::time::Timespec;
+use seatrial_core::control::TOKEN_VARIABLE;
 use seatrial_core::launch::plan::{
     Readiness, Reply, Request, StartPlan, StartReply, StartRequest, Stdio, StopHow, StopReply,
     StopRequest, WaitFor,
@@ -22,6 +23,9 @@ pub const LONG_NS: u64 = 30_000_000_000;
 
 /// The variable that tells a process of this binary which guest to be.
 pub const MODE: &str = "SEATRIAL_FAKE_GUEST";
+
+/// The variable that gives a guest the port at which its host listens.
+pub const PORT: &str = "SEATRIAL_FAKE_PORT";
 
 /// The variable that names another launcher than the one that was built with the tests.
 pub const LAUNCHER: &str = "SEATRIAL_TEST_LAUNCHER";
@@ -149,6 +153,16 @@ pub fn guest(id: &str, mode: &str) -> StartPlan {
     }
 }
 
+/// A plan that runs this test binary as a guest that calls a port of this host and says a token.
+pub fn caller(id: &str, mode: &str, port: u16, token: &str) -> StartPlan {
+    let mut plan = guest(id, mode);
+    plan.channel_fd = None;
+    plan.channel_token = Some(token.to_owned());
+    plan.env.push(format!("{PORT}={port}"));
+    plan.env.push(format!("{TOKEN_VARIABLE}={token}"));
+    plan
+}
+
 /// A plan that runs a command without a channel.
 pub fn command(id: &str, argv: &[&str]) -> StartPlan {
     StartPlan {
@@ -158,6 +172,7 @@ pub fn command(id: &str, argv: &[&str]) -> StartPlan {
         cwd: None,
         channel_fd: None,
         channel_path: None,
+        channel_token: None,
         cgroup_procs: Vec::new(),
         network_namespace: None,
         isolation: None,

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ipaddress
 import json
+import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -86,6 +88,21 @@ def kata_configuration(name: str) -> Path | None:
     """Find the configuration of one of Kata's hypervisors."""
     candidates = (Path(directory) / name for directory in KATA_DIRECTORIES)
     return next((path for path in candidates if path.is_file()), None)
+
+
+def kata_gaps(path: Path) -> tuple[str, ...]:
+    """Say what a configuration of Kata keeps from being booked."""
+    try:
+        runtime = tomllib.loads(path.read_text()).get("runtime", {})
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        return (f"{path} cannot be read: {error}",)
+    if isinstance(runtime, dict) and runtime.get("sandbox_cgroup_only") is True:
+        return ()
+    gap = (
+        f"{path} does not set sandbox_cgroup_only = true: parts of each virtual machine are "
+        "outside of its pod's group, and their CPU and memory in nobody's books"
+    )
+    return (gap,)
 
 
 def has_capability(status: str, number: int) -> bool:
@@ -205,6 +222,11 @@ def no_network() -> str:
     )
 
 
+def gateway_of(subnet: str) -> str:
+    """Give the address of the host in a network of pods: its first."""
+    return str(ipaddress.ip_network(subnet)[1])
+
+
 def veth_network(subnet: str, data_directory: Path) -> str:
     """Give the network of pods with a veth of their own, routed to from the host only."""
     return json.dumps(
@@ -217,7 +239,7 @@ def veth_network(subnet: str, data_directory: Path) -> str:
                     "ipMasq": False,
                     "ipam": {
                         "type": "host-local",
-                        "ranges": [[{"subnet": subnet}]],
+                        "ranges": [[{"subnet": subnet, "gateway": gateway_of(subnet)}]],
                         "dataDir": str(data_directory),
                     },
                 }

@@ -77,6 +77,8 @@ class Containerd:
         self._run = state.RunState.acquire(run_id, state_dir)
         self._host = CgroupHost.detect()
         self._process: proc.Spawned | None = None
+        self.gateway: str | None = None
+        """Where pods with a veth reach the host; None: they can have none here."""
         self._cgroup: Cgroup | None = None
         self.layout = config.Layout(base=state_dir / f"containerd-{snapshotter}")
         try:
@@ -171,6 +173,7 @@ class Containerd:
                 path.write_text(config.no_network())
             else:
                 path.write_text(config.veth_network(subnet, layout.base / "addresses"))
+                self.gateway = config.gateway_of(subnet)
 
     @staticmethod
     def _subnet() -> str | None:

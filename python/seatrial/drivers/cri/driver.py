@@ -9,50 +9,58 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from seatrial.drivers import bundle, shared
 from seatrial.drivers.base import DATA_PATH, START_DEADLINE_NS, TOOLS_PATH, Shared
 from seatrial.drivers.cri import calls, config, messages
-from seatrial.drivers.cri.containerd import Containerd
-from seatrial.drivers.cri.handlers import HANDLERS, configured_name
-from seatrial.drivers.image import CHANNEL_DIRECTORY
-from seatrial.drivers.instance import Command, Instance, SeenProcess
+from seatrial.drivers.cri.channel import LOOPBACK, ChannelChoice, by_socket, by_tcp
+from seatrial.drivers.cri.containerd import POD_NETWORKS, Containerd
+from seatrial.drivers.cri.handlers import HANDLERS, ChannelKind, configured_name, known_handler
+from seatrial.drivers.cri.programs import channel_trouble, find_programs, usable_handlers
+from seatrial.drivers.cri.traits import (
+    VARIABLES,
+    handler_capabilities,
+    handler_gaps,
+    machine_flags,
+    network_gaps,
+    with_environment,
+)
+from seatrial.drivers.instance import Command, Instance, SeenProcess, limits_of
 from seatrial.drivers.local import (
     Found,
     LocalDriver,
-    find_program,
-    host_capabilities,
+    OneStart,
     host_gaps,
     program_version,
 )
 from seatrial.drivers.session import LocalSession
 from seatrial.drivers.state import RUN_VARIABLE, SANDBOX_VARIABLE
-from seatrial.drivers.tools import runsc_candidates, tools_directory
 from seatrial.errors import ConfigError, DriverError, DriverUnavailable, SeatrialError
 from seatrial.guest.binary import launch_binary
 from seatrial.guest.rootfs import GUEST_PATH
 from seatrial.model.experiment import NetworkMode
 from seatrial.probes import leaks
-from seatrial.probes.cgroup import BOX, CPU_PERIOD_US, Limits
+from seatrial.probes.cgroup import BOX, CPU_PERIOD_US
 from seatrial.probes.leaks import Leak, LeakKind
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from seatrial.drivers.base import DriverContext
+    from seatrial.drivers.cri.channel import Way
     from seatrial.drivers.cri.handlers import Handler
 
 PREFIX: Final = "cri/"
-ENDPOINT_VARIABLE: Final = "SEATRIAL_CRI_ENDPOINT"
+ENDPOINT_VARIABLE: Final = VARIABLES["endpoint"]
 SNAPSHOTTER: Final = "overlayfs"
-OPTIONS: Final = ("endpoint", "image", "snapshotter")
+OPTIONS: Final = ("endpoint", "image", "snapshotter", "channel", "channel_address")
+ELSEWHERE: Final = f"set {ENDPOINT_VARIABLE} or the option 'endpoint' to a server that has it"
 POD_NAMESPACE: Final = "seatrial"
 SANDBOX_LABEL: Final = "seatrial.sandbox"
 SESSION_LABEL: Final = "seatrial.session"
-CHANNEL_SOCKET: Final = "s"
 SPEC_FILE: Final = "pod.json"
 REPORT_FILE: Final = "report.json"
 #: What the client makes of the report's name when the pod is gone.
@@ -63,6 +71,8 @@ MILESTONES: Final[Mapping[str, str]] = {
     "created_at_ns": "container_created_at_ns",
     "started_at_ns": "container_started_at_ns",
 }
+#: How long the probe's pod may take when it boots a kernel first.
+MACHINE_DEADLINE_NS: Final = 60_000_000_000
 #: A call may take as long as a start; the launcher's own deadline ends it before.
 CALL_MARGIN_NS: Final = 5_000_000_000
 CONTAINERD_MARKER: Final = "containerd/containerd "
@@ -72,7 +82,12 @@ HELPER_ROLES: Final = {
     "runsc-gofer": "gofer",
     "runsc-sandbox": "sentry",
     "seatrial-launch": "client",
+    "cloud-hypervisor": "vmm",
+    "firecracker": "vmm",
+    "virtiofsd": "virtiofsd",
 }
+#: QEMU is named after the machine that it is.
+QEMU_PREFIX: Final = "qemu-system-"
 
 
 class CriDriver(LocalDriver):
@@ -86,43 +101,17 @@ class CriDriver(LocalDriver):
 
     def find(self) -> Found:
         """Find the server that the environment names, or what a private containerd needs."""
-        endpoint = os.environ.get(ENDPOINT_VARIABLE)
+        endpoint = with_environment({}).get("endpoint")
         if endpoint:
-            return self._found_there(calls.parse_endpoint(endpoint))
-        return self._found_here(*self.programs())
+            return self._found_there(calls.parse_endpoint(str(endpoint)))
+        return self._found_here(*find_programs(self.handler, elsewhere=ELSEWHERE))
 
-    def programs(self) -> tuple[Handler, Mapping[str, Path]]:
-        """Find the programs of a private containerd with this handler.
-
-        Raises:
-            DriverUnavailable: one is missing, or the handler is none that it can be given.
-        """
-        handler = HANDLERS.get(self.handler)
-        if handler is None:
-            raise DriverUnavailable(
-                f"a private containerd knows no handler {self.handler!r}; it knows "
-                f"{', '.join(HANDLERS)}",
-                hint=f"set {ENDPOINT_VARIABLE} or the option 'endpoint' to a server that has it",
-            )
-        if os.geteuid() != 0:
-            raise DriverUnavailable("containerd needs root", hint="run as root")
-        found = {
-            name: find_program(name, package="apt-get install containerd")
-            for name in ("containerd", "ctr")
-        }
-        own = tools_directory() / handler.shim
-        found[handler.shim] = find_program(
-            handler.shim, package=handler.shim_hint, candidates=(own,)
-        )
-        if handler.program is not None:
-            candidates = runsc_candidates() if handler.program == "runsc" else ()
-            found[handler.program] = find_program(
-                handler.program, package=handler.package_hint, candidates=candidates
-            )
-        if handler.needs_kvm and not Path("/dev/kvm").exists():
-            message = f"{self.name} needs /dev/kvm, which this machine does not have"
-            raise DriverUnavailable(message, hint="use cri/runsc, which needs no virtualisation")
-        return handler, found
+    def start_one(self, session: LocalSession, *, deadline_ns: int | None = None) -> OneStart:
+        """Start one sandbox; one that boots a kernel first has longer."""
+        known = known_handler(self.handler)
+        if deadline_ns is None and known is not None and known.is_machine:
+            deadline_ns = MACHINE_DEADLINE_NS
+        return super().start_one(session, deadline_ns=deadline_ns)
 
     def _found_here(self, handler: Handler, programs: Mapping[str, Path]) -> Found:
         version = program_version(programs["containerd"], marker=CONTAINERD_MARKER)
@@ -130,13 +119,9 @@ class CriDriver(LocalDriver):
             program = programs[handler.program]
             own = program_version(program, marker=handler.version_marker)
             version = f"{version}+{handler.program}-{own}"
-        capabilities = host_capabilities(
-            has_own_root=True, shares_host_clock=handler.shares_host_clock
-        )
-        gaps = list(host_gaps())
+        capabilities = handler_capabilities(handler)
+        gaps = [*host_gaps(), *handler_gaps(handler)]
         if config.cni_directory() is None:
-            from dataclasses import replace
-
             modes = (NetworkMode.NONE, NetworkMode.HOST)
             capabilities = replace(capabilities, network_modes=modes)
             plugins = ", ".join(config.CNI_PLUGINS)
@@ -153,15 +138,12 @@ class CriDriver(LocalDriver):
             name, version = calls.version(endpoint)
         except SeatrialError as error:
             raise DriverUnavailable(error.message, hint=error.hint) from error
-        known = HANDLERS.get(self.handler)
+        known = known_handler(self.handler)
         return Found(
             binary=None,
             version=f"{name} {version}",
-            capabilities=host_capabilities(
-                has_own_root=True,
-                shares_host_clock=known is not None and known.shares_host_clock,
-            ),
-            gaps=host_gaps(),
+            capabilities=handler_capabilities(known),
+            gaps=(*host_gaps(), *(network_gaps(known) if known else ())),
         )
 
     def open(self, context: DriverContext) -> LocalSession:
@@ -171,16 +153,27 @@ class CriDriver(LocalDriver):
             raise ConfigError(
                 f'driver."{self.name}".{unknown[0]}: unknown option; known: {", ".join(OPTIONS)}'
             )
-        named = context.options.get("endpoint") or os.environ.get(ENDPOINT_VARIABLE)
+        options = with_environment(context.options)
+        named = options.get("endpoint")
+        channel = ChannelChoice.parse(
+            self.name, known_handler(self.handler), options, has_own_server=not named
+        )
         if named:
             endpoint = calls.parse_endpoint(str(named))
-            found = self._found_there(endpoint)
-            return CriSession(context, handler=self.handler, found=found, endpoint=endpoint)
-        handler, programs = self.programs()
+            found, programs = self._found_there(endpoint), None
+        else:
+            endpoint = None
+            handler, programs = find_programs(self.handler, elsewhere=ELSEWHERE)
+            trouble, hint = channel_trouble() if channel.kind is ChannelKind.TCP else ("", "")
+            if trouble:
+                raise DriverUnavailable(f"{self.name} {trouble}", hint=hint)
+            found = self._found_here(handler, programs)
         return CriSession(
-            context,
+            replace(context, options=options),
             handler=self.handler,
-            found=self._found_here(handler, programs),
+            found=found,
+            channel=channel,
+            endpoint=endpoint,
             programs=programs,
         )
 
@@ -196,11 +189,13 @@ class CriSession(LocalSession):
         *,
         handler: str,
         found: Found,
+        channel: ChannelChoice,
         endpoint: Path | None = None,
         programs: Mapping[str, Path] | None = None,
     ) -> None:
         """Take the run's private daemon, or the server at an endpoint."""
         self._handler = handler
+        self._channel = channel
         self._endpoint = endpoint
         self._programs = programs or {}
         self._daemon: Containerd | None = None
@@ -212,9 +207,9 @@ class CriSession(LocalSession):
             "root": "writable snapshot",
             "snapshotter": self._snapshotter if endpoint is None else "the server's own",
             "clock": "RunPodSandbox, CreateContainer, StartContainer",
-            "network none": "empty namespace by CNI",
-            "veth": "CNI ptp, host-local",
             "server": "private" if endpoint is None else str(endpoint),
+            **channel.flags(has_own_server=endpoint is None),
+            **machine_flags(known_handler(handler)),
         }
         try:
             super().__init__(
@@ -268,11 +263,16 @@ class CriSession(LocalSession):
         context = self.context
 
         def make() -> Containerd:
+            # One daemon serves all drivers, so it knows all handlers that this machine has.
+            usable = usable_handlers(elsewhere=ELSEWHERE)
+            programs = dict(self._programs)
+            for found in usable.values():
+                programs.update(found)
             return Containerd(
                 context.run_id,
                 context.state_dir,
-                programs=self._all_programs(),
-                handlers={name: HANDLERS[name] for name in self._usable_handlers()},
+                programs=programs,
+                handlers={name: HANDLERS[name] for name in usable},
                 guest=self.guest,
                 snapshotter=self._snapshotter,
             )
@@ -284,23 +284,6 @@ class CriSession(LocalSession):
     @property
     def _kind(self) -> str:
         return f"containerd-{self._snapshotter}"
-
-    def _usable_handlers(self) -> list[str]:
-        """Give all handlers that this machine has, so that one daemon serves all drivers."""
-        usable = []
-        for name in HANDLERS:
-            try:
-                CriDriver(name).programs()
-            except SeatrialError:
-                continue
-            usable.append(name)
-        return usable
-
-    def _all_programs(self) -> Mapping[str, Path]:
-        found = dict(self._programs)
-        for name in self._usable_handlers():
-            found.update(CriDriver(name).programs()[1])
-        return found
 
     def _check_image(self) -> None:
         if not self._image:
@@ -322,22 +305,35 @@ class CriSession(LocalSession):
         """Write the pod's specification and give the client's command lines."""
         if self._daemon is not None:
             self._daemon.require()
-        spec, directory = instance.spec, instance.directory
-        (directory / "c").mkdir(mode=0o755)
-        limits = Limits(memory_bytes=spec.memory_limit_bytes, cpu_count=spec.cpu_limit)
+        way = self._way(instance)
         if instance.cgroup is not None:
-            instance.cgroup.make_box(limits)
-        path = directory / SPEC_FILE
-        path.write_text(json.dumps(self._pod_spec(instance)))
+            instance.cgroup.make_box(limits_of(instance.spec, self.capabilities))
+        path = instance.directory / SPEC_FILE
+        path.write_text(json.dumps(self._pod_spec(instance, way)))
         program = str(launch_binary())
         return Command(
             argv=(program, "cri-run", str(path)),
             kill_argv=(program, "cri-remove", str(path)),
-            channel_path=str(directory / "c" / CHANNEL_SOCKET),
+            channel_path=way.path,
+            channel_token=way.token,
         )
 
-    def _pod_spec(self, instance: Instance) -> dict[str, object]:
-        pod, group = self._pod(instance), instance.cgroup
+    def _way(self, instance: Instance) -> Way:
+        """Say how a sandbox's guest is to call, and make or ask for what it takes."""
+        if self._channel.kind is ChannelKind.UNIX:
+            directory = instance.directory / "c"
+            directory.mkdir(mode=0o755)
+            return by_socket(directory)
+        address = self._channel.address or (self._daemon and self._daemon.gateway)
+        if instance.spec.network is NetworkMode.HOST:
+            address = LOOPBACK
+        if not address:
+            message = f"{self.name}: no network is left in {POD_NETWORKS} for pods to call from"
+            raise DriverError(message, hint="'seatrial clean' gives back those of dead runs")
+        return by_tcp(address, self.launcher.listen(address))
+
+    def _pod_spec(self, instance: Instance, way: Way) -> dict[str, object]:
+        pod, group = self._pod(instance, way), instance.cgroup
         books = None if group is None else group.directory("memory") or group.directory("cpu")
         is_containerd = self._daemon is not None or "containerd" in self._server
         return {
@@ -355,15 +351,14 @@ class CriSession(LocalSession):
             "timeout_ns": max(instance.spec.deadline_ns, START_DEADLINE_NS) + CALL_MARGIN_NS,
         }
 
-    def _pod(self, instance: Instance) -> messages.Pod:
+    def _pod(self, instance: Instance, way: Way) -> messages.Pod:
         spec, group = instance.spec, instance.cgroup
-        channel = (str(instance.directory / "c"), CHANNEL_DIRECTORY)
         data = () if spec.data_dir is None else ((str(spec.data_dir), DATA_PATH),)
         tools = () if spec.tools_dir is None else ((str(spec.tools_dir), TOOLS_PATH),)
         guest = () if self._daemon is not None else ((str(self.guest), GUEST_PATH),)
         handler = self._handler
         if self._daemon is not None:
-            handler = configured_name(handler, spec.network)
+            handler = configured_name(handler, self._channel.network_of_pod(spec.network))
         has_cpu_limit = spec.cpu_limit is not None
         return messages.Pod(
             name=instance.id,
@@ -371,16 +366,13 @@ class CriSession(LocalSession):
             handler=handler,
             labels={SANDBOX_LABEL: instance.id, SESSION_LABEL: self._session_label},
             image=self._image,
-            command=(
-                GUEST_PATH,
-                *("--channel-path", f"{CHANNEL_DIRECTORY}/{CHANNEL_SOCKET}"),
-                *spec.role,
-            ),
+            command=(GUEST_PATH, *way.words, *spec.role),
             environment={
                 RUN_VARIABLE: self.context.run_id,
                 SANDBOX_VARIABLE: instance.id,
+                **way.environment,
             },
-            mounts=(channel, *data),
+            mounts=(*way.mounts, *data),
             read_only_mounts=(*tools, *guest),
             uses_host_network=spec.network is NetworkMode.HOST,
             cgroup_parent=None if group is None else group.box_path,
@@ -398,10 +390,10 @@ class CriSession(LocalSession):
         word = Path(process.first_word).name
         if word.startswith("containerd-shim"):
             return "shim"
-        known = HANDLERS.get(self._handler)
+        known = known_handler(self._handler)
         if known is not None and word == known.program:
             return "runtime"
-        return HELPER_ROLES.get(word, "payload")
+        return "vmm" if word.startswith(QEMU_PREFIX) else HELPER_ROLES.get(word, "payload")
 
     def processes(self, plan_id: str) -> Mapping[int, str]:
         """Map the live processes of a pod to their roles; our own client is none of them."""

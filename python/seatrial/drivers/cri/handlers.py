@@ -6,7 +6,9 @@ uses whatever NAME means there; for the private one this is the table.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import TYPE_CHECKING, Final
 
 from seatrial.model.experiment import NetworkMode
@@ -20,6 +22,20 @@ KATA_DIRECTORIES: Final = (
     "/opt/kata/share/defaults/kata-containers",
     "/usr/share/defaults/kata-containers",
 )
+
+
+#: What a pod costs beyond its containers, as Kata's own RuntimeClasses tell a kubelet.
+KATA_QEMU_OVERHEAD_BYTES: Final = 160 << 20
+KATA_OTHERS_OVERHEAD_BYTES: Final = 130 << 20
+
+
+class ChannelKind(StrEnum):
+    """How a guest reaches its host."""
+
+    UNIX = "unix"
+    """On a unix socket in a directory that is bound into the pod."""
+    TCP = "tcp"
+    """By TCP over the pod's network, with a secret token."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,6 +55,14 @@ class Handler:
     """The name of the runtime's configuration file, looked for in Kata's directories."""
     shares_host_clock: bool = True
     needs_kvm: bool = False
+    channel: ChannelKind = ChannelKind.UNIX
+    is_machine: bool = False
+    """Each pod is a virtual machine: kernel, clock and sockets of its own, and never the host's
+    network, which Kata takes apart when it is given it."""
+    overhead_bytes: int = 0
+    """What a memory limit on a pod's group leaves to the machine around the container."""
+    needs_block_devices: bool = False
+    """It shares no files with the host, so images have to come on block devices."""
 
 
 def _runsc(platform: str) -> Handler:
@@ -54,7 +78,7 @@ def _runsc(platform: str) -> Handler:
     )
 
 
-def _kata(configuration: str) -> Handler:
+def _kata(configuration: str, *, overhead_bytes: int, needs_block_devices: bool = False) -> Handler:
     return Handler(
         shim="containerd-shim-kata-v2",
         runtime_type="io.containerd.kata.v2",
@@ -62,6 +86,10 @@ def _kata(configuration: str) -> Handler:
         configuration=configuration,
         shares_host_clock=False,
         needs_kvm=True,
+        channel=ChannelKind.TCP,
+        is_machine=True,
+        overhead_bytes=overhead_bytes,
+        needs_block_devices=needs_block_devices,
     )
 
 
@@ -85,10 +113,18 @@ HANDLERS: Final[Mapping[str, Handler]] = {
     "runsc": _runsc("systrap"),
     "runsc-ptrace": _runsc("ptrace"),
     "runsc-kvm": _runsc("kvm"),
-    "kata-qemu": _kata("configuration-qemu.toml"),
-    "kata-clh": _kata("configuration-clh.toml"),
-    "kata-fc": _kata("configuration-fc.toml"),
+    "kata-qemu": _kata("configuration-qemu.toml", overhead_bytes=KATA_QEMU_OVERHEAD_BYTES),
+    "kata-clh": _kata("configuration-clh.toml", overhead_bytes=KATA_OTHERS_OVERHEAD_BYTES),
+    "kata-fc": _kata(
+        "configuration-fc.toml",
+        overhead_bytes=KATA_OTHERS_OVERHEAD_BYTES,
+        needs_block_devices=True,
+    ),
 }
+
+#: Any other handler of Kata on somebody's server, which is called so: kata, kata-dragonball...
+OTHER_KATA: Final = _kata("configuration.toml", overhead_bytes=KATA_QEMU_OVERHEAD_BYTES)
+OTHER_KATA_PATTERN: Final = re.compile(r"kata([-.].*)?")
 
 #: What ``--network`` of runsc is in each mode: its own stack on the pod's veth, ours, or none.
 RUNSC_NETWORKS: Final[Mapping[NetworkMode, str]] = {
@@ -96,6 +132,14 @@ RUNSC_NETWORKS: Final[Mapping[NetworkMode, str]] = {
     NetworkMode.HOST: "host",
     NetworkMode.VETH: "sandbox",
 }
+
+
+def known_handler(name: str) -> Handler | None:
+    """Give what is known of a handler, on a server of somebody else too."""
+    found = HANDLERS.get(name)
+    if found is None and OTHER_KATA_PATTERN.fullmatch(name):
+        return OTHER_KATA
+    return found
 
 
 def configured_name(handler: str, network: NetworkMode) -> str:

@@ -1,12 +1,13 @@
 //! What a sandbox and the launcher say to each other on the control channel.
 
 use std::io;
+use std::os::fd::OwnedFd;
 
 use rustix::process::Signal;
 
 use super::{Ending, Process, Sandbox, Verdict};
 use crate::control::{GuestFrame, HostFrame};
-use crate::launch::channel::{ChannelError, Received};
+use crate::launch::channel::{Channel, ChannelError, Received};
 use crate::launch::plan::{Outcome, Readiness, WaitFor};
 use crate::launch::reactor::{Alarm, Reactor, Source};
 use crate::launch::sys;
@@ -22,6 +23,39 @@ impl Sandbox {
     /// The system refused to set a timer.
     pub fn on_channel(&mut self, now_ns: u64, reactor: &mut Reactor) -> io::Result<()> {
         self.receive(now_ns, reactor).map(drop)
+    }
+
+    /// The guest has called by TCP and said who it is.
+    ///
+    /// # Errors
+    /// The system refused to watch the connection.
+    pub fn on_call(&mut self, fd: OwnedFd, heard_at_ns: u64, r: &mut Reactor) -> io::Result<()> {
+        if self.verdict != Verdict::Open {
+            return Ok(()); // it is given up, and sees the connection close
+        }
+        let channel = Channel::new(fd);
+        r.watch(&channel, Source::Channel(self.key))?;
+        self.result.first_byte_at_ns = Some(heard_at_ns);
+        self.channel = Some(channel);
+        Ok(())
+    }
+
+    /// What is waited for.
+    pub(super) const fn goal(&self) -> &'static str {
+        match self.terms.wait_for {
+            _ if !self.has_channel => "exit with status 0",
+            WaitFor::Hello => "HELLO",
+            WaitFor::Ready => "READY",
+            WaitFor::Reply => "PONG",
+        }
+    }
+
+    /// What to add where a guest that has to call has not: perhaps it cannot reach us.
+    pub(super) const fn silence(&self) -> &'static str {
+        match (self.calls, self.result.first_byte_at_ns) {
+            (true, None) => ": the guest never called",
+            _ => "",
+        }
     }
 
     /// Takes one frame from the channel; `false` when there is nothing more to be taken.

@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::io::{self, IoSlice};
 use std::mem::MaybeUninit;
+use std::net::IpAddr;
 use std::os::fd::AsFd;
 use std::sync::Arc;
 
@@ -75,6 +76,7 @@ impl Server {
                 version: env!("CARGO_PKG_VERSION").to_owned(),
             })),
             Request::Context { unmount } => self.context(&unmount).map(|()| Some(Reply::Done {})),
+            Request::Listen { address } => self.listen(address).map(Some),
             Request::Channel { id } => self.lend(&id).map(|()| Some(Reply::Done {})),
             Request::Start(request) => match self.start(request) {
                 Ok(()) => Ok(None),
@@ -132,6 +134,17 @@ impl Server {
                 })?;
         }
         Ok(())
+    }
+
+    fn listen(&mut self, address: IpAddr) -> Result<Reply, Refusal> {
+        let port = self.callers.listen(address, &self.reactor);
+        let port = port.map_err(|error| {
+            Refusal::new(
+                "listen",
+                format!("listening for guests at {address}: {error}"),
+            )
+        })?;
+        Ok(Reply::Listening { port })
     }
 
     fn lend(&mut self, id: &str) -> Result<(), Refusal> {
@@ -193,6 +206,7 @@ impl Server {
                     programs.extend(program.map(|program| (key, program)));
                 }
                 Err(error) => {
+                    self.callers.dismiss();
                     self.forget_all(keys.into_iter(), |_| true);
                     return Err(environment(error).into());
                 }
@@ -200,6 +214,7 @@ impl Server {
         }
         let needed = programs.iter().map(|(_, program)| program);
         if let Err(error) = self.pool.reserve(needed) {
+            self.callers.dismiss();
             self.forget_all(keys.into_iter(), |_| true);
             return Err(environment(error).into());
         }
@@ -234,6 +249,9 @@ impl Server {
             Ok(prepared) => ((prepared.channel, prepared.output), Ok(prepared.program)),
             Err(error) => ((None, None), Err(error.to_string())),
         };
+        if let (Ok(_), Some(token)) = (&program, &plan.channel_token) {
+            self.callers.expect(token, key, &self.reactor)?;
+        }
         let id = plan.id.clone();
         let mut sandbox = Sandbox::new(key, plan, terms, ends, &self.reactor)?;
         if let Err(why) = &program {
@@ -276,13 +294,26 @@ impl Server {
 
     fn check_plans(&self, plans: &[StartPlan]) -> Result<(), Refusal> {
         prepare::validate_count(plans.len())?;
-        let mut ids = HashSet::new();
+        let (mut ids, mut tokens) = (HashSet::new(), HashSet::new());
         for plan in plans {
             prepare::validate(plan).map_err(|error| {
                 Refusal::new("bad-request", format!("plan {:?}: {error}", plan.id))
             })?;
             if !ids.insert(&plan.id) || self.names.contains_key(&plan.id) {
                 let message = format!("plan {:?}: the id is in use", plan.id);
+                return Err(Refusal::new("bad-request", message));
+            }
+            let Some(token) = &plan.channel_token else {
+                continue;
+            };
+            let is_new = tokens.insert(token);
+            if !is_new || !self.callers.is_listening() {
+                let why = if is_new {
+                    "nobody listens for its guest; expected a request to listen before"
+                } else {
+                    "another plan has the same channel_token"
+                };
+                let message = format!("plan {:?}: {why}", plan.id);
                 return Err(Refusal::new("bad-request", message));
             }
         }
