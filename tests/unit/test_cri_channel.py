@@ -65,9 +65,10 @@ class TestChoice:
     def test_somebody_elses_server_needs_an_address(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """From the option or the environment; a name is none."""
         monkeypatch.delenv(channel.ADDRESS_VARIABLE, raising=False)
-        for given in ({}, {"channel_address": "localhost"}, {"channel_address": "10.0.0.0/8"}):
+        everywhere = ("0.0.0.0", "::", "224.0.0.1")  # noqa: S104 - refused, not bound
+        for wrong in (None, "localhost", "10.0.0.0/8", *everywhere):
             with pytest.raises(ConfigError, match="an address of this host") as caught:
-                choice("kata-qemu", has_own_server=False, **given)
+                choice("kata-qemu", has_own_server=False, channel_address=wrong)
             assert caught.value.hint == channel.EXAMPLE
         given = {"channel_address": "10.88.0.1"}
         assert choice("kata-qemu", has_own_server=False, **given).address == "10.88.0.1"

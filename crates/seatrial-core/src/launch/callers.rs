@@ -96,8 +96,13 @@ impl Callers {
     /// chooses; gives the port, the same one for the same address.
     ///
     /// # Errors
-    /// The system refused, or there are [`LISTENERS_MAX`] addresses already.
+    /// It is the address of all interfaces or of many hosts, there are [`LISTENERS_MAX`] already,
+    /// or the system refused.
     pub fn listen(&mut self, address: IpAddr, reactor: &Reactor) -> io::Result<u16> {
+        let is_broadcast = matches!(address, IpAddr::V4(address) if address.is_broadcast());
+        if address.is_unspecified() || address.is_multicast() || is_broadcast {
+            return Err(io::Error::other("expected an address of one interface"));
+        }
         let known = self.listeners.iter().find(|one| one.address == address);
         if let Some(listener) = known {
             return Ok(listener.socket.local_addr()?.port());
@@ -514,6 +519,13 @@ mod tests {
         for last in 1..u8::try_from(LISTENERS_MAX).unwrap() {
             let address = Ipv4Addr::new(192, 0, 2, last).into();
             assert_ne!(callers.listen(address, reactor).unwrap(), 0);
+        }
+        for text in ["0.0.0.0", "::", "224.0.0.1", "255.255.255.255"] {
+            let error = callers.listen(text.parse().unwrap(), reactor).unwrap_err();
+            assert!(
+                error.to_string().contains("one interface"),
+                "{text}: {error}"
+            );
         }
         let one_more = callers.listen(Ipv6Addr::LOCALHOST.into(), reactor);
         assert!(one_more.unwrap_err().to_string().contains("8 addresses"));

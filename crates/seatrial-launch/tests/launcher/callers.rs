@@ -20,7 +20,7 @@ fn listen(client: &mut Client) -> u16 {
 }
 
 fn token(number: usize) -> String {
-    format!("{number:0width$x}", width = TOKEN_BYTES)
+    format!("{number:0TOKEN_BYTES$x}")
 }
 
 /// Waits until the other side has closed.

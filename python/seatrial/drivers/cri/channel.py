@@ -134,10 +134,11 @@ class ChannelChoice:
 
 def _is_address(text: str) -> bool:
     try:
-        ipaddress.ip_address(text)
+        address = ipaddress.ip_address(text)
     except ValueError:
         return False
-    return True
+    # All addresses of the host at once are more than its pods need to reach.
+    return not (address.is_unspecified or address.is_multicast)
 
 
 def _kind(
