@@ -39,11 +39,11 @@ pub extern "C" fn main(argc: c_int, argv: *const *const c_char) -> c_int {
             return EXIT_USAGE;
         }
     };
-    let is_about_us = matches!(
+    let is_question = matches!(
         argument(role_index).map(CStr::to_bytes),
         Some(b"version" | b"--help" | b"help")
     );
-    let channel = match if is_about_us {
+    let channel = match if is_question {
         Ok(None)
     } else {
         connected(&way)

@@ -7,7 +7,7 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use rustix::io::{Errno, fcntl_dupfd_cloexec};
-use rustix::net::{RecvFlags, SendFlags, SocketFlags, accept_with};
+use rustix::net::{RecvFlags, SendFlags, Shutdown, SocketFlags, accept_with};
 use thiserror::Error;
 
 use crate::control::{ControlError, Decoder, FRAME_BYTES_MAX, Frame, GuestFrame, HostFrame};
@@ -46,6 +46,9 @@ pub struct Channel {
     fd: OwnedFd,
     /// Whether nobody has called yet: `fd` then is the socket that awaits the guest.
     is_listening: bool,
+    /// Whether the other end is in another machine, or another network stack, and may die without
+    /// a word.
+    is_remote: bool,
     decoder: Decoder<GuestFrame>,
     /// The length field of the frame that is being read.
     length: [u8; LENGTH_FIELD_BYTES],
@@ -63,6 +66,7 @@ impl Channel {
         Self {
             fd,
             is_listening: false,
+            is_remote: false,
             decoder,
             length: [0; LENGTH_FIELD_BYTES],
             held_bytes: 0,
@@ -76,6 +80,24 @@ impl Channel {
         Self {
             is_listening: true,
             ..Self::new(fd)
+        }
+    }
+
+    /// Takes the connection of a guest that has called by TCP.
+    #[must_use]
+    pub fn remote(fd: OwnedFd) -> Self {
+        Self {
+            is_remote: true,
+            ..Self::new(fd)
+        }
+    }
+
+    /// Closes it, for whoever it was lent to as well if nobody else would tell that the other end
+    /// has gone. What came before can still be read.
+    pub fn hang_up(self) {
+        if self.is_remote {
+            // It may have been closed from the other side.
+            let _ = rustix::net::shutdown(&self.fd, Shutdown::Both);
         }
     }
 

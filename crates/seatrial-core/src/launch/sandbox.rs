@@ -445,7 +445,9 @@ impl Sandbox {
 
     /// Closes the channel, which also ends a guest that outlives its runtime.
     fn close(&mut self) {
-        self.channel = None;
+        if let Some(channel) = self.channel.take() {
+            channel.hang_up();
+        }
     }
 
     fn fail(&mut self, outcome: Outcome, why: &str) {

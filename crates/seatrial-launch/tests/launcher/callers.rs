@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use seatrial_core::control::TOKEN_BYTES;
+use seatrial_core::control::{Frame, GuestFrame, Hello, TOKEN_BYTES};
 use seatrial_core::launch::plan::{Outcome, Reply, Request, StartRequest, StopHow, WaitFor};
 
 use crate::support::{Client, LONG_NS, caller, guest};
@@ -143,6 +143,46 @@ fn a_killed_guest_and_the_next_batch_with_its_token() {
         let stopped = client.stop(StopHow::Kill, LONG_NS);
         assert_eq!(stopped.results[0].signal, Some(9));
     }
+}
+
+#[test]
+fn a_lent_channel_ends_with_its_sandbox_though_the_guest_says_no_word() {
+    let mut client = Client::new();
+    let port = listen(&mut client);
+    // The connection is ours, so the end of the process closes it as little as a machine's would.
+    let mut plan = caller("a", "null", port, &token(1));
+    plan.argv = ["/bin/sleep", "1000"].map(str::to_owned).to_vec();
+    let hello = GuestFrame::Hello(Hello {
+        first_instruction_mono_ns: 1,
+        hello_mono_ns: 2,
+        pid: 3,
+        build: "machine".to_owned(),
+    });
+    let said = [token(1).as_bytes(), &hello.encode().unwrap()].concat();
+    let guest = std::thread::spawn(move || {
+        // It is sent away until its sandbox is being started.
+        for _ in 0..100_000 {
+            let mut stream = TcpStream::connect((LOCAL, port)).unwrap();
+            let half_second = Some(Duration::from_millis(500));
+            stream.set_read_timeout(half_second).unwrap();
+            let is_written = stream.write_all(&said).is_ok();
+            let read = stream.read(&mut [0]);
+            if is_written && read.is_err_and(|error| error.kind() == ErrorKind::WouldBlock) {
+                return stream;
+            }
+        }
+        panic!("never listened to")
+    });
+    let reply = client.start(vec![plan], WaitFor::Hello, true);
+    assert_eq!(reply.results[0].outcome, Outcome::Ok, "{reply:#?}");
+    let stream = guest.join().unwrap();
+    let mut lent = client.borrow("a");
+    lent.set_read_timeout(Some(Duration::from_secs(20)))
+        .unwrap();
+    let stopped = client.stop(StopHow::Kill, LONG_NS);
+    assert_eq!(stopped.results[0].signal, Some(9));
+    assert_eq!(lent.read(&mut [0]).unwrap(), 0);
+    drop(stream);
 }
 
 #[test]

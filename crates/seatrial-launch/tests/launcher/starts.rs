@@ -1,10 +1,7 @@
 //! The launcher as its client sees it: timelines, failures, and that nothing is left.
 
-use std::io::{IoSliceMut, Read, Write};
-use std::mem::MaybeUninit;
-use std::os::unix::net::UnixStream;
+use std::io::{Read, Write};
 
-use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags};
 use rustix::process::{Pid, Resource, Signal, getrlimit, kill_process};
 use seatrial_core::control::{Decoder, Frame, GuestFrame, HostFrame};
 use seatrial_core::launch::now_ns;
@@ -226,21 +223,7 @@ fn a_channel_is_handed_over_between_two_frames() {
         WaitFor::Hello,
         true,
     );
-    assert_eq!(
-        client.ask(&Request::Channel { id: "a".to_owned() }),
-        Reply::Done {}
-    );
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
-    let mut ancillary = RecvAncillaryBuffer::new(&mut space);
-    let mut text = [0; 16];
-    let mut parts = [IoSliceMut::new(&mut text)];
-    let flags = RecvFlags::CMSG_CLOEXEC;
-    let got = rustix::net::recvmsg(&client.descriptors, &mut parts, &mut ancillary, flags).unwrap();
-    assert_eq!(&text[..got.bytes], b"a");
-    let Some(RecvAncillaryMessage::ScmRights(mut descriptors)) = ancillary.drain().next() else {
-        panic!("no descriptor")
-    };
-    let mut channel = UnixStream::from(descriptors.next().unwrap());
+    let mut channel = client.borrow("a");
     channel
         .write_all(&HostFrame::Ping(b"hello".to_vec()).encode().unwrap())
         .unwrap();

@@ -1,6 +1,7 @@
 //! A client of the launcher, and plans for it.
 
-use std::io::{Read, Write};
+use std::io::{IoSliceMut, Read, Write};
+use std::mem::MaybeUninit;
 use std::net::Shutdown;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
@@ -9,7 +10,10 @@ use std::sync::Mutex;
 
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::FdFlags;
-use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
+use rustix::net::{
+    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SocketFlags, SocketType,
+    recvmsg, socketpair,
+};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use rustix::time::Timespec;
 use seatrial_core::control::TOKEN_VARIABLE;
@@ -106,6 +110,24 @@ impl Client {
             Reply::Start(reply) => reply,
             other => panic!("{other:?}"),
         }
+    }
+
+    /// Takes the channel of a held sandbox over.
+    pub fn borrow(&mut self, id: &str) -> UnixStream {
+        let request = Request::Channel { id: id.to_owned() };
+        assert_eq!(self.ask(&request), Reply::Done {});
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let mut ancillary = RecvAncillaryBuffer::new(&mut space);
+        let mut text = [0; 16];
+        let mut parts = [IoSliceMut::new(&mut text)];
+        let flags = RecvFlags::CMSG_CLOEXEC;
+        let got = recvmsg(&self.descriptors, &mut parts, &mut ancillary, flags).unwrap();
+        assert_eq!(&text[..got.bytes], id.as_bytes());
+        let Some(RecvAncillaryMessage::ScmRights(mut descriptors)) = ancillary.drain().next()
+        else {
+            panic!("no descriptor")
+        };
+        UnixStream::from(descriptors.next().unwrap())
     }
 
     /// Stops everything that is held.

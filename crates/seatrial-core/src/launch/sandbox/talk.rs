@@ -33,7 +33,7 @@ impl Sandbox {
         if self.verdict != Verdict::Open {
             return Ok(()); // it is given up, and sees the connection close
         }
-        let channel = Channel::new(fd);
+        let channel = Channel::remote(fd);
         r.watch(&channel, Source::Channel(self.key))?;
         self.result.first_byte_at_ns = Some(heard_at_ns);
         self.channel = Some(channel);
@@ -94,10 +94,8 @@ impl Sandbox {
 
     /// Nothing more will come: closes our end and says so if that is within a frame.
     pub(super) fn finish_channel(&mut self) {
-        let held_bytes = self
-            .channel
-            .take()
-            .map_or(0, |channel| channel.held_bytes());
+        let held_bytes = self.channel.as_ref().map_or(0, Channel::held_bytes);
+        self.close();
         if held_bytes > 0 && self.verdict == Verdict::Open {
             self.note_error(&format!("closed {held_bytes} bytes into a frame"));
         }
