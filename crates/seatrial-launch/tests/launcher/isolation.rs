@@ -10,7 +10,7 @@ use seatrial_core::launch::plan::{
     Bind, Isolation, Namespace, Outcome, Reply, Request, StartPlan, StartResult, StopHow, WaitFor,
 };
 
-use crate::support::{Client, LAUNCHER, LONG_NS, shell};
+use crate::support::{Client, LAUNCHER, LONG_NS, shell, undisturbed};
 
 /// A root file system without files of its own: the host's programs are bound into it.
 struct Root(PathBuf);
@@ -474,8 +474,12 @@ fn the_recipe_works_without_root() {
         open(&to, 0o755).unwrap();
         to
     };
-    let tests = copy(&std::env::current_exe().unwrap(), "tests");
-    let launcher = copy(Path::new(env!("CARGO_BIN_EXE_seatrial-launch")), "launcher");
+    let (tests, launcher) = undisturbed(|| {
+        (
+            copy(&std::env::current_exe().unwrap(), "tests"),
+            copy(Path::new(env!("CARGO_BIN_EXE_seatrial-launch")), "launcher"),
+        )
+    });
     open(&root.0, 0o777).unwrap();
     let status = Command::new(tests)
         .args(["isolation::a_sandbox", "isolation::the_failed_step", "-q"])

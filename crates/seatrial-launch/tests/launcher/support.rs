@@ -37,6 +37,13 @@ pub const LAUNCHER: &str = "SEATRIAL_TEST_LAUNCHER";
 /// Descriptors without close-on-exec must not leak into what another test starts meanwhile.
 static SPAWN: Mutex<()> = Mutex::new(());
 
+/// Does something while no other test starts a process, which would hold files open that are being
+/// written and so keep them from being executed.
+pub fn undisturbed<T>(work: impl FnOnce() -> T) -> T {
+    let _guard = SPAWN.lock().unwrap();
+    work()
+}
+
 /// A launcher and our ends of its sockets.
 pub struct Client {
     pub control: UnixStream,
