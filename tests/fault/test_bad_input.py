@@ -147,12 +147,12 @@ def test_store_below_a_file(seatrial: Seatrial) -> None:
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system that is nearly full from the start, and cannot be written when remounted so."""
+    """A file system with room for a few trials, which cannot be written when remounted so."""
     needs_root("mount a small file system")
     folder = tmp_path / "disk"
     folder.mkdir()
     subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=64k", "seatrial-test", folder], check=True, timeout=20
+        ["mount", "-t", "tmpfs", "-o", "size=1m", "seatrial-test", folder], check=True, timeout=20
     )
     try:
         yield folder
@@ -178,7 +178,9 @@ def test_full_disk(seatrial: Seatrial, small_disk: Path) -> None:
     done = seatrial.call("run", "--out", small_disk, file)
     check_refused(done, ENVIRONMENT, "space", "hint: ")
     check_left_nothing(seatrial)
-    for path in small_disk.glob("*/trials/*"):
+    stored = list(small_disk.glob("*/trials/*"))
+    assert stored, "the disk was full before the first trial was stored"
+    for path in stored:
         assert (path / "outcome.json").stat().st_size > 0
         assert all(table.stat().st_size > 0 for table in path.glob("*.parquet"))
 

@@ -229,6 +229,7 @@ def test_other_runs_are_thin_lines_with_a_name(tmp_path: Path, summary: RunSumma
 def test_parts_of_a_start_make_up_the_whole(summary: RunSummary) -> None:
     """The shares of each runtime join without a hole, from nothing to all of it."""
     rows = [row for row in _rows(_figure(summary, "start-phases-1")) if row["part"]]
+    assert rows
     for driver in {row["driver"] for row in rows}:
         own = [row for row in rows if row["driver"] == driver]
         assert float(own[0]["from"]) == 0

@@ -3,8 +3,8 @@
 Each field carries its unit and meaning; the file says which table of which schema version it is.
 """
 
-import errno
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
@@ -16,6 +16,9 @@ from seatrial.model.columns import SCHEMA_VERSION, TABLES
 from seatrial.model.table import ArrowType, Column, Table
 from seatrial.model.trial import ArrowStream, Columns
 from seatrial.store.arrow_schema import DescribedSchema
+
+#: More than what is left where a table did not fit.
+MORE_BYTES: Final = 1 << 20
 
 TYPES: Final[Mapping[ArrowType, pl.DataType]] = {
     ArrowType.BOOL: pl.Boolean(),
@@ -102,11 +105,24 @@ def write_table(path: Path, name: str, columns: Columns) -> int:
             arrow_schema=schema,
         )
     except pl.exceptions.PolarsError as error:
-        # polars wraps some of the operating system's errors; a full disk is the one that matters.
-        if "No space left on device" in str(error):
-            raise OSError(errno.ENOSPC, "No space left on device") from error
+        _write_more(path)
         raise StoreError(f"cannot write table {name} to {path}: {error}") from error
     return frame.height
+
+
+def _write_more(path: Path) -> None:
+    """Find out whether the operating system is why a table could not be written.
+
+    polars puts errors of its own in the place of those of the system: a full disk may be called
+    an invalid file. Where there was no room before there is none for a little more.
+
+    Raises:
+        OSError: no more can be written to the file.
+    """
+    with path.open("ab") as file:
+        file.write(bytes(MORE_BYTES))
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def read_table(path: Path) -> pl.DataFrame:
