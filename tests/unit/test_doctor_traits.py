@@ -206,6 +206,17 @@ def test_what_cannot_be_started_any_more_is_told_and_nothing_stays(
     assert not list(tmp_path.iterdir())
 
 
+def test_a_directory_that_cannot_be_written_to_is_no_fault_of_a_runtime(tmp_path: Path) -> None:
+    """Nothing is started then, and it is said what to do."""
+    with Gallery(("runc",), tmp_path / "gone") as shown:
+        steps = [shown.prepare_step(), shown.start_step("runc", is_wanted=lambda: True)]
+        (check,) = Performer().perform([*steps, *shown.look_steps()])
+    assert (check.level, check.name) == (Level.UNTRIED, "sandboxes at work")
+    assert "No such file or directory" in check.evidence
+    assert "--out" in check.fix
+    assert shown.traits == ()
+
+
 def test_a_person_reads_traits_in_one_table(capsys: pytest.CaptureFixture[str]) -> None:
     """What is fine has no line of its own beside it; what is not is among the problems."""
     bad = replace(GOOD, driver="runsc", idle_ratio=0.0163, write=CACHED, daemon_ratio=0.0002)

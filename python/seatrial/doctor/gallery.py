@@ -21,7 +21,7 @@ from seatrial.benches.attempts import Attempt, Outcome, Place, Work, attempt
 from seatrial.benches.inside_files import flush
 from seatrial.benches.start_books import daemon_cpu_ns
 from seatrial.benches.tool_output import parse_dd
-from seatrial.doctor.check import Check, Group
+from seatrial.doctor.check import About, Check, Group
 from seatrial.doctor.leftovers import TEMPORARY_PREFIX
 from seatrial.doctor.step import NS_PER_S, Step
 from seatrial.doctor.traits import Traits, Transfer, judge_traits
@@ -45,6 +45,9 @@ from seatrial.probes.switches import read_switches, switches_between
 if TYPE_CHECKING:
     from types import TracebackType
 
+SAY: Final = About(Group.RUNTIMES)
+#: Of the checks that are about all of this together.
+NAME: Final = "sandboxes at work"
 START_DEADLINE_NS: Final = 30 * NS_PER_S
 START_MARGIN_NS: Final = 5 * NS_PER_S
 #: What runtimes still do when their sandbox says that it is ready is no idling.
@@ -170,7 +173,11 @@ class Gallery:
 
     def _prepare(self) -> Sequence[Check]:
         # Ours alone, since a sandbox may write as somebody else to the directories in it.
-        temporary = tempfile.TemporaryDirectory(prefix=TEMPORARY_PREFIX, dir=self.place)
+        try:
+            temporary = tempfile.TemporaryDirectory(prefix=TEMPORARY_PREFIX, dir=self.place)
+        except OSError as error:
+            reason = f"{self.place}: {error.strerror}"
+            return (SAY.untried(NAME, reason, fix="choose a directory to write to with --out"),)
         root = Path(self._stack.enter_context(temporary))
         self._stack.enter_context(registry.keep_daemons(self._run_id))
         for name in self.drivers:
@@ -232,8 +239,9 @@ class Gallery:
     def _transfer(self) -> Sequence[Check]:
         for exhibit in self._alive():
             if not exhibit.has_tools or self._tools is None:
-                reason = f"no program can be bound into a sandbox of {exhibit.traits.driver}"
-                untried = Transfer(trouble=reason)
+                name = exhibit.traits.driver
+                reason = f"no program can be bound into a sandbox of {name}"
+                untried = Transfer(trouble=reason if self._tools else f"there is no {DD} here")
                 exhibit.traits = replace(exhibit.traits, write=untried, read=untried)
                 continue
             try:
