@@ -44,7 +44,6 @@ def test_a_plan_travels_with_every_field() -> None:
         "cwd": "/",
         "channel_fd": 5,
         "channel_path": None,
-        "channel_token": None,
         "cgroup_procs": ["/sys/fs/cgroup/x/cgroup.procs"],
         "network_namespace": "/run/netns/x",
         "isolation": {

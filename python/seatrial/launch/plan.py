@@ -115,7 +115,6 @@ class StartPlan:
             "cwd": self.cwd,
             "channel_fd": self.channel_fd,
             "channel_path": self.channel_path,
-            "channel_token": self.channel_token,
             "cgroup_procs": list(self.cgroup_procs),
             "network_namespace": self.network_namespace,
             "isolation": None if self.isolation is None else self.isolation.to_json(),
@@ -123,6 +122,8 @@ class StartPlan:
             "deadline_ns": self.deadline_ns,
             "kill_argv": None if self.kill_argv is None else list(self.kill_argv),
             "ready": self.ready,
+            # Few have one, and a launcher of before there were any serves the others.
+            **({} if self.channel_token is None else {"channel_token": self.channel_token}),
         }
 
 
