@@ -22,6 +22,8 @@ class EchoServer:
         self._acceptor = threading.Thread(target=self._accept)
         #: Set when the first byte of any client has come.
         self.was_reached = threading.Event()
+        self._replies_count = 0
+        self._replied = threading.Condition()
 
     @property
     def target(self) -> str:
@@ -44,6 +46,11 @@ class EchoServer:
         self._listener.close()
         for connection in self._connections:
             connection.close()
+
+    def wait_for_replies(self, count: int, *, timeout_s: float) -> None:
+        """Waits until it has answered so often, and fails if it does not come to that."""
+        with self._replied:
+            assert self._replied.wait_for(lambda: self._replies_count >= count, timeout_s)
 
     def _accept(self) -> None:
         while True:
@@ -69,5 +76,8 @@ class EchoServer:
             while data := connection.recv(READ_BYTES):
                 self.was_reached.set()
                 connection.sendall(data)
+                with self._replied:
+                    self._replies_count += 1
+                    self._replied.notify_all()
         except ConnectionError:
             return  # the client is gone

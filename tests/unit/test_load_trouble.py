@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import socketserver
 import threading
 from typing import TYPE_CHECKING
@@ -12,6 +13,7 @@ import pytest
 from seatrial.cli.load_trouble import unreachable
 from seatrial.cli.main import main
 from seatrial.errors import TrialFailed
+from seatrial.loadtest.target import parse_target
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -77,7 +79,8 @@ def test_a_certificate_of_an_authority_is_told_in_words() -> None:
     """`openssl req -x509` makes one unless it is told otherwise; a library's name helps no one."""
     told = "TLS: invalid peer certificate: Other(OtherError(CaUsedAsEndEntity))"
     error = TrialFailed(f"connection 3 of 9 to tls://[::1]:443 {told}", code="connect-failed")
-    trouble = unreachable(error)
+    trouble = unreachable(error, parse_target(["https://[::1]:443/a"]))
+    assert trouble.message.startswith("one of 9 connections to https://[::1]:443 TLS")
     assert "certificate of an authority (CA:TRUE)" in trouble.message
     assert "OtherError" not in trouble.message
     assert trouble.hint is not None
@@ -85,11 +88,44 @@ def test_a_certificate_of_an_authority_is_told_in_words() -> None:
     assert "--insecure" in trouble.hint
 
 
+def test_a_file_of_certificates_is_told_by_its_option(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Whether it is missing or something else."""
+    other = tmp_path / "key.pem"
+    other.write_text("nothing of that kind")
+    for path, told in ((other, "at least one CERTIFICATE"), (tmp_path / "no", "No such file")):
+        assert main(["load", "https://127.0.0.1:1", "--cacert", str(path), "--quiet"]) == 2
+        text = capsys.readouterr().err
+        assert text.startswith(f'error: --cacert: got "{path}"; expected ')
+        assert told in text
+
+
+@pytest.mark.parametrize(
+    ("urls", "address", "told"),
+    [
+        (["https://localhost:18443/x?y"], "tls://127.0.0.1:18443", "https://localhost:18443 ({})"),
+        (["redis://me:secret@localhost"], "tcp://127.0.0.1:6379", "redis://localhost ({})"),
+        (["http://127.0.0.1/"], "tcp://127.0.0.1:80", "http://127.0.0.1"),
+        (["http+unix:///a/b?path=/c"], "unix:///a/b", "http+unix:///a/b"),
+        (["rpc://127.0.0.1:8", "rpc://127.0.0.1:80"], "tcp://127.0.0.1:80", "rpc://127.0.0.1:80"),
+    ],
+)
+def test_an_address_is_told_as_it_was_typed(urls: list[str], address: str, told: str) -> None:
+    """With what the name stands for, and without a password."""
+    plain = [url.replace("localhost", "127.0.0.1") for url in urls]
+    target = dataclasses.replace(parse_target(plain), text=" ".join(urls))
+    error = TrialFailed(f"connection 3 of 9 to {address} failed: no", code="connect-failed")
+    numeric = address.partition("://")[2]
+    said = unreachable(error, target).message
+    assert said == f"one of 9 connections to {told.format(numeric)} failed: no"
+
+
 def test_a_lack_on_this_side_keeps_its_advice() -> None:
     """The engine says which limit; the hint does not send the reader to the server."""
     told = "(os error 24); this process may not open more files: raise 'ulimit -Hn'"
     error = TrialFailed(f"connection 3 of 9 to tcp://[::1]:1 {told}", code="connect-failed")
-    trouble = unreachable(error)
+    trouble = unreachable(error, parse_target(["tcp://[::1]:1"]))
     assert "ulimit -Hn" in trouble.message
     assert trouble.hint == "or use fewer connections: -c N"
 

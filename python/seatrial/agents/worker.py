@@ -1,8 +1,8 @@
 """The agent: offers the loads that its coordinator asks for, one after another.
 
 The main thread offers the load. Another one reads what the coordinator says and gives signs of
-life; when the coordinator is gone it ends the process by SIGTERM, since a load that nobody waits
-for must not go on, and an agent holds nothing that needs putting away.
+life; when the coordinator is gone it ends the process by SIGKILL, since a load that nobody waits
+for must not go on, an agent holds nothing that needs putting away, and SIGTERM may be ignored.
 """
 
 from __future__ import annotations
@@ -94,11 +94,11 @@ class Worker:
                     if frame.kind is Kind.BYE:
                         return
         except (PeerLost, FrameError):
-            signal.raise_signal(signal.SIGTERM)
+            signal.raise_signal(signal.SIGKILL)
 
     def _say(self, kind: Kind, fields: Mapping[str, object], data: bytes = b"") -> None:
         with self._send_lock:
             try:
                 self._peer.send(kind, fields, data)
             except PeerLost:
-                signal.raise_signal(signal.SIGTERM)
+                signal.raise_signal(signal.SIGKILL)

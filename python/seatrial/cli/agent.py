@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import socket
 from typing import Final
 
@@ -34,6 +35,10 @@ def execute(args: argparse.Namespace) -> int:
     from seatrial.agents.worker import work
 
     token = _token()
+    if args.fd is not None:
+        # Who stops a whole group or container stops the coordinator, too, which still wants what
+        # was measured. It ends its agents itself; when it dies, so do they.
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
     work(Peer(_connected(args)), token, own_identity(args.name))
     return ExitCode.OK
 

@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from seatrial.cli.load_check import check_options
+from seatrial.cli.load_files import check_files, given_files, write_files
 from seatrial.cli.load_help import DESCRIPTION, EPILOG
 from seatrial.cli.load_options import ShowOptions
-from seatrial.cli.load_trouble import UNREACHABLE, refused, unreachable
+from seatrial.cli.load_stop import StopSignals
+from seatrial.cli.load_trouble import failed, refused
 from seatrial.errors import ConfigError, ExitCode, TrialFailed
 from seatrial.model.finding import Severity
 from seatrial.units import INT64_MAX
@@ -17,7 +19,6 @@ from seatrial.units import INT64_MAX
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from seatrial.loadtest.perform import Performed
     from seatrial.loadtest.result import LoadTestResult
     from seatrial.loadtest.settings import LoadTestSettings
 
@@ -124,7 +125,9 @@ def _add_request(group: argparse._ArgumentGroup) -> None:
         help="http, grpc",
     )
     group.add_argument("-d", "--body", metavar="TEXT", help="http: body of each request")
-    group.add_argument("--cacert", metavar="FILE", help="TLS: certificates to trust (PEM)")
+    group.add_argument(
+        "--cacert", metavar="FILE", help="TLS: certificates to trust (PEM; see below)"
+    )
     group.add_argument("--insecure", action="store_true", help="TLS: do not verify (it is said)")
     group.add_argument(
         "--payload", type=_size, default="0B", metavar="SIZE", help="rpc, grpc, echo (64B there)"
@@ -305,28 +308,36 @@ def _protocol_options(args: argparse.Namespace) -> dict[str, str]:
 def execute(args: argparse.Namespace) -> int:
     """Offers the load, prints what came of it, and returns the exit code."""
     settings = settings_of(args)
-    _check_files(args)
+    check_files(args)
     act = _find_capacity if settings.finds_capacity else _run
     try:
-        return act(args, settings)
+        with StopSignals() as signals:
+            return act(args, settings, signals)
     except ConfigError as error:
         raise refused(error) from error
     except TrialFailed as error:
-        if error.code not in UNREACHABLE:
-            raise
-        raise unreachable(error) from error
+        raise failed(error, settings.target) from error
 
 
-def _run(args: argparse.Namespace, settings: LoadTestSettings) -> int:
+def _run(args: argparse.Namespace, settings: LoadTestSettings, signals: StopSignals) -> int:
     from seatrial.cli import output
     from seatrial.loadtest.perform import perform
     from seatrial.report.load_live import LiveTable
-    from seatrial.report.load_text import lancet_lines, render_result
 
     with LiveTable(output.stderr_console(), settings, is_quiet=args.quiet) as live:
-        performed = perform(settings, view=live)
-    result = performed.result
-    _write_files(args, settings, performed)
+        performed = perform(settings, view=live, on_offered=signals.hold)
+    try:
+        _tell(args, performed.result)
+    finally:
+        # Whoever closed standard output still gets the files.
+        write_files(args, settings, performed)
+    return exit_code(performed.result, is_strict=settings.is_strict)
+
+
+def _tell(args: argparse.Namespace, result: LoadTestResult) -> None:
+    from seatrial.cli import output
+    from seatrial.report.load_text import lancet_lines, render_result
+
     if args.json:
         output.data_json(result)
     elif args.lancet:
@@ -334,27 +345,30 @@ def _run(args: argparse.Namespace, settings: LoadTestSettings) -> int:
             output.data(line)
     else:
         output.render(render_result(result))
-    return exit_code(result, is_strict=settings.is_strict)
 
 
-def _find_capacity(args: argparse.Namespace, settings: LoadTestSettings) -> int:
+def _find_capacity(
+    args: argparse.Namespace, settings: LoadTestSettings, signals: StopSignals
+) -> int:
     from seatrial.cli import output
     from seatrial.loadtest.capacity import find_capacity
     from seatrial.report.capacity_text import TrialLines, render_capacity
     from seatrial.stats.capacity import CapacityVerdict
 
-    files = ("out", "hdr", "k6", "parquet")
-    given = [f"--{name}" for name in files if getattr(args, name) is not None]
+    given = [*given_files(args)]
     if given or settings.precision:
         given += ["--ci"] if settings.precision else []
         message = f"--find-capacity makes many loads; {', '.join(given)} belongs to one"
         raise ConfigError(message, hint="load at the rate that was found to get its files")
     view = None if args.quiet else TrialLines(output.talk)
     result = find_capacity(settings, view=view)
+    signals.hold()
     if args.json:
         output.data_json(result)
     else:
         output.render(render_capacity(result))
+    if result.capacity.verdict is CapacityVerdict.INTERRUPTED:
+        return ExitCode.INTERRUPTED
     is_found = result.capacity.verdict is CapacityVerdict.FOUND
     is_doubtful = settings.is_strict and bool(result.doubts)
     return ExitCode.OK if is_found and not is_doubtful else ExitCode.FINDING
@@ -370,35 +384,6 @@ def exit_code(result: LoadTestResult, *, is_strict: bool) -> int:
         return ExitCode.FINDING
     is_doubtful = any(finding.severity is not Severity.INFO for finding in result.verdicts)
     return ExitCode.FINDING if is_strict and is_doubtful else ExitCode.OK
-
-
-def _check_files(args: argparse.Namespace) -> None:
-    """Refuses before the load what could not be written after it."""
-    for path in (args.out, args.hdr, args.k6, args.parquet):
-        if path is not None and path.exists():
-            message = f"{path} exists; nothing is overwritten"
-            raise ConfigError(message, hint="choose another name")
-        if path is not None and not path.parent.is_dir():
-            message = f"there is no directory {path.parent}"
-            raise ConfigError(message, hint="make it first")
-
-
-def _write_files(
-    args: argparse.Namespace, settings: LoadTestSettings, performed: Performed
-) -> None:
-    from seatrial.loadtest import exports
-
-    if args.out is not None:
-        from seatrial.report.load_page import PAGE, render_load_page
-
-        page = render_load_page(performed.result)
-        exports.write_directory(args.out, performed, pages={PAGE: page})
-    if args.hdr is not None:
-        exports.write_hdr(args.hdr, performed)
-    if args.k6 is not None:
-        exports.write_k6(args.k6, performed, settings.target.protocol)
-    if args.parquet is not None:
-        exports.write_requests(args.parquet, performed)
 
 
 def _by(parse: Callable[[str], object]) -> Callable[[str], object]:

@@ -26,6 +26,11 @@ URLs (several: connections go to them in turn):
   tcp://HOST:PORT  udp://...  tls://...  unix:///SOCKET  (bytes echoed as they came)
   fake://?service=LAW&workers=N[&stall_at=TIME&stall=TIME]  (a modelled server, no waiting)
 
+TLS: a server that shows the certificate of an authority (CA:TRUE), which plain `openssl req -x509`
+  makes, is refused even with --cacert. For one of its own add to that command
+  -addext basicConstraints=critical,CA:FALSE -addext subjectAltName=DNS:localhost,IP:127.0.0.1
+  (docs/load.md has all of it).
+
 redis and memcached WRITE by default: one request in ten sets one of `keys` keys, whatever it held
   before. To only read: --option read_ratio=1 (and no preload=true).
 
@@ -76,5 +81,8 @@ objectives (--slo 'p99<5ms,failed<0.1%'): judged by the share of requests over t
 
 exit codes: 0 ok; 1 no correct reply at all, an objective of --slo that does not hold or is open,
   or with --strict a verdict that is not ok;
-  2 usage; 3 the service or something on this machine is not there; 130 interrupted
+  2 usage; 3 the service or something on this machine is not there; an agent of --agents was lost
+  (nothing is kept: without its part it is another load); or a file could not be written (the
+  result is printed and every other file written all the same);
+  130 interrupted by Ctrl-C or SIGTERM: what was measured until then is printed and kept
 """

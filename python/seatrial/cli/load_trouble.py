@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import re
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from seatrial.errors import ConfigError, EnvironmentTrouble, TrialFailed
 from seatrial.units import format_duration, format_rate
 
+if TYPE_CHECKING:
+    from seatrial.loadtest.target import LoadTarget
+
 #: Codes of a service that cannot be loaded at all.
 UNREACHABLE: Final = frozenset({"connect-failed", "preload-failed"})
+#: An agent died or fell silent in the middle of a load.
+AGENT_LOST: Final = "agent-lost"
 #: {what the engine calls it: what this command line does}; an experiment has other names.
 WORDS: Final = {
     "tls_insecure=true": "--insecure",
@@ -24,7 +29,8 @@ NUMBERED: Final = re.compile(r"^connection \d+ of (\d+) to ")
 HINTS: Final = (
     (
         "CA:TRUE",
-        "make it one with basicConstraints=critical,CA:FALSE, or do not verify: --insecure",
+        ("make one of its own (`openssl req -x509 ... -addext basicConstraints=critical,CA:FALSE`; "
+        "all of it is in docs/load.md), or do not verify: --insecure"),
     ),
     ("certificate", "the server is there, but what it showed is not trusted"),
     (
@@ -63,6 +69,8 @@ OPTIONS: Final = {
     "cpus": "--cpus",
 }
 PLAN: Final = re.compile(r"^load plan: (\w+) (is|has) ([^,\s]+), expected ")
+#: How the engine begins about a file of certificates.
+CA_FILE: Final = "tls option tls_ca="
 #: The limit of a rate as the engine writes it.
 RATE_MAX: Final = "1e9"
 #: A number that no type of the engine holds, beside what is said of one that is merely too large.
@@ -71,6 +79,9 @@ BEYOND: Final = "a whole number from 0 within the documented bounds"
 
 def refused(error: ConfigError) -> ConfigError:
     """Returns what the engine refuses under the name of the option that asked for it."""
+    if error.message.startswith(CA_FILE):
+        told = error.message.removeprefix(CA_FILE).replace(", expected ", "; expected ", 1)
+        return ConfigError(f"--cacert: got {told}", hint=error.hint, code=error.code)
     found = PLAN.match(error.message)
     option = OPTIONS.get(found[1]) if found is not None else None
     if found is None or option is None:
@@ -90,12 +101,44 @@ def _with_unit(name: str, value: str) -> str:
     return value
 
 
-def unreachable(error: TrialFailed) -> EnvironmentTrouble:
+def failed(error: TrialFailed, target: LoadTarget) -> EnvironmentTrouble:
+    """Returns why there is no result at all, in words of this command line.
+
+    That is no verdict on the service, so it has not the exit code of one.
+    """
+    if error.code in UNREACHABLE:
+        return unreachable(error, target)
+    if error.code != AGENT_LOST:
+        return EnvironmentTrouble(error.message, hint=error.hint, code=error.code)
+    return EnvironmentTrouble(
+        f"{error.message}; what the other agents measured is not kept: with a hole in it this is "
+        "not the load that was asked for",
+        hint="run it again; if the agent was killed for want of memory, use fewer --agents",
+        code=error.code,
+    )
+
+
+def unreachable(error: TrialFailed, target: LoadTarget) -> EnvironmentTrouble:
     """Returns the same in words of this command line, with a hint that fits its cause."""
     message = NUMBERED.sub(r"one of \1 connections to ", error.message)
+    for address, url in zip(target.targets, target.text.split(" "), strict=True):
+        shown = _shown(url, address).replace("\\", r"\\")
+        # Not where it begins a longer one, as port 80 does 8080.
+        message = re.sub(rf"{re.escape(address)}(?!\w)", shown, message)
     for name, told in WORDS.items():
         message = message.replace(name, told)
     hint = error.hint
     if error.code == "connect-failed":
         hint = next((told for word, told in HINTS if word in message), hint)
     return EnvironmentTrouble(message, hint=hint, code=error.code)
+
+
+def _shown(url: str, address: str) -> str:
+    """The URL as it was typed, without login, path and query, and the address it stands for."""
+    scheme, _, rest = url.partition("://")
+    if address.startswith("unix://"):
+        return f"{scheme}://{rest.partition('?')[0]}"
+    host = rest.partition("/")[0].partition("?")[0].rpartition("@")[2]
+    numeric = address.partition("://")[2]
+    is_said = host == numeric or f"{host}:" == numeric[: len(host) + 1]
+    return f"{scheme}://{host}" if is_said else f"{scheme}://{host} ({numeric})"

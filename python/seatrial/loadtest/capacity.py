@@ -71,6 +71,8 @@ class CapacityResult:
 def find_capacity(settings: LoadTestSettings, *, view: SearchView | None = None) -> CapacityResult:
     """Searches; `settings.rate_rps` is where it begins, `settings.duration_ns` how long a trial is.
 
+    Ctrl-C ends the search; the answer says so and has the trials that had ended.
+
     Raises:
         ConfigError: a setting cannot be meant, or there is no rate to begin with.
         TrialFailed: the service turned connections away before a load began.
@@ -88,6 +90,31 @@ def find_capacity(settings: LoadTestSettings, *, view: SearchView | None = None)
         trial_ns=settings.duration_ns,
     )
     doubts: dict[str, tuple[str, ...]] = {}
+    try:
+        _search(search, settings, objectives, doubts, view)
+    except KeyboardInterrupt:
+        # The trial that was cut short decides nothing; those before it stand.
+        capacity = search.interrupted()
+    else:
+        capacity = search.result()
+    return CapacityResult(
+        url=without_passwords(settings.target.text),
+        protocol=settings.target.protocol,
+        options=dict(without_secrets(settings.request()).options),
+        objectives=tuple(str(one) for one in objectives),
+        capacity=capacity,
+        doubts=doubts,
+    )
+
+
+def _search(
+    search: CapacitySearch,
+    settings: LoadTestSettings,
+    objectives: list[Objective],
+    doubts: dict[str, tuple[str, ...]],
+    view: SearchView | None,
+) -> None:
+    """Makes every trial that is asked for, and notes what spoke against it."""
     number = 0
     while (wish := search.next_trial) is not None:
         if view is not None:
@@ -108,14 +135,6 @@ def find_capacity(settings: LoadTestSettings, *, view: SearchView | None = None)
         if view is not None:
             view.end(judged)
         number += 1
-    return CapacityResult(
-        url=without_passwords(settings.target.text),
-        protocol=settings.target.protocol,
-        options=dict(without_secrets(settings.request()).options),
-        objectives=tuple(str(one) for one in objectives),
-        capacity=search.result(),
-        doubts=doubts,
-    )
 
 
 def _told(

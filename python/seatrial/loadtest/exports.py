@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import datetime as dt
 import json
+import secrets
 import shutil
 from typing import TYPE_CHECKING, Final
 
@@ -62,6 +63,33 @@ def k6_lines(
             response_ns = row["done_at_ns"] - row["intended_at_ns"]
             yield _k6_point("response_duration", at, response_ns / NS_PER_MS, tags)
         yield _k6_point(failed, at, 0.0 if is_ok else 1.0, tags)
+
+
+def is_taken(path: Path) -> bool:
+    """Whether anything has that name, be it a link that leads nowhere."""
+    try:
+        path.lstat()
+    except OSError:
+        return False
+    return True
+
+
+def check_place(path: Path, *, is_directory: bool) -> None:
+    """Finds out whether a file or directory of that name could be written, by trying it.
+
+    Raises:
+        StoreError: it could not.
+    """
+    part = _part_of(path)
+    try:
+        if is_directory:
+            part.mkdir()
+            part.rmdir()
+        else:
+            part.touch(exist_ok=False)
+            part.unlink()
+    except OSError as error:
+        raise _cannot(path, error) from error
 
 
 def write_k6(path: Path, performed: Performed, protocol: str) -> None:
@@ -124,7 +152,7 @@ def write_directory(path: Path, performed: Performed, *, pages: Mapping[str, str
     Raises:
         StoreError: the directory exists, or cannot be written.
     """
-    part = path.with_name(f".{path.name}.part")
+    part = _part_of(path)
     try:
         part.mkdir()
     except OSError as error:
@@ -136,8 +164,7 @@ def write_directory(path: Path, performed: Performed, *, pages: Mapping[str, str
         write_hdr(part / "response.hlog", performed)
         for name, page in pages.items():
             (part / name).write_text(page, encoding="utf-8")
-        if path.exists():
-            raise StoreError(f"{path} exists", hint="choose another name", code="store-exists")
+        _check_free(path)
         part.rename(path)
     except OSError as error:
         raise _cannot(path, error) from error
@@ -170,16 +197,27 @@ def read_directory(path: Path) -> LoadTestResult:
 @contextlib.contextmanager
 def _new_file(path: Path) -> Iterator[Path]:
     """Gives a name to write to, which becomes the wanted one once all is written."""
-    if path.exists():
-        raise StoreError(f"{path} exists", hint="choose another name", code="store-exists")
-    part = path.with_name(f".{path.name}.part")
+    part = _part_of(path)
     try:
         yield part
-        part.replace(path)
+        _check_free(path)
+        part.rename(path)
     except OSError as error:
         raise _cannot(path, error) from error
     finally:
-        part.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            part.unlink()
+
+
+def _part_of(path: Path) -> Path:
+    """A name beside it that nobody else uses."""
+    return path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+
+
+def _check_free(path: Path) -> None:
+    if is_taken(path):
+        message = f"cannot write {path}: it came into being meanwhile, and nothing is overwritten"
+        raise StoreError(message, hint="choose another name", code="store-exists")
 
 
 def _cannot(path: Path, error: OSError) -> StoreError:

@@ -73,8 +73,15 @@ class Performed:
     epoch_offset_ns: int
 
 
-def perform(settings: LoadTestSettings, *, view: View | None = None) -> Performed:
+def perform(
+    settings: LoadTestSettings,
+    *,
+    view: View | None = None,
+    on_offered: Callable[[], None] | None = None,
+) -> Performed:
     """Offers the load that the settings ask for, and judges what came of it.
+
+    `on_offered` is called once the load is over and only the judging is left.
 
     Raises:
         ConfigError: a setting cannot be meant.
@@ -90,6 +97,8 @@ def perform(settings: LoadTestSettings, *, view: View | None = None) -> Performe
     started = datetime.now(tz=UTC)
     epoch_offset_ns = time.time_ns() - time.monotonic_ns()
     found = offer(settings, request, watcher.see)
+    if on_offered is not None:
+        on_offered()
     decision = _final_decision(found.measuring, convergence)
     verdict = judge_load_run(evidence_of(found.loading, settings, decision))
     result = _result(settings, request, found, started=started)

@@ -64,6 +64,8 @@ class CapacityVerdict(StrEnum):
     TRIALS_USED = "trials-used"
     # No trial decided one end of the answer, or the longest gave no number at some rate.
     UNDECIDED = "undecided"
+    # Somebody ended it.
+    INTERRUPTED = "interrupted"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -215,6 +217,18 @@ class CapacitySearch:
             verdict=verdict,
             rate=None if is_out else self._rate(low, high, keeps=keeps, breaks=breaks),
             reason=reason,
+            trials=tuple(self._trials),
+        )
+
+    def interrupted(self) -> Capacity:
+        """What the trials so far allow to say; no more of them are asked for."""
+        self._wish = None
+        keeps, breaks = self._bracket()
+        low, high = self._decided(keeps=keeps, breaks=breaks)
+        return Capacity(
+            verdict=CapacityVerdict.INTERRUPTED,
+            rate=self._rate(low, high, keeps=keeps, breaks=breaks),
+            reason=self._ends(low, high) if self._trials else "no trial had ended",
             trials=tuple(self._trials),
         )
 
