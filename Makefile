@@ -55,8 +55,9 @@ lint-rust:
 test-rust: lint-rust
 	$(CARGO) test --locked --quiet --workspace --exclude seatrial-python
 
-soak: build ## 1,000 start/stop cycles of every driver that works here (an hour); nothing may grow
+soak: build ## 1,000 start/stop cycles of every driver that works here (an hour), and every fault
 	SEATRIAL_CYCLES=1000 $(BIN)/pytest tests/integration/conformance/test_cycles.py $(PYTEST_ARGS)
+	SEATRIAL_FAULTS=all $(BIN)/pytest tests/fault $(PYTEST_ARGS)
 
 bench: ## measure Seatrial itself against minimal programs and its peers (half an hour, quiet machine)
 	@$(PYTHON) scripts/setup.py --for bench

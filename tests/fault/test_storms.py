@@ -20,8 +20,9 @@ import pytest
 
 from seatrial import network, proc
 from seatrial.guest.binary import guest_binary
+from seatrial.model.trial import TrialStatus
 from seatrial.store.run_store import RunStore
-from tests.support.needs import needs_driver, needs_root
+from tests.support.needs import needs_driver, needs_root, only_thorough
 from tests.support.remains import remains_of
 
 if TYPE_CHECKING:
@@ -77,6 +78,37 @@ def test_a_storm_of_a_hundred_leaves_nothing(seatrial: Seatrial, driver: str) ->
     assert "left something behind" not in done.out
 
 
+@pytest.mark.parametrize(
+    "driver", ["lean", *(pytest.param(name, marks=only_thorough) for name in ("process", "runc"))]
+)
+def test_the_largest_storm(seatrial: Seatrial, driver: str) -> None:
+    """Four hundred at once, the most that may be asked for."""
+    needs_driver(driver)
+    file = storm(seatrial, driver=driver, concurrency=400)
+    done = seatrial.call("run", "--no-html", file)
+    assert done.code in {0, 1}, done.shown
+    starts = starts_of(seatrial)
+    assert starts["outcome"].to_list() == ["ok"] * 400, done.shown
+    assert starts["gone_at_ns"].null_count() == 0, done.shown
+    assert "left something behind" not in done.out
+
+
+def test_a_storm_for_which_there_is_no_room(seatrial: Seatrial) -> None:
+    """With few descriptors the large storm is refused and says why; the small one is measured."""
+    needs_driver("lean")
+    file = storm(seatrial, concurrency="4, 400")
+    few = ["prlimit", "--nofile=256:256", sys.executable, "-m", "seatrial.cli.main"]
+    done = seatrial.execute([*few, "run", "--no-html", file])
+    assert done.code in {0, 1}, done.shown
+    (run_dir,) = seatrial.runs()
+    small, large = sorted(RunStore.open(run_dir).outcomes().values(), key=lambda one: one.status)
+    assert (small.status, large.status) == (TrialStatus.OK, TrialStatus.SKIPPED), done.shown
+    assert "limit-guard: 400 sandboxes of lean would need" in str(large.reason)
+    assert "descriptors" in str(large.reason)
+    assert "starts" not in large.tables, "refused before any of them was started"
+    assert starts_of(seatrial).height == 4
+
+
 def test_a_storm_beside_company_of_another_runtime(seatrial: Seatrial) -> None:
     """Company is brought up once, kept between its trials, counted, and gone at the end."""
     needs_driver("runc")
@@ -96,12 +128,22 @@ def test_a_storm_beside_company_of_another_runtime(seatrial: Seatrial) -> None:
     assert all(row["driver"] == "runc" and row["pss_bytes"] > 0 for row in found)
 
 
-@pytest.mark.parametrize("driver", ["lean", "lean-prepared", "runc", "runsc"])
-def test_clean_after_a_kill_in_a_storm(seatrial: Seatrial, driver: str) -> None:
-    """`kill -9` with fifty starts under way beside company; a fresh process removes all of it."""
+@pytest.mark.parametrize(
+    ("driver", "count"),
+    [
+        ("lean", 50),
+        ("lean-prepared", 50),
+        ("runc", 50),
+        ("runsc", 50),
+        ("cri/runc", 6),
+        pytest.param("podman", 6, marks=only_thorough),
+    ],
+)
+def test_clean_after_a_kill_in_a_storm(seatrial: Seatrial, driver: str, count: int) -> None:
+    """`kill -9` with many starts under way beside company; a fresh process removes all of it."""
     needs_driver(driver)
     extra = 'background_count = [5]\nbackground = "process"\n'
-    file = storm(seatrial, driver=driver, concurrency=50, blocks=2, extra=extra)
+    file = storm(seatrial, driver=driver, concurrency=count, blocks=2, extra=extra)
     words = [sys.executable, "-m", "tests.support.killed_run", "batch", "run", "--no-html", file]
     killed = seatrial.execute(words)
     assert killed.code == -signal.SIGKILL, killed.shown

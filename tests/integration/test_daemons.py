@@ -6,13 +6,14 @@ import os
 import signal
 import time
 from pathlib import Path
+from threading import Event
 from typing import TYPE_CHECKING
 
 import pytest
 
 from seatrial.drivers import registry, shared, state
 from seatrial.drivers.base import DriverContext, SandboxSpec, new_run_id
-from seatrial.drivers.cri import driver, programs
+from seatrial.drivers.cri import calls, driver, programs
 from seatrial.drivers.engine import EngineSession
 from seatrial.errors import DriverError, DriverUnavailable
 from seatrial.launch import Outcome
@@ -81,6 +82,28 @@ def test_containerd_killed_mid_trial(session: driver.CriSession) -> None:
     session.release(later.id)
     assert not any(map(leaks.is_alive, pids))
     assert session.audit() == ()
+
+
+def test_everything_of_a_pod_is_booked_on_it() -> None:
+    """A runtime may have a shim for the pod, one for the container, and helpers beside them."""
+    needs_driver("cri/runsc")
+    with registry.get("cri/runsc").open(DriverContext.for_run(new_run_id())) as opened:
+        assert isinstance(opened, driver.CriSession)
+        assert start(opened) is Outcome.OK
+        (plan_id,) = opened._instances
+        deadline_ns = time.monotonic_ns() + 10 * NS_PER_S
+        while True:  # they join when the start has been answered
+            server = opened.shared()
+            assert server is not None
+            roles = list(opened.processes(plan_id).values())
+            is_alone = set(server.processes.values()) == {"containerd"}
+            if (is_alone and roles.count("shim") == 2) or time.monotonic_ns() >= deadline_ns:
+                break
+            Event().wait(0.05)
+        assert is_alone, server.processes
+        assert roles.count("shim") == 2, roles
+        opened.release(plan_id)
+        assert opened.audit() == ()
 
 
 def test_a_pod_tells_when_it_was_made(session: driver.CriSession) -> None:
@@ -157,6 +180,29 @@ def test_a_frozen_containerd_is_a_time_out(session: driver.CriSession) -> None:
     assert result.censored
     session.release(plan.id)
     assert start(session) is Outcome.OK
+
+
+def test_a_pod_that_the_server_first_refuses_to_remove(
+    session: driver.CriSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody else is left to ask for it, so it is asked for again once nothing of it runs."""
+    plan = session.plan(IDLE, 0)
+    batch = session.launcher.start([plan], wait_for="ready", hold=True, timeout_ns=60 * NS_PER_S)
+    assert batch.results[0].outcome is Outcome.OK, batch.results[0]
+    kill(session.launcher.pid)
+    refused: list[str] = []
+    remove = calls.remove_pod
+
+    def refuse_once(endpoint: Path, pod_id: str) -> None:
+        if not refused:
+            refused.append(pod_id)
+            raise DriverError("StopPodSandbox: UNKNOWN (2): ttrpc: closed")
+        remove(endpoint, pod_id)
+
+    monkeypatch.setattr(calls, "remove_pod", refuse_once)
+    session.release(plan.id)
+    assert len(refused) == 1
+    assert session.audit() == ()
 
 
 def test_a_snapshotter_that_does_not_exist() -> None:

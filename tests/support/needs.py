@@ -17,6 +17,13 @@ if TYPE_CHECKING:
 REQUIRED = frozenset(filter(None, os.environ.get("SEATRIAL_REQUIRE_DRIVERS", "").split(",")))
 
 
+#: For cases that differ from another one only by the runtime: each takes seconds.
+only_thorough = pytest.mark.skipif(
+    os.environ.get("SEATRIAL_FAULTS") != "all",
+    reason="alike to a case that was tried; SEATRIAL_FAULTS=all tries it too ('make soak')",
+)
+
+
 @cache
 def probe(name: str) -> ProbeResult:
     """Probes a driver once; a hanging one takes its full time-out."""

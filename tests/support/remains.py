@@ -11,7 +11,7 @@ def remains_of(run_id: str, *, state_root: Path) -> list[str]:
     short = run_id[-4:]
     found = [f"process {pid}: {text}" for pid, text in processes_of(run_id).items()]
     found += [f"mount {line}" for line in mounts_under(state_root)]
-    found += [f"cgroup {path}" for path in Path("/sys/fs/cgroup").rglob(f"seatrial/{run_id}")]
+    found += [f"cgroup {path}" for path in groups() if path.name == run_id]
     found += [f"namespace {path}" for path in Path("/run/netns").glob(f"st-{short}-*")]
     found += [f"interface {path.name}" for path in Path("/sys/class/net").glob(f"stv{short}*")]
     found += [f"file {path}" for path in state_root.glob(f"{run_id}*")]
@@ -20,17 +20,22 @@ def remains_of(run_id: str, *, state_root: Path) -> list[str]:
 
 def all_remains() -> set[str]:
     """One line for each thing on the machine that carries the label of any run."""
-    # os.walk, unlike a glob, bears with groups that another run removes meanwhile.
-    found = {
-        f"cgroup {place}/{name}"
-        for place, names, _ in os.walk("/sys/fs/cgroup")
-        if Path(place).name == "seatrial"
-        for name in names
-    }
+    found = {f"cgroup {path}" for path in groups()}
     found |= {f"namespace {path}" for path in Path("/run/netns").glob("st-*")}
     found |= {f"interface {path.name}" for path in Path("/sys/class/net").glob("stv*")}
     found |= {f"mount {point}" for point in mounts_under(Path("/")) if "seatrial" in point}
     return found | {f"process {pid}: {text}" for pid, text in processes_of("").items()}
+
+
+def groups() -> list[Path]:
+    """The groups of all runs."""
+    # os.walk, unlike a glob, bears with groups that another run removes meanwhile.
+    return [
+        Path(place, name)
+        for place, names, _ in os.walk("/sys/fs/cgroup")
+        if Path(place).name == "seatrial"
+        for name in names
+    ]
 
 
 def processes_of(run_id: str) -> dict[int, str]:

@@ -120,6 +120,17 @@ def test_a_failed_start_has_no_latency_but_lowers_the_success_ratio() -> None:
     assert "deadline" in finding.message
 
 
+def test_a_failed_start_is_told_in_the_runtimes_own_words() -> None:
+    """How it ended is not why: that is in what the runtime wrote, if any of them wrote."""
+    mute = start_row(outcome="exited-early", error="exited with status 1")
+    wordy = start_row(**{**mute, "position": 1, "stderr_tail": "\nrunc:  no space left\n"})
+    frames = tables(starts=[mute, wordy], batches=[batch_row()])
+    (finding,) = judge_start(frames, START)
+    assert finding.message.endswith(
+        "first: 2 exited-early: exited with status 1: runc: no space left"
+    )
+
+
 def test_a_sandbox_that_had_to_be_killed_gives_no_teardown() -> None:
     """Five seconds of grace are no teardown time; the finding says what happened."""
     killed = start_row(stop_error="did not obey STOP in time and was killed")

@@ -13,7 +13,7 @@ import pytest
 
 from seatrial.drivers import image, registry, shared, state
 from seatrial.drivers.base import DriverContext
-from seatrial.drivers.cri import calls, config, driver, messages
+from seatrial.drivers.cri import calls, config, driver, messages, removal
 from seatrial.drivers.cri.handlers import HANDLERS, configured_name
 from seatrial.drivers.instance import SeenProcess
 from seatrial.errors import ConfigError, DriverError, DriverUnavailable
@@ -297,3 +297,102 @@ def test_sockets_of_shims_are_removed_by_their_addresses(
         assert removed == (place / "1", place / "3")
     assert (tmp_path / "2").exists()
     assert not place.exists()
+
+
+def test_sockets_of_shims_that_are_forgotten(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Told by what a process holds; those of others, and elsewhere, are left alone."""
+    import os
+    import socket
+
+    place = tmp_path / "s"
+    place.mkdir()
+    monkeypatch.setattr(state, "SHIM_SOCKETS", place)
+    with socket.socket(socket.AF_UNIX) as ours, socket.socket(socket.AF_UNIX) as elsewhere:
+        ours.bind(str(place / "1"))
+        elsewhere.bind(str(tmp_path / "2"))
+        assert state.held_shim_sockets([os.getpid()]) == (place / "1",)
+        assert state.held_shim_sockets([os.getppid(), 1 << 30]) == ()
+        held = state.held_shim_sockets([os.getpid()])
+    assert state.remove_shim_sockets(tmp_path / "run", held) == (place / "1",)
+    assert (tmp_path / "2").exists()
+
+
+class TestRemoval:
+    """Pods are removed as far as the server does it."""
+
+    def test_a_refusal_is_asked_again(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """As long as a server cleans up after a shim, which takes seconds on a busy machine."""
+        asked: list[str] = []
+        pauses: list[float] = []
+
+        def refuse_at_first(_endpoint: Path, method: str, _request: bytes = b"") -> bytes:
+            asked.append(method.rpartition("/")[2])
+            if len(asked) <= 6:
+                raise DriverError("ttrpc: closed")
+            return b""
+
+        monkeypatch.setattr(calls, "call", refuse_at_first)
+        monkeypatch.setattr(calls.time, "sleep", pauses.append)
+        calls.remove_pod(Path("/s"), "pod")
+        assert asked == ["StopPodSandbox"] * 7 + ["RemovePodSandbox"]
+        assert pauses == [0.05, 0.1, 0.2, 0.4, 0.4, 0.4]
+
+    def test_patience_ends(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A server that always refuses is given up."""
+
+        def refuse(_endpoint: Path, _method: str, _request: bytes = b"") -> bytes:
+            raise DriverError("still there")
+
+        monkeypatch.setattr(calls, "call", refuse)
+        monkeypatch.setattr(calls, "REMOVAL_PATIENCE_NS", 20_000_000)
+        with pytest.raises(DriverError, match="still there"):
+            calls.remove_pod(Path("/s"), "pod")
+
+    def test_one_that_stays_does_not_keep_the_others(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """What stays is told."""
+        removed: list[str] = []
+
+        def remove(_endpoint: Path, pod_id: str) -> None:
+            if pod_id == "stays":
+                raise DriverError("no")
+            removed.append(pod_id)
+
+        books = {"one": {}, "stays": {}, "two": {}}
+        monkeypatch.setattr(calls, "pods", lambda *_: books)
+        monkeypatch.setattr(calls, "remove_pod", remove)
+        found = removal.PodRemoval().remove(Path("/s"), {"a": "b"})
+        assert removed == ["one", "two"]
+        assert (found.removed_count, found.is_complete) == (2, False)
+
+    def test_a_server_that_hangs_is_asked_once(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """And not once more for each of hundreds of sandboxes; later it is."""
+        asked: list[object] = []
+
+        def hang(*_: object) -> dict[str, dict[str, str]]:
+            asked.append(_)
+            raise DriverError("no reply within 10s", code="cri-call")
+
+        monkeypatch.setattr(calls, "pods", hang)
+        books = removal.PodRemoval()
+        found = [books.remove(Path("/s"), {"a": str(number)}) for number in range(100)]
+        assert not any(one.is_complete for one in found)
+        assert len(asked) == 1
+        monkeypatch.setattr(removal, "DEAF_NS", 0)
+        patient = removal.PodRemoval()
+        patient.remove(Path("/s"), {})
+        patient.remove(Path("/s"), {})
+        assert len(asked) == 3
+
+    def test_shims_are_told_by_what_they_serve(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Neither the server's call that cleans up after one, nor a process of somebody else."""
+        lines = {
+            1: "/usr/bin/containerd-shim-runsc-v1 -namespace k8s.io -address /s -id abc ",
+            2: "/usr/bin/containerd-shim-runsc-v1 -namespace k8s.io -id abc -bundle /b delete",
+            3: "/usr/bin/containerd --config -id abc x",
+            4: "",
+            5: "containerd-shim-runc-v2 -id",
+        }
+        monkeypatch.setattr(removal.leaks, "command_line", lines.__getitem__)
+        assert [removal._served_by(pid) for pid in lines] == ["abc", "", "", "", ""]

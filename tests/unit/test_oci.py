@@ -9,9 +9,9 @@ import pytest
 
 from seatrial.drivers import bundle, bwrap, oci, tools
 from seatrial.drivers.base import SandboxSpec
-from seatrial.drivers.instance import SeenProcess
+from seatrial.drivers.instance import SeenProcess, files_of
 from seatrial.drivers.local import describe_failure, find_program, parse_version
-from seatrial.errors import DriverUnavailable
+from seatrial.errors import DriverUnavailable, EnvironmentTrouble
 from seatrial.guest.rootfs import GUEST_PATH
 from seatrial.launch import Outcome, StartResult
 from seatrial.model.experiment import NetworkMode
@@ -233,3 +233,15 @@ def test_a_failed_start_is_told_in_one_line() -> None:
         "start exited-early (exit code 1): ended before READY: "
         "container_linux.go:380: permission denied"
     )
+
+
+def test_files_of_a_sandbox_that_cannot_be_made(tmp_path: Path) -> None:
+    """The system's refusal names driver and place, has its own code, and says what to do."""
+    with (
+        pytest.raises(EnvironmentTrouble, match=r"runc: cannot make.*No space left") as caught,
+        files_of("runc", tmp_path),
+    ):
+        raise OSError(28, "No space left on device")
+    assert caught.value.code == "sandbox-enospc"
+    assert str(tmp_path) in caught.value.message
+    assert "XDG_RUNTIME_DIR" in (caught.value.hint or "")

@@ -9,7 +9,7 @@ import pytest
 from seatrial.analysis.evidence import TrialEvidence
 from seatrial.analysis.judge import judge_run
 from seatrial.benches.base import TrialTables
-from seatrial.benches.room import Needs, Room, check_room, own_bytes, room_now
+from seatrial.benches.room import Needs, Room, check_room, own_bytes, room_now, stop_grace_ns
 from seatrial.errors import NoRoom
 from seatrial.model.finding import Severity
 from seatrial.model.plan import Point, TrialSpec
@@ -162,3 +162,9 @@ def test_a_refused_trial_is_skipped_and_says_why() -> None:
     codes = {finding.code: finding for finding in found}
     assert codes["no-room"].severity is Severity.INFO
     assert "oom-guard" in codes["no-room"].message
+
+
+def test_hundreds_have_longer_to_stop_than_one() -> None:
+    """A runtime's clean-up takes processor time, and one waits for the other."""
+    assert stop_grace_ns(1) == pytest.approx(5_000_000_000, rel=0.05)
+    assert stop_grace_ns(400) - stop_grace_ns(1) >= 30_000_000_000

@@ -15,6 +15,7 @@ from seatrial.model.columns import TABLES
 from seatrial.model.finding import Finding, Severity
 from seatrial.model.trial import TrialOutcome, TrialStatus
 from seatrial.store import layout
+from seatrial.store.files import store_error
 from seatrial.store.journal import Event, EventKind, read_journal
 from seatrial.store.manifest import from_text, to_text
 from seatrial.store.parquet import to_frame, write_table
@@ -439,3 +440,12 @@ def test_a_broken_contract_leaves_nothing(store: RunStore) -> None:
 def test_small_plan_is_small() -> None:
     """These tests rely on four trials."""
     assert [trial.trial_id for trial in small_plan().trials] == ["t0001", "t0002", "t0003", "t0004"]
+
+
+def test_an_error_that_a_library_has_put_into_words_keeps_its_hint(tmp_path: Path) -> None:
+    """The writer of tables gives the system's number in its text alone."""
+    wordy = OSError("No space left on device (os error 28): t0001/samples.parquet")
+    error = store_error("write", tmp_path, wordy)
+    assert error.code == "store-enospc"
+    assert "free some space" in (error.hint or "")
+    assert store_error("write", tmp_path, OSError("no reason")).code == "store-eio"

@@ -12,7 +12,7 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from seatrial.benches.room import check_room, descriptor_count, needs_of, room_now
+from seatrial.benches.room import check_room, descriptor_count, needs_of, room_now, stop_grace_ns
 from seatrial.drivers.base import SandboxSpec
 from seatrial.errors import SeatrialError, TrialFailed
 from seatrial.model.experiment import OWN_BACKGROUND, NetworkMode
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 
 STARTS_AT_ONCE: Final = 10
 START_DEADLINE_NS: Final = 60_000_000_000
-STOP_GRACE_NS: Final = 5_000_000_000
 GONE_TIMEOUT_NS: Final = 20_000_000_000
 AXIS: Final = "background"
 
@@ -182,7 +181,7 @@ class Background:
         if not ids:
             return
         gone = list(ids)
-        self._session.launcher.stop(gone, how="request", grace_ns=STOP_GRACE_NS)
+        self._session.launcher.stop(gone, how="request", grace_ns=stop_grace_ns(len(gone)))
         self._session.wait_all_gone(gone, time.monotonic_ns() + GONE_TIMEOUT_NS)
         for plan_id in gone:
             self._session.release(plan_id)

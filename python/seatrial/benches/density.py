@@ -25,6 +25,7 @@ from seatrial.benches.room import (
     descriptor_count,
     needs_of,
     room_now,
+    stop_grace_ns,
 )
 from seatrial.drivers.base import SandboxSpec
 from seatrial.errors import NoRoom, TrialFailed
@@ -46,7 +47,6 @@ if TYPE_CHECKING:
 
 STARTS_AT_ONCE = 4
 START_DEADLINE_NS = 60_000_000_000
-STOP_GRACE_NS = 5_000_000_000
 GONE_TIMEOUT_NS = 10_000_000_000
 SETTLE_INTERVAL_NS = 250_000_000
 SETTLED_CHANGE_RATIO = 0.01
@@ -238,8 +238,9 @@ class DensityTrial:
         session = self._session
         if session is None:
             return
+        grace_ns = stop_grace_ns(len(self._ids))
         stopped = session.stop_watched(
-            self._ids, grace_ns=STOP_GRACE_NS, gone_timeout_ns=GONE_TIMEOUT_NS
+            self._ids, grace_ns=grace_ns, gone_timeout_ns=GONE_TIMEOUT_NS
         )
         stayed = [plan_id for plan_id, gone_at_ns in stopped.gone_at_ns.items() if not gone_at_ns]
         finding = check_leftovers(leftovers=[f"sandbox {plan_id}" for plan_id in stayed])

@@ -15,7 +15,7 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING, cast
 
 from seatrial.benches.base import BenchTrial, Samples, TrialContext, TrialTables
-from seatrial.benches.room import check_room, descriptor_count, needs_of, room_now
+from seatrial.benches.room import check_room, descriptor_count, needs_of, room_now, stop_grace_ns
 from seatrial.benches.start_books import CONTROL_ROUND, Books
 from seatrial.benches.start_derive import derive_start, start_row
 from seatrial.benches.start_judge import judge_start
@@ -41,7 +41,6 @@ if TYPE_CHECKING:
     from seatrial.model.plan import Point
 
 NULL_DRIVER = "null"
-STOP_GRACE_NS = 5_000_000_000
 GONE_TIMEOUT_NS = 10_000_000_000
 LAUNCH_MARGIN_NS = 15_000_000_000
 NS_PER_S = 1_000_000_000
@@ -261,8 +260,9 @@ class StartTrial:
         return {"resident_ratio": read_residency(files).ratio}
 
     def _stop(self, session: DriverSession, plans: Sequence[StartPlan]) -> Stopped:
+        ids = [plan.id for plan in plans]
         return session.stop_watched(
-            [plan.id for plan in plans], grace_ns=STOP_GRACE_NS, gone_timeout_ns=GONE_TIMEOUT_NS
+            ids, grace_ns=stop_grace_ns(len(ids)), gone_timeout_ns=GONE_TIMEOUT_NS
         )
 
     def _leftovers(self, gone: Mapping[str, int | None]) -> list[Finding]:

@@ -48,12 +48,16 @@ def _start_failures(measured: pl.DataFrame) -> Finding | None:
     for outcome in failed["outcome"].to_list():
         counts[outcome] = counts.get(outcome, 0) + 1
     kinds = ", ".join(f"{count} {outcome}" for outcome, count in sorted(counts.items()))
-    words = [*failed["error"].to_list(), *failed["stderr_tail"].to_list()]
-    first = next((text.strip() for text in words if text), "")
+    # How it ended, and the runtime's own words of why, of one that has said something.
+    said = [
+        (str(error or "").strip(), " ".join(str(tail or "").split())[-ERROR_TAIL_MAX:])
+        for error, tail in failed.select("error", "stderr_tail").iter_rows()
+    ]
+    first = next((words for words in said if words[1]), said[0] if said else ())
     return check_starts(
         failed_count=failed.height,
         starts_count=measured.height,
-        reason=f"{kinds}: {first[-ERROR_TAIL_MAX:]}",
+        reason=": ".join((kinds, *filter(None, first))),
     )
 
 

@@ -7,6 +7,8 @@ run on the machine, with containers and an image of our own names only.
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
 import resource
 import shutil
@@ -310,11 +312,13 @@ class EngineSession(LocalSession):
         """Tell whether a store of our own lists a container, without asking the engine."""
         if not self._engine.has_own_store:
             return False
+        return any(name in text for text in self._books())
+
+    def _books(self) -> list[str]:
+        """Give what a store of our own says about its containers, in JSON."""
         containers = self._store / "root" / "overlay-containers"
-        return any(
-            name in (path.read_text(errors="replace") if path.is_file() else "")
-            for path in (containers / "containers.json", containers / "volatile-containers.json")
-        )
+        books = (containers / "containers.json", containers / "volatile-containers.json")
+        return [path.read_text(errors="replace") for path in books if path.is_file()]
 
     def _remove_directory(self) -> None:
         if hasattr(self, "_run_directory"):
@@ -324,6 +328,17 @@ class EngineSession(LocalSession):
     def audit(self) -> tuple[Leak, ...]:
         """Find what is left, in the engine's list too."""
         return (*super().audit(), *self._leaked_containers())
+
+    def _leaked_files(self) -> tuple[Leak, ...]:
+        # What the engine mounts for a container has its own names for it, not ours.
+        live: set[str] = set()
+        for text in self._books() if self._engine.has_own_store else ():
+            with contextlib.suppress(ValueError):  # it was just being written
+                for one in json.loads(text):
+                    if not self._instances.keys().isdisjoint(one.get("names") or ()):
+                        live |= {one["id"], one["layer"]}
+        found = super()._leaked_files()
+        return tuple(leak for leak in found if live.isdisjoint(Path(leak.name).parts))
 
     def _leaked_containers(self) -> tuple[Leak, ...]:
         ours = f"{state.sandbox_prefix(self.context.run_id)}{self.number}"

@@ -1,7 +1,9 @@
 """What a session knows about one sandbox of its own, and what its driver says about it."""
 
 import contextlib
+import errno
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -90,6 +92,24 @@ def join_files(instance: Instance, command: Command) -> tuple[str, ...]:
             if one.version == 2 or all(name.startswith("name=") for name in one.controllers)  # noqa: PLR2004 - cgroup version
         ]
     return tuple(str(path) for path in files)
+
+
+@contextlib.contextmanager
+def files_of(driver: str, place: Path) -> Iterator[None]:
+    """Turn the system's refusal to make a file of a sandbox into an error that says where.
+
+    Raises:
+        EnvironmentTrouble: the body raised an OSError; the code is ``sandbox-`` and its name.
+    """
+    try:
+        yield
+    except OSError as error:
+        slug = errno.errorcode.get(error.errno or 0, "EIO").lower()
+        raise EnvironmentTrouble(
+            f"{driver}: cannot make the files of a sandbox in {place}: {error.strerror or error}",
+            hint="free some space there, or set XDG_RUNTIME_DIR to a directory of yours",
+            code=f"sandbox-{slug}",
+        ) from error
 
 
 def make_group(host: CgroupHost, path: str, *, limits: Limits, driver: str) -> Cgroup:

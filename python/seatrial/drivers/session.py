@@ -96,8 +96,9 @@ class LocalSession(WatchedStop, ABC):
         try:
             self.number = self._state.next_session()
             self.directory = context.state_dir / f"{self.number}-{name.replace('/', '-')}"
-            self.directory.mkdir(mode=0o700)
-            self.prepare()
+            with making.files_of(name, self.directory):
+                self.directory.mkdir(mode=0o700)
+                self.prepare()
             self._launcher = Launcher(unmount=self.unmounts)
         except BaseException:
             self._remove_directory()
@@ -156,12 +157,13 @@ class LocalSession(WatchedStop, ABC):
     def plan(self, spec: SandboxSpec, index: int) -> StartPlan:
         """Make what one sandbox needs and describe its start."""
         self._check(spec)
-        instance = self.make_instance(spec, index)
-        try:
-            command = self.command(instance)
-        except BaseException:
-            self.release(instance.id)
-            raise
+        with making.files_of(self.name, self.directory):
+            instance = self.make_instance(spec, index)
+            try:
+                command = self.command(instance)
+            except BaseException:
+                self.release(instance.id)
+                raise
         return self.describe(instance, command)
 
     def describe(self, instance: Instance, command: Command) -> StartPlan:
@@ -337,17 +339,14 @@ class LocalSession(WatchedStop, ABC):
             directory = self.directory / token
             directory.mkdir(mode=0o700)
             undo.callback(shutil.rmtree, directory, ignore_errors=True)
-            cgroup = None
+            cgroup, veth, descriptor = None, None, None
             if self.capabilities.has_own_cgroup:
                 limits = (
                     Limits() if self.limits_itself() else making.limits_of(spec, self.capabilities)
                 )
-                group = f"{run_id}/{token}"
-                cgroup = making.make_group(
-                    self._cgroup_host, group, limits=limits, driver=self.name
-                )
+                host, group = self._cgroup_host, f"{run_id}/{token}"
+                cgroup = making.make_group(host, group, limits=limits, driver=self.name)
                 undo.callback(cgroup.remove)
-            veth, descriptor = None, None
             if spec.network is NetworkMode.VETH and self.makes_veth:
                 interface = f"{state.interface_prefix(run_id)}{token}"
                 veth = network.create_veth(namespace=name, host_interface=interface)

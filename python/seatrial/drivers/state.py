@@ -27,7 +27,7 @@ from seatrial.probes.cgroup_hold import Hold, abandoned, hold, remove_abandoned
 from seatrial.probes.killing import kill_until_gone
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
 OWNER_FILE: Final = "owner.json"
 #: Every process of a sandbox that the runtime does not strip of it has this in its environment.
@@ -40,6 +40,7 @@ KILL_TIMEOUT_NS: Final = 2_000_000_000
 SESSIONS_MAX: Final = 0xFFF
 MOUNTINFO: Final = Path("/proc/self/mountinfo")
 SHIM_SOCKETS: Final = Path("/run/containerd/s")
+UNIX_SOCKETS: Final = Path("/proc/net/unix")
 #: Where systemd-nspawn has an empty directory for each machine; a killed one leaves it.
 NSPAWN_MACHINES: Final = Path("/run/systemd/nspawn/propagate")
 BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
@@ -291,11 +292,12 @@ def remove_run(owner: Owner, directory: Path, *, keep_short_names: bool = False)
     The directory goes last, so that a sweep which was itself killed can be repeated.
     """
     run_id = owner.run_id
+    held = held_shim_sockets(CgroupHost.detect().group(run_id).members())
     removed = [str(leak) for leak in _kill_processes(run_id)]
     removed += [f"cgroup {path}" for path in remove_run_groups(run_id)]
     if not keep_short_names:
         removed += _remove_names(run_id)
-    removed += [f"socket {path}" for path in remove_shim_sockets(directory)]
+    removed += [f"socket {path}" for path in remove_shim_sockets(directory, held)]
     removed += [str(leak) for leak in remove_mounts(directory)]
     remove_tree(directory)
     removed.append(f"state {directory}")
@@ -378,15 +380,37 @@ def shim_sockets(directory: Path) -> tuple[Path, ...]:
     return tuple(found)
 
 
-def remove_shim_sockets(directory: Path) -> tuple[Path, ...]:
+def held_shim_sockets(pids: Iterable[int]) -> tuple[Path, ...]:
+    """Give the sockets of containerd's shims that these processes serve.
+
+    A daemon that gave up waiting for a shim's start has forgotten the shim, and has no state of it.
+    """
+    held: set[str] = set()
+    for pid in pids:
+        with contextlib.suppress(OSError):
+            held.update(str(entry.readlink()) for entry in Path(f"/proc/{pid}/fd").iterdir())
+    found: list[Path] = []
+    with contextlib.suppress(OSError):
+        for line in UNIX_SOCKETS.read_text().splitlines()[1:]:
+            # Seven fields of numbers, the last of them the inode; the path if it has one.
+            fields = line.split(maxsplit=7)
+            path = Path(fields[-1])
+            if path.parent == SHIM_SOCKETS and f"socket:[{fields[6]}]" in held:
+                found.append(path)
+    return tuple(dict.fromkeys(found))
+
+
+def remove_shim_sockets(directory: Path, held: Iterable[Path] = ()) -> tuple[Path, ...]:
     """Remove the sockets of containerd's shims whose state is below a directory; give those.
+
+    ``held`` are those that shims served which are dead by now.
 
     containerd has one place for the sockets of all its instances (/run/containerd/s, by a digest of
     the instance's address), and beside each shim's state a file with the socket's address: plain,
     or since 1.7 in a JSON object.
     """
     removed: list[Path] = []
-    for path in shim_sockets(directory):
+    for path in dict.fromkeys((*shim_sockets(directory), *held)):
         with contextlib.suppress(OSError):
             path.unlink()
             removed.append(path)

@@ -26,6 +26,7 @@ from seatrial.run.own_cpu import OwnCpu
 from seatrial.run.progress import Progress, Silent
 from seatrial.run.sentinel import Sentinel
 from seatrial.run.trial import TrialPerformer
+from seatrial.store.files import translated
 from seatrial.store.journal import Event, EventKind
 
 if TYPE_CHECKING:
@@ -114,8 +115,7 @@ class Runner:
 
     def _session(self, driver: str, seed: int, stack: ExitStack) -> DriverSession:
         session = stack.enter_context(self._open_session(driver, seed))
-        self._own_cpu.add_launcher(session.launcher.pid)
-        stack.callback(self._own_cpu.remove_launcher, session.launcher.pid)
+        self._count_process(session.launcher.pid, stack)
         return session
 
     def _count_process(self, pid: int, stack: ExitStack) -> None:
@@ -213,7 +213,14 @@ class Runner:
     def _audited_session(
         self, driver: str, spec: TrialSpec, stack: ExitStack, audited: list[Finding]
     ) -> DriverSession:
-        session = self._session(driver, spec.seed, stack)
+        session = self._open_session(driver, spec.seed)
+
+        def close() -> None:
+            # A runtime that cannot even be closed must not take the trial's rows along.
+            try:
+                session.close()
+            except (SeatrialError, OSError) as error:
+                audited.append(_close_failed(driver, error))
 
         def audit() -> None:
             try:
@@ -223,16 +230,23 @@ class Runner:
                 return
             audited.extend(_leak_finding(driver, str(leak)) for leak in leaks)
 
+        stack.callback(close)
+        self._count_process(session.launcher.pid, stack)
         stack.callback(audit)
         return session
 
 
 def scratch_dir(run_dir: Path, stack: ExitStack) -> Path:
-    """Makes an empty directory on the run's own disk; removes what a killed run left in it."""
+    """Makes an empty directory on the run's own disk; removes what a killed run left in it.
+
+    Raises:
+        StoreError: it cannot be made.
+    """
     path = run_dir.resolve() / SCRATCH
     shutil.rmtree(path, ignore_errors=True)
-    path.mkdir()
-    path.chmod(0o777)  # a rootless sandbox maps to another user
+    with translated("make", path):
+        path.mkdir()
+        path.chmod(0o777)  # a rootless sandbox maps to another user
     stack.callback(shutil.rmtree, path, ignore_errors=True)
     return path
 
@@ -262,6 +276,16 @@ def _leak_finding(driver: str, leak: str) -> Finding:
         severity=Severity.ERROR,
         message=f"{driver} left something behind: {leak}",
         evidence={"leak": leak},
+        driver=driver,
+    )
+
+
+def _close_failed(driver: str, error: Exception) -> Finding:
+    return Finding(
+        code="leftovers",
+        severity=Severity.ERROR,
+        message=f"the session of {driver} could not be closed: {error}",
+        evidence={"hint": "'seatrial clean' removes what is left once this run has ended"},
         driver=driver,
     )
 

@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import os
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Final
@@ -31,12 +32,18 @@ def translated(action: str, path: Path) -> Iterator[None]:
 
 def store_error(action: str, path: Path, error: OSError) -> StoreError:
     """Make the error for a failed file operation, with a hint where there is one."""
-    number = error.errno or 0
+    number = error.errno or _number_in(str(error))
     slug = errno.errorcode.get(number, "EIO").lower()
     reason = error.strerror or str(error)
     return StoreError(
         f"cannot {action} {path}: {reason}", hint=_HINTS.get(number), code=f"store-{slug}"
     )
+
+
+def _number_in(text: str) -> int:
+    """Find the system's number in an error that a library in Rust has put into words."""
+    found = re.search(r"\(os error (\d+)\)", text)
+    return 0 if found is None else int(found[1])
 
 
 def sync_dir(path: Path) -> None:

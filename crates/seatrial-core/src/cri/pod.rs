@@ -1,10 +1,11 @@
 //! One pod with one container, from its start to its removal.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
@@ -25,18 +26,16 @@ const CONTAINERD_EVENTS: &str = "/containerd.services.events.v1.Events/Subscribe
 /// How the command line of every containerd shim begins.
 const SHIM_PREFIX: &str = "containerd-shim";
 
-/// How long to wait before a refused removal is asked for again, each time.
+/// The first and the longest pause before a refused removal is asked for again; each is twice the
+/// one before.
 ///
 /// A server that stops a container which is just ending may find its shim gone in the middle of
-/// the call ("ttrpc: closed"); the next try finds it ended. A kubelet asks again just so.
-const REMOVAL_PAUSES: [Duration; 6] = [
-    Duration::from_millis(10),
-    Duration::from_millis(20),
-    Duration::from_millis(50),
-    Duration::from_millis(100),
-    Duration::from_millis(200),
-    Duration::from_millis(400),
-];
+/// the call ("ttrpc: closed"), and refuses until it has cleaned up after the shim. That is the
+/// work of another program, which on a busy machine takes seconds. A kubelet asks again just so.
+const REMOVAL_PAUSES: [Duration; 2] = [Duration::from_millis(10), Duration::from_millis(320)];
+
+/// How long a removal is asked for again; within the launcher's bound on a `kill_argv`.
+const REMOVAL_PATIENCE: Duration = Duration::from_secs(4);
 
 /// The numbers of `ContainerEventType` after which a container is no more.
 const ENDED_EVENTS: [u64; 2] = [2, 3];
@@ -67,7 +66,7 @@ pub struct PodSpec {
     pub watch: Watch,
     /// The directory below which the pod's groups are, in one hierarchy.
     pub group: Option<PathBuf>,
-    /// Files into which the shim's process id is written once the container runs.
+    /// Files into which the shims' process ids are written once the container runs.
     #[serde(default)]
     pub shim_join: Vec<PathBuf>,
     /// The pod's groups in all hierarchies, removed when it is gone.
@@ -145,8 +144,9 @@ pub fn run(spec: &PodSpec) -> Result<u32, PodError> {
     let reply = match client.call(RUN_POD, &pod_request, timeout) {
         Ok(reply) => reply,
         Err(error) => {
-            if matches!(error, CallError::Refused { .. }) {
-                remove_groups(spec);
+            // A server keeps what it failed to clean up in its books, and so did not leave nothing.
+            let was_refused = matches!(error, CallError::Refused { .. });
+            if was_refused && remove_labelled(spec, &mut client).is_ok() {
                 finish_report(spec);
             }
             return Err(in_call(RUN_POD)(error));
@@ -185,7 +185,7 @@ fn run_container(
     reply.map_err(in_call(START))?;
     report.started_at_ns = now_ns();
     write_report(spec, report)?;
-    join_shim(spec);
+    join_shims(spec);
     wait_for_end(spec.watch, client, watching, &report.container_id)
 }
 
@@ -251,17 +251,23 @@ fn exit_of_container_event(event: &[u8], container_id: &str) -> Option<u32> {
 /// # Errors
 /// The server did not do it.
 pub fn remove(spec: &PodSpec) -> Result<(), PodError> {
-    let timeout = Duration::from_nanos(spec.timeout_ns);
     let mut client = Client::connect(&spec.endpoint).map_err(in_call(LIST_PODS))?;
+    remove_labelled(spec, &mut client)
+}
+
+fn remove_labelled(spec: &PodSpec, client: &mut Client) -> Result<(), PodError> {
+    let timeout = Duration::from_nanos(spec.timeout_ns);
     let reply = client.call(LIST_PODS, &pods_labelled(&spec.label), timeout);
     let reply = reply.map_err(in_call(LIST_PODS))?;
+    let mut removed = Ok(());
     for (number, value) in fields(&reply) {
         if let (1, Value::Bytes(pod)) = (number, value) {
-            remove_pod(&mut client, &text_of(pod, 1), timeout)?;
+            // One that stays is no reason to leave the others.
+            removed = removed.and(remove_pod(client, &text_of(pod, 1), timeout));
         }
     }
     remove_groups(spec);
-    Ok(())
+    removed
 }
 
 /// A `ListPodSandboxRequest` for pods that have a label.
@@ -277,27 +283,30 @@ fn pods_labelled((key, value): &(String, String)) -> Vec<u8> {
 fn remove_pod(client: &mut Client, pod_id: &str, timeout: Duration) -> Result<(), PodError> {
     let mut request = Vec::new();
     append_bytes(1, pod_id.as_bytes(), &mut request);
+    let give_up = Instant::now() + timeout.min(REMOVAL_PATIENCE);
     for method in [STOP_POD, REMOVE_POD] {
-        call_until_done(client, method, &request, timeout)?;
+        call_until_done(client, method, &request, (timeout, give_up))?;
     }
     Ok(())
 }
 
-/// Makes a call again, some times, as long as the server refuses it.
+/// Makes a call again and again as long as the server refuses it, until an instant.
 fn call_until_done(
     client: &mut Client,
     method: &'static str,
     request: &[u8],
-    timeout: Duration,
+    (timeout, give_up): (Duration, Instant),
 ) -> Result<(), PodError> {
-    for pause in REMOVAL_PAUSES {
+    let [mut pause, longest] = REMOVAL_PAUSES;
+    loop {
         match client.call(method, request, timeout) {
-            Err(CallError::Refused { .. }) => thread::sleep(pause),
+            Err(CallError::Refused { .. }) if Instant::now() + pause < give_up => {
+                thread::sleep(pause);
+                pause = longest.min(pause * 2);
+            }
             other => return other.map(drop).map_err(in_call(method)),
         }
     }
-    let reply = client.call(method, request, timeout);
-    reply.map(drop).map_err(in_call(method))
 }
 
 /// Removes the pod's own groups, which the server leaves to whoever named them.
@@ -326,20 +335,44 @@ fn finish_report(spec: &PodSpec) {
     let _ = fs::rename(&spec.report, spec.report.with_extension("done"));
 }
 
-/// Books the shim on the sandbox from now on, and has it killed with it should that be needed.
+/// Books the shims on the sandbox from now on, and has them killed with it should that be needed.
 ///
-/// The server starts shims in its own group. What a shim has used before stays on the server's
-/// account.
-fn join_shim(spec: &PodSpec) {
+/// The server starts shims in its own group; some runtimes have one for the pod and one for each
+/// container, with helpers beside them. What they have used before stays on the server's account.
+fn join_shims(spec: &PodSpec) {
     let Some(group) = &spec.group else { return };
-    let mut pids = Vec::new();
-    collect_members(group, &mut pids);
-    let shim = pids.into_iter().find_map(shim_above);
-    let Some(shim) = shim else { return };
-    for file in &spec.shim_join {
-        // A shim that has just ended needs no group.
-        let _ = fs::write(file, shim.to_string());
+    let mut members = Vec::new();
+    collect_members(group, &mut members);
+    let shims: BTreeSet<u32> = members.iter().copied().filter_map(shim_above).collect();
+    let mut joining: Vec<u32> = shims.into_iter().collect();
+    let mut next = 0;
+    while let Some(&pid) = joining.get(next) {
+        next += 1;
+        // Those in the pod's group are where they belong, and so is what is below them.
+        joining.extend(children_of(pid).filter(|child| !members.contains(child)));
     }
+    for pid in joining {
+        for file in &spec.shim_join {
+            // One that has just ended needs no group.
+            let _ = fs::write(file, pid.to_string());
+        }
+    }
+}
+
+/// The children of a process, whichever of its threads has them.
+fn children_of(pid: u32) -> impl Iterator<Item = u32> {
+    let threads = fs::read_dir(format!("/proc/{pid}/task")).into_iter();
+    let lists = threads
+        .flatten()
+        .flatten()
+        .filter_map(|thread| fs::read_to_string(thread.path().join("children")).ok());
+    let pids: Vec<u32> = lists
+        .flat_map(|list| {
+            let found = list.split_whitespace().map(str::parse).collect::<Vec<_>>();
+            found.into_iter().flatten()
+        })
+        .collect();
+    pids.into_iter()
 }
 
 fn collect_members(group: &Path, pids: &mut Vec<u32>) {

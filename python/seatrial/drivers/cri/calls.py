@@ -13,6 +13,7 @@ from seatrial.drivers.cri.messages import (
     bytes_of,
     encode,
     fields,
+    list_containers_request,
     list_pods_request,
     map_of,
     text_of,
@@ -25,8 +26,9 @@ if TYPE_CHECKING:
 
 CALL_TIMEOUT_NS: Final = 10_000_000_000
 MARGIN_S: Final = 5.0
-#: How long to wait before a refused removal is asked for again.
-REMOVAL_PAUSES_NS: Final = (50_000_000, 200_000_000)
+#: The first and the longest pause before a refused removal is asked for again, and when to give up.
+REMOVAL_PAUSES_NS: Final = (50_000_000, 400_000_000)
+REMOVAL_PATIENCE_NS: Final = 4_000_000_000
 UNIX_PREFIX: Final = "unix://"
 
 
@@ -78,22 +80,38 @@ def pods(endpoint: Path, labels: Mapping[str, str]) -> dict[str, Mapping[str, st
     return {text_of(pod, 1): map_of(pod, 5) for pod in found}
 
 
+def containers(endpoint: Path, labels: Mapping[str, str]) -> tuple[str, ...]:
+    """Give the ids of the containers with these labels."""
+    reply = call(endpoint, f"{SERVICE}/ListContainers", list_containers_request(labels))
+    found = [one for number, one in fields(reply) if number == 1 and isinstance(one, bytes)]
+    return tuple(text_of(container, 1) for container in found)
+
+
 def remove_pod(endpoint: Path, pod_id: str) -> None:
-    """Stop and remove a pod with its containers; harmless when it is gone."""
+    """Stop and remove a pod with its containers; harmless when it is gone.
+
+    Raises:
+        DriverError: the server did not, however often it was asked within four seconds.
+    """
+    give_up_ns = time.monotonic_ns() + REMOVAL_PATIENCE_NS
     for method in ("StopPodSandbox", "RemovePodSandbox"):
-        _call_again(endpoint, f"{SERVICE}/{method}", encode({1: pod_id}))
+        request = encode({1: pod_id})
+        _call_until_done(endpoint, f"{SERVICE}/{method}", request, give_up_ns=give_up_ns)
 
 
-def _call_again(endpoint: Path, method: str, request: bytes) -> None:
-    # As in the client: a stop may meet a container that is just ending, and be refused once.
-    for pause_ns in REMOVAL_PAUSES_NS:
+def _call_until_done(endpoint: Path, method: str, request: bytes, *, give_up_ns: int) -> None:
+    # As in the client: a server refuses as long as it cleans up after a shim that has ended.
+    pause_ns, longest_ns = REMOVAL_PAUSES_NS
+    while True:
         try:
             call(endpoint, method, request)
         except DriverError:
+            if time.monotonic_ns() + pause_ns >= give_up_ns:
+                raise
             time.sleep(pause_ns / 1e9)
+            pause_ns = min(2 * pause_ns, longest_ns)
         else:
             return
-    call(endpoint, method, request)
 
 
 def pod_address(endpoint: Path, pod_id: str) -> str:

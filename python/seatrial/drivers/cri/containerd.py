@@ -80,6 +80,7 @@ class Containerd:
         self.gateway: str | None = None
         """Where pods with a veth reach the host; None: they can have none here."""
         self._cgroup: Cgroup | None = None
+        self._held_sockets: tuple[Path, ...] = ()
         self.layout = config.Layout(base=state_dir / f"containerd-{snapshotter}")
         try:
             self._remove_files()
@@ -276,10 +277,11 @@ class Containerd:
         # Shims outlive their daemon, as they should; a private one takes them along.
         group, self._cgroup = self._cgroup, None
         if group is not None:
+            self._held_sockets = state.held_shim_sockets(group.members())
             group.kill(timeout_ns=KILL_TIMEOUT_NS)
             group.remove()
 
     def _remove_files(self) -> None:
-        state.remove_shim_sockets(self.layout.base.parent)
+        state.remove_shim_sockets(self.layout.base.parent, self._held_sockets)
         state.remove_mounts(self.layout.base)
         state.remove_tree(self.layout.base)

@@ -13,13 +13,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from seatrial.drivers import bundle, shared
+from seatrial.drivers import bundle, shared, state
 from seatrial.drivers.base import DATA_PATH, START_DEADLINE_NS, TOOLS_PATH, Shared
 from seatrial.drivers.cri import calls, config, messages
 from seatrial.drivers.cri.channel import LOOPBACK, ChannelChoice, by_socket, by_tcp
 from seatrial.drivers.cri.containerd import POD_NETWORKS, Containerd
 from seatrial.drivers.cri.handlers import HANDLERS, ChannelKind, configured_name, known_handler
 from seatrial.drivers.cri.programs import channel_trouble, find_programs, usable_handlers
+from seatrial.drivers.cri.removal import PodRemoval, kill_shims
+from seatrial.drivers.cri.report import read_milestones
 from seatrial.drivers.cri.traits import (
     VARIABLES,
     handler_capabilities,
@@ -65,12 +67,6 @@ SPEC_FILE: Final = "pod.json"
 REPORT_FILE: Final = "report.json"
 #: What the client makes of the report's name when the pod is gone.
 DONE_SUFFIX: Final = ".done"
-#: Fields of the report and the columns of ``starts`` that they go to.
-MILESTONES: Final[Mapping[str, str]] = {
-    "pod_at_ns": "pod_at_ns",
-    "created_at_ns": "container_created_at_ns",
-    "started_at_ns": "container_started_at_ns",
-}
 #: How long the probe's pod may take when it boots a kernel first.
 MACHINE_DEADLINE_NS: Final = 60_000_000_000
 #: A call may take as long as a start; the launcher's own deadline ends it before.
@@ -199,6 +195,7 @@ class CriSession(LocalSession):
         self._endpoint = endpoint
         self._programs = programs or {}
         self._daemon: Containerd | None = None
+        self._removal = PodRemoval()
         self._snapshotter = str(context.options.get("snapshotter", SNAPSHOTTER))
         self._image = str(context.options.get("image", ""))
         self._server = found.version
@@ -425,27 +422,43 @@ class CriSession(LocalSession):
     def release(self, plan_id: str) -> None:
         """Remove the pod if its client could not, and then everything else."""
         instance = self._instances.get(plan_id)
-        if instance is not None and (instance.directory / REPORT_FILE).exists():
-            self._remove_pods({SANDBOX_LABEL: instance.id})
-        super().release(plan_id)
+        if instance is None:
+            return
+        labels = {SANDBOX_LABEL: instance.id}
+        has_pod = (instance.directory / REPORT_FILE).exists() and not self._remove_pods(labels)
+        # A shim that is killed while it ends leaves its socket, of which nobody else knows by then.
+        sockets = state.held_shim_sockets(self._members(instance))
+        try:
+            super().release(plan_id)
+        finally:
+            for path in sockets:
+                path.unlink(missing_ok=True)
+            if has_pod:
+                # By now nothing of it runs, so the server has no more reason to keep it.
+                self._kill_shims(labels)
+                self._remove_pods(labels)
+
+    def _kill_shims(self, labels: Mapping[str, str]) -> None:
+        group = None if self._daemon is None or not self._daemon.is_alive else self._daemon.cgroup
+        if group is not None:
+            kill_shims(self.endpoint_path, labels, group)
 
     def _remains(self, instance: Instance) -> bool:
         if not super()._remains(instance):
             return False
-        # The client removes the pod's groups once, and a process that was still ending keeps them.
-        is_done = (instance.directory / REPORT_FILE).with_suffix(DONE_SUFFIX).exists()
-        if is_done and instance.cgroup is not None and not instance.cgroup.members():
+        # The client removes the pod's groups once, and a process that was still ending keeps them;
+        # one that never came to make the pod leaves them as they were made for it.
+        has_pod = (instance.directory / REPORT_FILE).exists()
+        if not has_pod and instance.cgroup is not None and not instance.cgroup.members():
             instance.cgroup.remove_box()
         return super()._remains(instance)
 
-    def _remove_pods(self, labels: Mapping[str, str]) -> None:
-        # A server that is gone has nothing to remove; what it had goes with its directory.
-        try:
-            for pod_id in calls.pods(self.endpoint_path, labels):
-                calls.remove_pod(self.endpoint_path, pod_id)
-                self._litter["pod"] += 1
-        except SeatrialError:
-            return
+    def _remove_pods(self, labels: Mapping[str, str]) -> bool:
+        if self._endpoint is None and (self._daemon is None or not self._daemon.is_alive):
+            return True  # what it had goes with its directory
+        removal = self._removal.remove(self.endpoint_path, labels)
+        self._litter["pod"] += removal.removed_count
+        return removal.is_complete
 
     def audit(self) -> tuple[Leak, ...]:
         """Find what is left, in the server's books too."""
@@ -465,6 +478,8 @@ class CriSession(LocalSession):
         """Release everything and give the daemon back."""
         try:
             super().close()
+            # A server may finish what a client that was killed had begun, when nobody looks.
+            self._remove_pods({SESSION_LABEL: self._session_label})
         finally:
             self._let_daemon_go()
 
@@ -472,17 +487,3 @@ class CriSession(LocalSession):
         daemon, self._daemon = self._daemon, None
         if daemon is not None:
             shared.release(self.context.run_id, self._kind)
-
-
-def read_milestones(report: str) -> Mapping[str, int]:
-    """Give the instants of a client's report by their columns; those that are 0 never came.
-
-    Raises:
-        DriverError: it is no report.
-    """
-    try:
-        fields = json.loads(report)
-        found = {column: int(fields[field]) for field, column in MILESTONES.items()}
-    except (ValueError, KeyError, TypeError) as error:
-        raise DriverError(f"the report of a pod is {report[:80]!r}: {error}") from error
-    return {column: at_ns for column, at_ns in found.items() if at_ns > 0}

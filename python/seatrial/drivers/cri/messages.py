@@ -212,6 +212,11 @@ def list_pods_request(labels: Mapping[str, str]) -> bytes:
     return encode({1: {3: text_map(labels)}})
 
 
+def list_containers_request(labels: Mapping[str, str]) -> bytes:
+    """Give the ``ListContainersRequest`` for containers that have all these labels."""
+    return encode({1: {4: text_map(labels)}})
+
+
 def _namespaces(pod: Pod) -> Message:
     network = NAMESPACE_NODE if pod.uses_host_network else NAMESPACE_POD
     return {1: network, 2: NAMESPACE_CONTAINER, 3: NAMESPACE_POD}
