@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from seatrial import proc
+from seatrial.agents.frames import Decoder
 from seatrial.agents.outcome import LoadOutcome
 from seatrial.agents.peer import AGENT_VARIABLE, PeerLost
 from seatrial.agents.team import Team
@@ -180,3 +181,29 @@ def test_strangers_are_not_admitted() -> None:
             team.admit(ours)
         assert isinstance(caught.value, PeerLost) or caught.value.code == "agent-protocol"
         assert team.names == ()
+
+
+def test_an_interrupt_in_the_middle_of_a_frame_loses_nothing(
+    server: EchoServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ctrl-C comes when bytes have been read and not yet been kept."""
+    requests = {
+        name: part_of(server, k, 2, measure_ns=60 * NS_PER_S) for k, name in enumerate("ab")
+    }
+    add, is_raised = Decoder.add, threading.Event()
+
+    def added(decoder: Decoder, data: bytes) -> None:
+        if data and server.was_reached.is_set() and not is_raised.is_set():
+            is_raised.set()
+            signal.raise_signal(signal.SIGINT)
+        add(decoder, data)
+
+    with Team.local(tuple(requests)) as team:
+        monkeypatch.setattr(Decoder, "add", added)
+        found = team.run(requests)
+    assert is_raised.is_set()
+    assert found.was_interrupted
+    merged = found.merged()
+    assert merged.was_interrupted
+    assert sorted(found.by_agent) == ["a", "b"]
+    assert merged.counts.ok_count > 0

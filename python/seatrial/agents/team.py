@@ -12,8 +12,10 @@ import dataclasses
 import os
 import secrets
 import selectors
+import signal
 import socket
 import sys
+import threading
 import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final, Self
@@ -35,8 +37,8 @@ from seatrial.agents.worker import SILENCE_NS
 from seatrial.errors import EnvironmentTrouble, TrialFailed
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-    from types import TracebackType
+    from collections.abc import Callable, Iterator, Sequence
+    from types import FrameType, TracebackType
 
     from seatrial.loadgen import LoadRequest
 
@@ -253,7 +255,7 @@ class _Load:
         self._observe = observe
         self._snapshot = TeamSnapshot()
         self._is_finishing = False
-        self._was_interrupted = False
+        self._interrupts_count = 0
 
     def perform(self, lead_ns: int) -> TeamOutcome:
         start_at_ns = time.monotonic_ns() + lead_ns
@@ -263,34 +265,33 @@ class _Load:
             request = dataclasses.replace(self._requests[name], start_at_ns=start_at_ns)
             self._say(member, Kind.RUN, order_of(request))
         deadline_ns = start_at_ns + max(map(_length_ns, self._requests.values())) + OVERDUE_NS
-        with selectors.DefaultSelector() as selector:
+        with _interrupts_noted(self._note), selectors.DefaultSelector() as selector:
             for member in self._members.values():
                 selector.register(member.peer, selectors.EVENT_READ, member)
             while any(self._is_out(member) for member in self._members.values()):
                 self._turn(selector, deadline_ns)
-        self._raise_failures()
-        outcomes = {
-            name: member.gathered.outcome()
-            for name, member in self._members.items()
-            if member.gathered is not None
-        }
-        return TeamOutcome(outcomes, was_interrupted=self._was_interrupted)
+            self._raise_failures()
+            outcomes = {
+                name: member.gathered.outcome()
+                for name, member in self._members.items()
+                if member.gathered is not None
+            }
+        return TeamOutcome(outcomes, was_interrupted=self._interrupts_count > 0)
+
+    def _note(self) -> None:
+        self._interrupts_count += 1
 
     @staticmethod
     def _is_out(member: _Member) -> bool:
         return member.failure is None and not (member.gathered and member.gathered.is_whole)
 
     def _turn(self, selector: selectors.BaseSelector, deadline_ns: int) -> None:
-        try:
-            for key, _ in selector.select(TURN_NS / 1e9):
-                self._listen(key.data)
-            self._look_for_the_dead(deadline_ns)
-            if self._is_to_finish():
-                self._finish()
-        except KeyboardInterrupt:
-            if self._was_interrupted:
-                raise
-            self._was_interrupted = True
+        for key, _ in selector.select(TURN_NS / 1e9):
+            self._listen(key.data)
+        self._look_for_the_dead(deadline_ns)
+        if self._interrupts_count > 1:
+            raise KeyboardInterrupt
+        if self._interrupts_count or self._is_to_finish():
             self._finish()
 
     def _is_to_finish(self) -> bool:
@@ -359,6 +360,34 @@ class _Load:
             hint=None if hint is None else str(hint),
             code=str(first.get("code")),
         )
+
+
+@contextlib.contextmanager
+def _interrupts_noted(note: Callable[[], None]) -> Iterator[None]:
+    """Calls `note` where a signal would raise `KeyboardInterrupt`.
+
+    In the middle of reading it could lose a piece of a frame, and with it a whole report.
+    """
+    before: dict[signal.Signals, Callable[[int, FrameType | None], object]] = {}
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        try:
+            before[signal.Signals(number)](number, frame)
+        except KeyboardInterrupt:
+            note()
+
+    # Elsewhere signals neither arrive nor can be taken.
+    if threading.current_thread() is threading.main_thread():
+        for number in (signal.SIGINT, signal.SIGTERM):
+            handler = signal.getsignal(number)
+            if callable(handler):
+                before[number] = handler
+                signal.signal(number, handle)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _length_ns(request: LoadRequest) -> int:

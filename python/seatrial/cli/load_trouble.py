@@ -29,10 +29,7 @@ NUMBERED: Final = re.compile(r"^connection \d+ of (\d+) to ")
 HINTS: Final = (
     (
         "CA:TRUE",
-        (
-            "make one of its own (`openssl req -x509 ... -addext basicConstraints=critical,CA:FALSE`; "
-            "all of it is in docs/load.md), or do not verify: --insecure"
-        ),
+        "make its own with basicConstraints=critical,CA:FALSE (docs/load.md), or use --insecure",
     ),
     ("certificate", "the server is there, but what it showed is not trusted"),
     (
