@@ -15,6 +15,7 @@ import ctypes
 import errno
 import fcntl
 import ipaddress
+import itertools
 import os
 import threading
 from dataclasses import dataclass
@@ -242,11 +243,16 @@ def unmount(path: Path) -> bool:
     return True
 
 
+#: Numbers the checks of this process.
+_checks: Final = itertools.count()
+
+
 def problem() -> str | None:
     """Make and remove a pair; give what kept us from it, or None when it works."""
     if os.geteuid() != 0:
         return "making network namespaces with veth pairs needs root"
-    tag = f"{os.getpid() & 0xFFFFF:05x}"
+    # Several drivers may be asked at the same time; a name of an interface has 15 characters.
+    tag = f"{os.getpid() & 0xFFFFF:05x}{next(_checks) & 0xFF:02x}"
     try:
         create_veth(namespace=f"st-check-{tag}", host_interface=f"stvcheck{tag}")
     except EnvironmentTrouble as error:

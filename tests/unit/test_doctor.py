@@ -192,6 +192,15 @@ def test_only_the_groups_asked_for_are_looked_at() -> None:
     assert found.checks[-1].name == "this examination"
 
 
+def test_containers_of_others_are_those_of_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Shims of servers that the examination itself started end a moment after them."""
+    seen = iter([{1: "init"}, {1: "init", 2: "containerd-shim"}])
+    monkeypatch.setattr(examination.leftovers, "read_commands", lambda _tree: next(seen))
+    found = examine(Wanted(groups=frozenset({Group.LEFTOVERS}), starts=False))
+    checks = {check.name: check for check in found.checks}
+    assert checks["containers of others"].evidence == "none"
+
+
 def test_fast_starts_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     """Neither a sandbox nor a null process nor a guest."""
 

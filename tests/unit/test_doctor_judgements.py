@@ -336,7 +336,7 @@ def test_runs_of_dead_owners_are_told_and_live_ones_are_not(
     }.items():
         (tmp_path / name).mkdir()
         owner.write(tmp_path / name)
-    checks = list(leftovers.check_leftovers(Tree(tmp_path / "none"), root=tmp_path))
+    checks = list(leftovers.check_leftovers({}, root=tmp_path))
     assert (checks[0].level, checks[0].fix) == (Level.WARN, "seatrial clean")
     assert "2 left something: dead, probe-20260102T030405Z-0a1b" in checks[0].evidence
     assert checks[1].level is Level.OK

@@ -78,3 +78,18 @@ def test_a_long_interface_name_is_refused() -> None:
     """The kernel would cut or refuse it; either way it could not be removed by name."""
     with pytest.raises(EnvironmentTrouble, match="over 15 bytes"):
         network.create_veth(namespace="st-x", host_interface="stv0123456789abcd")
+
+
+def test_checks_at_the_same_time_have_names_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Several drivers are asked by one process; the kernel takes 15 characters for an interface."""
+    made: list[tuple[str, str]] = []
+
+    def make(*, namespace: str, host_interface: str) -> None:
+        made.append((namespace, host_interface))
+
+    monkeypatch.setattr(network.os, "geteuid", lambda: 0)
+    monkeypatch.setattr(network, "create_veth", make)
+    monkeypatch.setattr(network, "remove_veth", lambda **_: None)
+    assert [network.problem(), network.problem()] == [None, None]
+    assert len(set(made)) == len({namespace for namespace, _ in made}) == 2
+    assert all(len(interface) <= 15 for _, interface in made)

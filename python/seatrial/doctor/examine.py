@@ -41,7 +41,7 @@ from seatrial.drivers import registry
 from seatrial.drivers.base import state_root
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from seatrial.doctor.gallery import Gallery
 
@@ -119,6 +119,7 @@ def examine(
     performer = Performer(budget_ns=wanted.budget_ns, tell=tell)
     abilities = _Abilities()
     machine = tree or Tree()
+    commands = leftovers.read_commands(machine)
     checks = performer.perform(_first_steps(wanted, machine))
     with ExitStack() as stack:
         shown = stack.enter_context(_gallery(wanted)) if _starts_runtimes(wanted) else None
@@ -127,7 +128,7 @@ def examine(
         checks += performer.perform_lanes(_lanes(wanted, abilities, machine, shown))
         if shown is not None:
             checks += performer.perform(shown.look_steps())
-    checks += performer.perform(_last_steps(wanted, machine, before))
+    checks += performer.perform(_last_steps(wanted, commands, before))
     order = list(registry.names())
     return Examination(
         checks=tuple(_in_order(checks, order)),
@@ -227,10 +228,10 @@ def _runtime_step(name: str, wanted: Wanted, abilities: _Abilities) -> Step:
     return Step(group=Group.RUNTIMES, name=name, look=look, deadline_ns=RUNTIME_DEADLINE_NS)
 
 
-def _last_steps(wanted: Wanted, tree: Tree, before: leftovers.Stock) -> list[Step]:
+def _last_steps(wanted: Wanted, commands: Mapping[int, str], before: leftovers.Stock) -> list[Step]:
     steps = []
     if Group.LEFTOVERS in wanted.groups:
-        look = partial(leftovers.check_leftovers, tree)
+        look = partial(leftovers.check_leftovers, commands)
         steps.append(Step(group=Group.LEFTOVERS, name="leftovers", look=look))
     # Whatever was asked for: who starts things owns up to what stayed.
     steps.append(

@@ -74,10 +74,14 @@ def audit(before: Stock, run_dir: Path) -> Check:
     )
 
 
-def check_leftovers(tree: Tree, *, root: Path | None = None) -> Iterator[Check]:
-    """Look for what runs of dead owners and dead servers left."""
+def check_leftovers(commands: Mapping[int, str], *, root: Path | None = None) -> Iterator[Check]:
+    """Look for what runs of dead owners and dead servers left.
+
+    ``commands`` are the names of all processes before anything of ours began: shims of our own
+    servers take a moment to end after them.
+    """
     yield _dead_runs(state_root() if root is None else root)
-    yield judge_orphans(_commands(tree))
+    yield judge_orphans(commands)
 
 
 def _dead_runs(root: Path) -> Check:
@@ -99,7 +103,8 @@ def _dead_runs(root: Path) -> Check:
     )
 
 
-def _commands(tree: Tree) -> Mapping[int, str]:
+def read_commands(tree: Tree) -> Mapping[int, str]:
+    """Give the names of all processes now."""
     return {
         int(name): tree.text(f"proc/{name}/comm") or ""
         for name in tree.names("proc")
