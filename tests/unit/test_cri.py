@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import tarfile
 import tomllib
 from pathlib import Path
@@ -13,7 +14,7 @@ import pytest
 
 from seatrial.drivers import image, registry, shared, state
 from seatrial.drivers.base import DriverContext
-from seatrial.drivers.cri import calls, config, driver, messages, removal
+from seatrial.drivers.cri import calls, config, containerd, driver, messages, removal
 from seatrial.drivers.cri.handlers import HANDLERS, configured_name
 from seatrial.drivers.instance import SeenProcess
 from seatrial.errors import ConfigError, DriverError, DriverUnavailable
@@ -271,6 +272,30 @@ class TestShared:
             shared.release("run-2", "x")
             assert other.closed_count == 0
         assert other.closed_count == 1
+
+
+def test_copies_of_the_guest_are_found_while_snapshots_vanish(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No directory of a snapshot is read, which may be removed at any time."""
+    snapshots = tmp_path / "root/io.containerd.snapshotter.v1.overlayfs/snapshots"
+    plain = tmp_path / "root/io.containerd.snapshotter.v1.native/snapshots/1/guest"
+    for path in (snapshots / "1/fs/guest", plain):
+        path.parent.mkdir(parents=True)
+        path.touch()
+    (snapshots / "2/fs/etc").mkdir(parents=True)
+    (snapshots / "3/work").mkdir(parents=True)
+    read = os.scandir
+
+    def vanishing(path: str) -> object:
+        if Path(path).parent.name == "snapshots" or "fs" in Path(path).parts:
+            raise FileNotFoundError(path)
+        return read(path)
+
+    monkeypatch.setattr(containerd, "GUEST_PATH", "/guest")
+    monkeypatch.setattr(os, "scandir", vanishing)
+    found = containerd.guest_copies(config.Layout(base=tmp_path))
+    assert found == [plain, snapshots / "1/fs/guest"]
 
 
 def test_sockets_of_shims_are_removed_by_their_addresses(

@@ -23,6 +23,7 @@ from seatrial.drivers.cri.handlers import configured_name
 from seatrial.drivers.tools import tools_directory
 from seatrial.errors import DriverError, DriverUnavailable, EnvironmentTrouble, SeatrialError
 from seatrial.guest.binary import launch_binary
+from seatrial.guest.rootfs import GUEST_PATH
 from seatrial.model.experiment import NetworkMode
 from seatrial.probes.cgroup import CgroupHost
 
@@ -285,3 +286,16 @@ class Containerd:
         state.remove_shim_sockets(self.layout.base.parent, self._held_sockets)
         state.remove_mounts(self.layout.base)
         state.remove_tree(self.layout.base)
+
+
+def guest_copies(layout: config.Layout) -> list[Path]:
+    """Find the guest's copies in the snapshots of a private containerd.
+
+    Never walks through a snapshot: those of ended containers vanish meanwhile.
+    """
+    snapshots = "io.containerd.snapshotter.*/snapshots/*"
+    return sorted(
+        path
+        for place in ("", "/fs")
+        for path in layout.root.glob(f"{snapshots}{place}{GUEST_PATH}")
+    )

@@ -17,7 +17,7 @@ from seatrial.drivers import bundle, shared, state
 from seatrial.drivers.base import DATA_PATH, START_DEADLINE_NS, TOOLS_PATH, Shared
 from seatrial.drivers.cri import calls, config, messages
 from seatrial.drivers.cri.channel import LOOPBACK, ChannelChoice, by_socket, by_tcp
-from seatrial.drivers.cri.containerd import POD_NETWORKS, Containerd
+from seatrial.drivers.cri.containerd import POD_NETWORKS, Containerd, guest_copies
 from seatrial.drivers.cri.handlers import HANDLERS, ChannelKind, configured_name, known_handler
 from seatrial.drivers.cri.programs import channel_trouble, find_programs, usable_handlers
 from seatrial.drivers.cri.removal import PodRemoval, kill_shims
@@ -249,8 +249,7 @@ class CriSession(LocalSession):
         programs = [path for name, path in self._programs.items() if name != "ctr"]
         if self._daemon is None:
             return (launch_binary(), self.guest)
-        layers = self._daemon.layout.root.glob(f"io.containerd.snapshotter.*/**{GUEST_PATH}")
-        return (launch_binary(), *programs, *sorted(layers))
+        return (launch_binary(), *programs, *guest_copies(self._daemon.layout))
 
     def prepare(self) -> None:
         """Take the private daemon with the guest's image in it."""
