@@ -55,7 +55,7 @@ lint-rust:
 test-rust: lint-rust
 	$(CARGO) test --locked --quiet --workspace --exclude seatrial-python
 
-soak: build ## 1,000 start/stop cycles of every driver that works here (an hour), and every fault
+soak: build ## start and stop 1,000 sandboxes of every driver that works here (1.5 hours), and try every fault
 	SEATRIAL_CYCLES=1000 $(BIN)/pytest tests/integration/conformance/test_cycles.py $(PYTEST_ARGS)
 	SEATRIAL_FAULTS=all $(BIN)/pytest tests/fault $(PYTEST_ARGS)
 
