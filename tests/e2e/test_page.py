@@ -197,6 +197,40 @@ def test_theme_can_be_chosen(browser: Browser, report: Report) -> None:
     context.close()
 
 
+def test_paper_shows_what_the_screen_folds(browser: Browser, report: Report) -> None:
+    """What is folded is open while it is printed, and only then; dark ink is not printed."""
+    context = browser.new_context(color_scheme="dark")
+    page = context.new_page()
+    page.goto(report.page.as_uri())
+    page.wait_for_selector("html[data-drawn=dark]", timeout=DRAWN_TIMEOUT_MS)
+    parts = "main details:not(.data, .vega-embed details):not([open])"
+    folded = f"() => document.querySelectorAll('{parts}').length"
+    columns = """[...document.querySelectorAll("table.numbers:not([hidden])")]
+        .map(table => table.rows[0].cells.length)"""
+    page.evaluate(f"""() => window.addEventListener("beforeprint", () => {{
+        window.foldedInPrint = ({folded})();
+        window.columnsInPrint = {columns};
+    }})""")
+    before, widths = page.evaluate(folded), page.evaluate(columns)
+    page.pdf()
+    assert before > 0
+    assert page.evaluate("window.foldedInPrint") == 0
+    assert page.evaluate(folded) == before
+    printed = page.evaluate("window.columnsInPrint")
+    assert max(widths) > 9 >= max(printed)
+    # No column is lost: each part of a table has the names of its rows again.
+    assert sum(printed) - len(printed) == sum(widths) - len(widths)
+    assert page.evaluate(columns) == widths
+    page.emulate_media(media="print")
+    assert page.locator("details.metrics table").is_visible()
+    ink = "[...document.querySelectorAll('.chart svg text')].map(one => getComputedStyle(one).fill)"
+    dark = {"rgb(228, 232, 235)", "rgb(155, 167, 178)"}
+    assert dark.isdisjoint(page.evaluate(ink))
+    page.emulate_media(media="screen")
+    assert dark & set(page.evaluate(ink))
+    context.close()
+
+
 def test_page_reads_without_scripts(browser: Browser, report: Report) -> None:
     """Tables, findings and method are in the file itself, not made by scripts."""
     context = browser.new_context(java_script_enabled=False)

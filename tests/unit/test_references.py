@@ -12,7 +12,7 @@ from seatrial.analysis.references import references_of
 from seatrial.analysis.summarise import summarise
 from seatrial.cli.main import main
 from seatrial.model.summary import Reference, ReferencePoint, Trend, TrendPoint
-from seatrial.report.charts import trend_figure
+from seatrial.report.charts import trend_figures
 from seatrial.report.references import reference_words, references_beside
 from seatrial.store.run_store import RunStore, find_runs
 from tests.support.rund import FIXTURE, time_tree
@@ -80,7 +80,7 @@ def test_a_figure_has_the_line_and_says_what_it_is(imported: RunSummary) -> None
         points=tuple(ReferencePoint(x=x, point=x * 7e6, low=None, high=None) for x in (1.0, 9.0)),
     )
     drawn = {
-        bool(references): trend_figure(
+        bool(references): trend_figures(
             dataclasses.replace(imported, references=references),
             metric="rund.makespan_mean",
             axis="concurrency",
@@ -91,9 +91,7 @@ def test_a_figure_has_the_line_and_says_what_it_is(imported: RunSummary) -> None
         )
         for references in ((), (line,))
     }
-    with_line, without = drawn[True], drawn[False]
-    assert with_line is not None
-    assert without is not None
+    (with_line,), (without,) = drawn[True], drawn[False]
     text = json.dumps(with_line.spec)
     assert "strokeDash" in text
     assert '"y": 63.0' in text

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -13,12 +14,13 @@ from rich.console import Console
 
 from seatrial.model.estimate import Estimate
 from seatrial.model.metric import Direction, Metric
-from seatrial.model.summary import FLOOR, Verdict
+from seatrial.model.summary import FLOOR, Statistic, Verdict
 from seatrial.report.charts import build_figures
 from seatrial.report.export import to_csv, to_json, to_markdown, write_figures
 from seatrial.report.page import render_page
 from seatrial.report.palette import INKS, SPARE, STEPS, inks_of
-from seatrial.report.parts import log_ticks
+from seatrial.report.parts import fitting_unit, log_ticks
+from seatrial.report.shares import PHASES
 from seatrial.report.text import render_text
 from seatrial.report.view import format_interval, format_number, verdict_word
 from tests.support.runs import small_run, summary_of
@@ -27,6 +29,7 @@ from tests.support.synthetic import COSTS
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from seatrial.model.scalar import Scalar
     from seatrial.model.summary import RunSummary
 
 
@@ -185,6 +188,50 @@ def test_colours_stand_out_on_both_papers(colour: str) -> None:
     """At least 2.5 to 1 against the light and the dark paper (shape and legend help as well)."""
     for paper in ("#fcfcfa", "#11161b"):
         assert _contrast(colour, paper) >= 2.5
+
+
+def test_every_limit_of_memory_has_a_figure_and_a_row_of_its_own(summary: RunSummary) -> None:
+    """Lines of one driver with several limits would lie on each other under one name."""
+
+    def limited(name: str) -> dict[str, Scalar]:
+        return {"memory_bytes": {"a": 1 << 27, "b": 1 << 31}[name]}
+
+    trends = [one for one in summary.trends if one.metric == "memory_pss_total_bytes"]
+    slopes = [one for one in summary.cells if one.statistic is Statistic.SLOPE]
+    assert trends
+    assert slopes
+    both = replace(
+        summary,
+        trends=tuple(replace(one, held=limited(name)) for name in "ab" for one in trends),
+        cells=tuple(
+            replace(one, point=replace(one.point, values=limited(name)))
+            for name in "ab"
+            for one in slopes
+        ),
+    )
+    found = {figure.name: figure for figure in build_figures(both)}
+    assert found["density-memory-1"].title == "Memory against count, limit 128 MiB"
+    assert found["density-memory-2"].title == "Memory against count, limit 2.00 GiB"
+    assert "density-memory" not in found
+    text = json.dumps(found["glance"].spec)
+    assert "density: one more, PSS, limit 128 MiB" in text
+    assert "density: one more, PSS, limit 2.00 GiB" in text
+
+
+def test_steps_of_a_start_have_colours_of_their_own() -> None:
+    """As many as a pod has parts."""
+    assert len(set(STEPS)) >= len(PHASES.parts)
+
+
+def test_an_axis_has_the_unit_of_its_middle() -> None:
+    """Half a microsecond to two milliseconds are microseconds; other units stay as they are."""
+    assert fitting_unit("ns", [500, 2e6]) == (1_000, "µs")
+    assert fitting_unit("ns", [0, 300, 400]) == (1, "ns")
+    assert fitting_unit("ns", [2e9]) == (1e9, "s")
+    assert fitting_unit("bytes/s", [3 << 30, 20 << 30]) == (1 << 30, "GiB/s")
+    assert fitting_unit("bytes/s", [10]) == (1 << 10, "KiB/s")
+    assert fitting_unit("bytes/s", []) == (1 << 20, "MiB/s")
+    assert fitting_unit("1/s", [5]) == (1, "1/s")
 
 
 def test_log_ticks_cover_the_values() -> None:

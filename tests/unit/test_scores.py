@@ -20,6 +20,7 @@ from seatrial.model.summary import Ordering, Relation, Statistic, Status, Verdic
 from seatrial.model.trial import TrialStatus
 from seatrial.report.board import ordering_line, ordering_lines, overview_of
 from seatrial.report.export import to_json, to_markdown
+from seatrial.report.inside_charts import inside_figures
 from seatrial.report.page import render_page
 from seatrial.report.text import render_text
 from tests.support.runs import summary_of
@@ -233,6 +234,26 @@ class TestReports:
         python = rows["function_python_ns"].places[2]
         assert python is not None
         assert python.value == "unsupported"
+
+    def test_a_number_that_only_the_score_knows(self, summary: RunSummary) -> None:
+        """A trial that was cut short gives no estimate: overview and bars show what was read."""
+        metric = "fio_randread_bytes_per_s"
+        cells = tuple(
+            dataclasses.replace(cell, estimate=NotAvailable(reason="cut short", n=0), ratio=None)
+            if (cell.metric, cell.driver) == (metric, "runc")
+            else cell
+            for cell in summary.cells
+        )
+        cut = dataclasses.replace(summary, cells=cells)
+        overview = overview_of(cut)
+        assert overview is not None
+        (row,) = (row for row in overview.rows if row.metric == metric)
+        place = row.places[DRIVERS.index("runc")]
+        assert place is not None
+        assert place.value.endswith("iB/s")
+        assert place.ratio.startswith("~")
+        (figure,) = (one for one in inside_figures(cut) if one.name == "inside-fio-direct")
+        assert '"row": "randread", "driver": "runc"' in json.dumps(figure.spec)
 
     def test_text_page_and_markdown_say_the_same(self, summary: RunSummary) -> None:
         """Statuses, marks, first touches, shares of the device, orders and the legend."""

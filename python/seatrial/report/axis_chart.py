@@ -239,7 +239,8 @@ def _x(chart: AxisChart, values: Values) -> alt.X:
         axis=alt.Axis(
             values=_labelled(places),
             # One number after the other: all together would get the unit of the largest.
-            labelExpr="format(datum.value, '~s')",
+            # 2048 MiB are no "2.048k".
+            labelExpr=f"format(datum.value, '{'~g' if chart.place_divisor > 1 else '~s'}')",
             grid=False,
             labelOverlap=False,
         ),
@@ -366,7 +367,7 @@ def _caption(chart: AxisChart, lines: Sequence[Line], references: Sequence[Line]
             for reason, names in list(missing.items())[:GAPS_TOLD_MAX]
         ]
         rest = len(missing) - len(told)
-        more = f"; {rest} more reasons stand in the tables" if rest > 0 else ""
+        more = f"; the tables have {rest} more" if rest > 0 else ""
         parts.append(f"✕ no number: {'; '.join(told)}{more}.")
     return " ".join(part for part in parts if part)
 

@@ -319,11 +319,11 @@ def _by_others(cells: Iterable[Cell], axis: str) -> dict[str, list[Cell]]:
     groups: dict[str, list[Cell]] = {}
     for cell in cells:
         others = Point(bench=cell.bench, values=_others(cell.point, axis))
-        groups.setdefault(_words(others), []).append(cell)
+        groups.setdefault(axis_words(others), []).append(cell)
     return groups
 
 
-def _words(point: Point) -> str:
+def axis_words(point: Point) -> str:
     """The values of axes in few words, for a legend."""
     words = [
         SHORT[name].format(format_bytes(value) if name == "memory_bytes" else value)

@@ -17,6 +17,7 @@ from seatrial.report.view import (
     GLYPHS,
     format_factor,
     format_number,
+    known_value,
     mark_of,
     point_title,
     qualifiers,
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from seatrial.model.plan import Point
-    from seatrial.model.summary import Cell, Ordering, RunSummary
+    from seatrial.model.summary import Cell, Ordering, RunSummary, Score
 
 CACHED: Final = "cached"
 #: How the names of numbers begin that are meant to be the device's.
@@ -148,7 +149,7 @@ def overview_of(summary: RunSummary) -> Overview | None:
     rows: list[OverviewRow] = []
     for column in OVERVIEW:
         found = _cells(summary, column)
-        if not any(_value(cell) is not None for cell in found.values()):
+        if not any(_value(summary, cell) is not None for cell in found.values()):
             continue
         base = found.get(summary.baseline)
         at = next(iter(found.values())).point
@@ -234,15 +235,19 @@ def _heading(column: Column, point: Point) -> str:
     return ", ".join(parts)
 
 
-def _value(cell: Cell | None) -> float | None:
-    return None if cell is None else cell.estimate.point
+def _score(summary: RunSummary, cell: Cell) -> Score | None:
+    return summary.score(point=cell.point, driver=cell.driver, metric=cell.metric)
+
+
+def _value(summary: RunSummary, cell: Cell | None) -> float | None:
+    return None if cell is None else known_value(cell, _score(summary, cell))
 
 
 def _place(summary: RunSummary, cell: Cell, base: Cell | None) -> Place:
     unit = summary.metrics[cell.metric].unit
-    value, reference = _value(cell), _value(base)
+    value, reference = _value(summary, cell), _value(summary, base)
     signs = "".join(mark_of(code).glyph for code in cell.marks)
-    score = summary.score(point=cell.point, driver=cell.driver, metric=cell.metric)
+    score = _score(summary, cell)
     about = "; ".join(qualifiers(score, unit))
     if value is None:
         word = score.status.value if score is not None else "n/a"

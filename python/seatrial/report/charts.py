@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING
 import altair as alt
 
 from seatrial.model.estimate import Estimate
+from seatrial.model.plan import Point
 from seatrial.model.summary import Statistic
-from seatrial.report.axis_curves import axis_figures
+from seatrial.report.axis_chart import HEIGHT, SMALL_HEIGHT
+from seatrial.report.axis_curves import axis_figures, axis_words
 from seatrial.report.courses import load_courses
 from seatrial.report.curves import response_distributions, start_distributions
 from seatrial.report.fleet_curves import fleet_curves, rpc_rates
@@ -38,7 +40,7 @@ from seatrial.report.shares import share_figures
 from seatrial.report.view import format_estimate, format_factor, point_title, verdict_word
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from seatrial.model.summary import Cell, RunSummary, Trend
 
@@ -53,7 +55,7 @@ def build_figures(summary: RunSummary) -> tuple[Figure, ...]:
         *axis_figures(summary),
         *share_figures(summary),
         *start_distributions(summary),
-        trend_figure(
+        *trend_figures(
             summary,
             metric="memory_pss_total_bytes",
             axis="count",
@@ -64,7 +66,7 @@ def build_figures(summary: RunSummary) -> tuple[Figure, ...]:
         ),
         *response_distributions(summary),
         *load_courses(summary),
-        trend_figure(
+        *trend_figures(
             summary,
             metric="achieved_rps",
             axis="connections",
@@ -134,7 +136,7 @@ def glance(summary: RunSummary) -> Figure | None:
     )
 
 
-def trend_figure(
+def trend_figures(
     summary: RunSummary,
     *,
     metric: str,
@@ -143,15 +145,39 @@ def trend_figure(
     title: str,
     caption: str,
     bench: str | None = None,
-) -> Figure | None:
-    """A metric along an axis, with intervals, and the fitted line where there is one."""
-    trends = [
-        one
-        for one in summary.trends
-        if one.metric == metric and one.axis == axis and bench in {None, one.bench}
+) -> list[Figure]:
+    """A figure for each combination of the other axes, such as limits of memory."""
+    groups: dict[str, list[Trend]] = {}
+    for one in summary.trends:
+        if one.metric == metric and one.axis == axis and bench in {None, one.bench}:
+            held = axis_words(Point(bench=one.bench, values=one.held))
+            groups.setdefault(held, []).append(one)
+    if len(groups) == 1:
+        groups = {"": next(iter(groups.values()))}
+    return [
+        trend_figure(
+            summary,
+            trends,
+            name=f"{name}-{number}" if words else name,
+            title=f"{title}, {words}" if words else title,
+            caption=caption,
+            is_small=len(groups) > 2,  # noqa: PLR2004 - two stand side by side at full size
+        )
+        for number, (words, trends) in enumerate(groups.items(), start=1)
     ]
-    if not trends:
-        return None
+
+
+def trend_figure(
+    summary: RunSummary,
+    trends: Sequence[Trend],
+    *,
+    name: str,
+    title: str,
+    caption: str,
+    is_small: bool = False,
+) -> Figure:
+    """A metric along an axis, with intervals, and the fitted line where there is one."""
+    metric, axis = trends[0].metric, trends[0].axis
     unit = summary.metrics[metric].unit
     divisor, label = AXIS_UNITS.get(unit, (1, unit))
     has_line = any(trend.line for trend in trends)
@@ -193,7 +219,8 @@ def trend_figure(
         bench=trends[0].bench,
         title=title,
         caption=caption + reference_words(references),
-        spec=finish(alt.layer(*layers), height=280),
+        spec=finish(alt.layer(*layers), height=SMALL_HEIGHT if is_small else HEIGHT),
+        is_small=is_small,
     )
 
 
@@ -258,8 +285,10 @@ def _glance_row(heading: str, cell: Cell) -> str:
         words = point_title(cell.point).replace("constant:", "").replace("in 1 sandbox", "in 1")
         return f"{heading}, {words}"
     values = {name: value for name, value in cell.point.values.items() if name != "mode"}
-    if not values or cell.statistic is Statistic.SLOPE:
+    if not values:
         return heading
+    if cell.statistic is Statistic.SLOPE:
+        return f"{heading}, {axis_words(cell.point)}"
     if "rate_rps" in values:
         return f"{heading}, {values['rate_rps']:g}/s"
     return f"{heading}, {', '.join(f'{name} {value}' for name, value in values.items())}"

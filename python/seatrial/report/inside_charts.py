@@ -17,16 +17,17 @@ from seatrial.report.parts import (
     colour,
     driver_names,
     finish,
+    fitting_unit,
     highlight,
     legend,
     log_ticks,
     shape,
 )
-from seatrial.report.view import format_estimate, format_number, mark_of, point_title
+from seatrial.report.view import format_estimate, format_number, known_value, mark_of, point_title
 
 if TYPE_CHECKING:
     from seatrial.model.plan import Point
-    from seatrial.model.summary import Cell, RunSummary
+    from seatrial.model.summary import Cell, RunSummary, Score
 
 INSIDE: Final = "inside"
 LOCATIONS: Final = frozenset({Statistic.P50, Statistic.MEAN})
@@ -42,7 +43,15 @@ WITHOUT_FIGURE: Final = frozenset(
         "guest_total_bytes",
     }
 )
+#: How fio was run, by the axis `variant`.
+VARIANTS: Final = {
+    "seed": "Direct I/O by amount: every thread moves the whole of one shared file, as in the "
+    "comparison that this follows. ",
+    "direct": "Direct I/O by time, each thread in a part of the file of its own. ",
+    "cached": "By time through the page caches, each thread in a part of the file of its own. ",
+}
 BAR_HEIGHT: Final = 13
+TICKS_COUNT: Final = 8
 BYTES_PER_S: Final = "bytes/s"
 
 
@@ -85,7 +94,8 @@ def _bars(summary: RunSummary, point: Point) -> Figure | None:
         _bar(summary, cell, headings[metric])
         for metric in headings
         for driver in driver_names(summary)
-        if (cell := found.get((metric, driver))) is not None and cell.estimate.point is not None
+        if (cell := found.get((metric, driver))) is not None
+        and known_value(cell, _score(summary, cell)) is not None
     ]
     if not values:
         return None
@@ -103,7 +113,8 @@ def _bars(summary: RunSummary, point: Point) -> Figure | None:
         ],
     )
     _, label = AXIS_UNITS[BYTES_PER_S]
-    x = alt.X("x:Q", title=label, scale=alt.Scale(zero=True))
+    axis = alt.Axis(tickCount=TICKS_COUNT)
+    x = alt.X("x:Q", title=label, scale=alt.Scale(zero=True), axis=axis)
     chart = alt.layer(
         base.mark_bar(size=BAR_HEIGHT - 3).encode(x=x).add_params(legend()),
         base.mark_rule(strokeWidth=1.5, color="#8b949e").encode(
@@ -119,8 +130,9 @@ def _bars(summary: RunSummary, point: Point) -> Figure | None:
         name=f"inside-{name}",
         bench=INSIDE,
         title=title,
-        caption="Median of all repeats with its interval, where there is one. More is better, but "
-        "for (C): those bytes came from or stayed in memory.",
+        caption=VARIANTS.get(str(point.values.get("variant")), "")
+        + "Median of all repeats with its interval, where there is one. More is better, but for "
+        "(C): those bytes came from or stayed in memory.",
         spec=finish(chart, height=BAR_HEIGHT * len(values) + 10 * len(rows)),
         is_wide=True,
     )
@@ -128,11 +140,10 @@ def _bars(summary: RunSummary, point: Point) -> Figure | None:
 
 def _bar(summary: RunSummary, cell: Cell, heading: str) -> dict[str, object]:
     divisor, _ = AXIS_UNITS[BYTES_PER_S]
-    estimate = cell.estimate
-    point = estimate.point or 0.0
+    estimate, score = cell.estimate, _score(summary, cell)
+    point = known_value(cell, score) or 0.0
     is_known = isinstance(estimate, Estimate)
     low, high = (estimate.low, estimate.high) if isinstance(estimate, Estimate) else (point, point)
-    score = summary.score(point=cell.point, driver=cell.driver, metric=cell.metric)
     return {
         "row": heading,
         "driver": cell.driver,
@@ -148,30 +159,35 @@ def _bar(summary: RunSummary, cell: Cell, heading: str) -> dict[str, object]:
     }
 
 
+def _score(summary: RunSummary, cell: Cell) -> Score | None:
+    return summary.score(point=cell.point, driver=cell.driver, metric=cell.metric)
+
+
 def _cost(summary: RunSummary, metric: str) -> Figure | None:
     declared = summary.metrics[metric]
-    divisor, label = (
-        (1, "ns") if declared.unit == "ns" else AXIS_UNITS.get(declared.unit, (1, declared.unit))
-    )
-    values: Values = []
     what = "median over all repeats"
+    known: dict[str, Estimate] = {}
     for cell in summary.cells:
         is_wanted = cell.metric == metric and cell.statistic in {Statistic.P50, Statistic.MEAN}
         if not is_wanted or not isinstance(cell.estimate, Estimate):
             continue
         if cell.statistic is Statistic.MEAN:
             what = "mean over all trials"
-        values.append(
-            {
-                "driver": cell.driver,
-                "x": cell.estimate.point / divisor,
-                "low": cell.estimate.low / divisor,
-                "high": cell.estimate.high / divisor,
-                "text": format_estimate(cell.estimate, declared.unit),
-            }
-        )
-    if not values:
+        known[cell.driver] = cell.estimate
+    if not known:
         return None
+    ends = [end for one in known.values() for end in (one.low, one.point, one.high)]
+    divisor, label = fitting_unit(declared.unit, ends)
+    values: Values = [
+        {
+            "driver": driver,
+            "x": one.point / divisor,
+            "low": one.low / divisor,
+            "high": one.high / divisor,
+            "text": format_estimate(one, declared.unit),
+        }
+        for driver, one in known.items()
+    ]
     scale = alt.Scale(type="log", nice=False, padding=16)
     base = alt.Chart(alt.InlineData(values=values)).encode(
         y=alt.Y("driver:N", sort=driver_names(summary), title=None),
@@ -183,7 +199,7 @@ def _cost(summary: RunSummary, metric: str) -> Figure | None:
         "x:Q",
         scale=scale,
         title=f"{label} (logarithmic)",
-        axis=alt.Axis(values=ticks, format="~s"),
+        axis=alt.Axis(values=ticks, format="~g"),
     )
     chart = alt.layer(
         base.mark_rule(strokeWidth=2).encode(x=alt.X("low:Q", scale=scale, title=""), x2="high:Q"),

@@ -33,6 +33,14 @@ INKS: dict[str, Ink] = {
     "runsc-kvm": Ink(colour="#8f78d8", shape="triangle-left"),
     "qemu": Ink(colour="#cf5f8a", shape="square"),
     "qemu-template": Ink(colour="#b878b8", shape="diamond"),
+    "nspawn": Ink(colour="#8b9a14", shape="circle"),
+    "firecracker": Ink(colour="#d4359a", shape="triangle-up"),
+    "firecracker-snapshot": Ink(colour="#d77bd0", shape="triangle-down"),
+    "cri/runc": Ink(colour="#4c5fe0", shape="square"),
+    "cri/runsc": Ink(colour="#d23b2e", shape="diamond"),
+    "podman": Ink(colour="#8e4fd6", shape="circle"),
+    "docker": Ink(colour="#1f86b5", shape="diamond"),
+    "nerdctl": Ink(colour="#a86be0", shape="square"),
     "fake": Ink(colour="#9a8f5a", shape="stroke"),
     FLOOR: Ink(colour="#929ca7", shape="stroke", dash=(3, 3)),
 }
@@ -49,7 +57,17 @@ SPARE = (
 )
 #: For steps of an axis, told apart by lightness too: viridis between its ends, which would vanish
 #: on the dark or on the light paper.
-STEPS = ("#7b68c4", "#4a7fc1", "#2f93a8", "#2fa37f", "#6aa84f", "#a3a02c", "#c98a00", "#dd5f1c")
+STEPS = (
+    "#7b68c4",
+    "#4a7fc1",
+    "#2f93a8",
+    "#2fa37f",
+    "#6aa84f",
+    "#a3a02c",
+    "#c98a00",
+    "#dd5f1c",
+    "#c4403f",
+)
 STEP_SHAPES = ("circle", "square", "diamond", "triangle-up", "triangle-down", "cross")
 
 
@@ -61,7 +79,7 @@ def inks_of(drivers: tuple[str, ...]) -> dict[str, Ink]:
 
 
 def inks_of_steps(names: tuple[str, ...]) -> dict[str, Ink]:
-    """Colour and sign of each step of an axis, growing from violet to orange."""
+    """Colour and sign of each step of an axis, growing from violet to red."""
     last = max(len(names) - 1, 1)
     return {
         name: Ink(

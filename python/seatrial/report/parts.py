@@ -34,6 +34,12 @@ AXIS_UNITS = {
     "bytes_per_s": (BYTES_PER_MIB, "MiB/s"),
     "ratio": (0.01, "%"),
 }
+#: Units of an axis that may choose, the smallest first.
+FITTING_UNITS = {
+    "ns": ((1, "ns"), (1_000, "µs"), (NS_PER_MS, "ms"), (1_000_000_000, "s")),
+    "bytes": ((1 << 10, "KiB"), (BYTES_PER_MIB, "MiB"), (1 << 30, "GiB")),
+    "bytes/s": ((1 << 10, "KiB/s"), (BYTES_PER_MIB, "MiB/s"), (1 << 30, "GiB/s")),
+}
 #: From how many powers of ten on an axis names fewer numbers.
 WIDE_DECADES = 2.2
 VAST_DECADES = 4
@@ -59,6 +65,16 @@ class Figure:
     is_wide: bool = False
     is_small: bool = False
     """One of many alike, which stand side by side."""
+
+
+def fitting_unit(unit: str, values: Iterable[float]) -> tuple[float, str]:
+    """Divisor and label of a logarithmic axis: those of the middle of what is on it."""
+    known = [value for value in values if value > 0]
+    units = FITTING_UNITS.get(unit)
+    if units is None or not known:
+        return AXIS_UNITS.get(unit, (1, unit))
+    middle = math.sqrt(min(known) * max(known))
+    return max((one for one in units if one[0] <= middle), default=units[0])
 
 
 def log_ticks(values: Iterable[object]) -> list[float]:

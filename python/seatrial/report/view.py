@@ -382,6 +382,13 @@ def _entry(
     return None
 
 
+def known_value(cell: Cell, score: Score | None) -> float | None:
+    """The number of a place, though it be one without an interval, as of a trial that was cut."""
+    if cell.estimate.point is not None:
+        return cell.estimate.point
+    return None if score is None else score.value
+
+
 def make_entry(cell: Cell, metric: Metric, *, show: Show, score: Score | None = None) -> Entry:
     """One place of a table."""
     estimate, ratio = cell.estimate, cell.ratio

@@ -92,6 +92,43 @@
     });
   }
 
+  // On paper nothing can be unfolded: what is folded is opened to be printed, and folded again.
+  // And nothing scrolls: a wide table is cut into parts, each with the names of its rows.
+  const unfolded = [], cut = [], columnsMax = 7;
+  const partOf = (table, first) => {
+    const part = table.cloneNode(true);
+    for (const row of part.rows)
+      [...row.cells].forEach((cell, place) => {
+        if (cell.colSpan > 1) cell.colSpan = columnsMax;
+        else if (place && (place < first || place >= first + columnsMax)) cell.remove();
+      });
+    if (part.caption && first > 1) part.caption.append(", continued");
+    return part;
+  };
+  window.addEventListener("beforeprint", () => {
+    for (const part of document.querySelectorAll("details:not([open]):not(.data):not(.vega-embed details)")) {
+      part.open = true;
+      unfolded.push(part);
+    }
+    for (const table of document.querySelectorAll(".scroll > table.numbers")) {
+      const count = table.rows[0].cells.length;
+      if (count <= columnsMax + 2) continue;
+      const parts = [];
+      for (let first = 1; first < count; first += columnsMax) parts.push(partOf(table, first));
+      table.after(...parts);
+      table.hidden = true;
+      cut.push([table, parts]);
+    }
+  });
+  window.addEventListener("afterprint", () => {
+    while (unfolded.length) unfolded.pop().open = false;
+    while (cut.length) {
+      const [table, parts] = cut.pop();
+      table.hidden = false;
+      parts.forEach((part) => part.remove());
+    }
+  });
+
   button.addEventListener("click", () => {
     const next = themes[(themes.indexOf(root.dataset.theme) + 1) % themes.length];
     root.dataset.theme = next;
