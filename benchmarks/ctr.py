@@ -15,7 +15,16 @@ from typing import TYPE_CHECKING
 from benchmarks.quiet import Quiet
 from benchmarks.rows import Row
 from benchmarks.series import millis_text, one_line
-from benchmarks.starter import CONCURRENCIES, Starter, compare, compared, ratio_rows
+from benchmarks.starter import (
+    CONCURRENCIES,
+    FEW_BATCHES,
+    Starter,
+    batches_of,
+    compare,
+    compared,
+    ratio_rows,
+    settled,
+)
 from seatrial import proc
 from seatrial.drivers.base import DriverContext, new_run_id
 from seatrial.drivers.cri.driver import CHANNEL_SOCKET, ENDPOINT_VARIABLE, CriDriver, CriSession
@@ -114,9 +123,11 @@ def _measured(settings: Settings, program: Path) -> list[Row]:
         # One run, so both sessions have one daemon.
         context = DriverContext.for_run(new_run_id("bench-"))
         session, pods = (stack.enter_context(one) for one in opened(context))
-        quiet = Quiet(settings, own_cpu_ns=own_cpu(context.run_id, session, pods).read_ns)
-        starter, pod_starter = Starter(session, program), Starter(pods, program)
+        own = own_cpu(context.run_id, session, pods)
+        starter = Starter(session, program, batches=batches_of(settings))
+        pod_starter = Starter(pods, program, batches=FEW_BATCHES)
         for concurrency in CONCURRENCIES:
+            quiet = Quiet(settled(settings, concurrency), own_cpu_ns=own.read_ns)
             has_pods = concurrency <= PODS_AT_ONCE_MAX
             if has_pods:
                 pod_starter.ours(concurrency)  # the first start of a session finds cold files

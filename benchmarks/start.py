@@ -16,8 +16,10 @@ from benchmarks.starter import (
     CONCURRENCIES,
     LEAN_STARTS_COUNT,
     Starter,
+    batches_of,
     compare,
     ratio_rows,
+    settled,
 )
 from benchmarks.tools import compiled
 from seatrial import proc
@@ -75,10 +77,10 @@ def _runc_rows(settings: Settings, program: Path) -> list[Row]:
     with ExitStack() as stack:
         context = DriverContext.for_run(new_run_id("bench-"))
         session = stack.enter_context(registry.get("runc").open(context))
-        quiet = Quiet(settings)
-        quiet.add_helpers([session.launcher.pid])
-        starter = Starter(session, program)
+        starter = Starter(session, program, batches=batches_of(settings))
         for concurrency in CONCURRENCIES:
+            quiet = Quiet(settled(settings, concurrency))
+            quiet.add_helpers([session.launcher.pid])
             done = compare(starter, concurrency, settings=settings, quiet=quiet)
             found += ratio_rows(done, "runc start", concurrency)
     return found

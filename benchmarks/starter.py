@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import statistics
 import time
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -27,7 +28,9 @@ if TYPE_CHECKING:
 
 CONCURRENCIES = (1, 8, 32)
 #: Enough starts for a median of which a few slow ones are not a part.
-BATCHES = {1: 15, 8: 3, 32: 1}
+BATCHES = {1: 30, 8: 8, 32: 3}
+#: Of a round that shows whether it works, and of what no target waits for.
+FEW_BATCHES = {1: 6, 8: 2, 32: 1}
 LEAN_STARTS_COUNT = 40
 #: Of the closed loop whose rate is measured: as many as keep two processors busy.
 SUSTAINED_AT_ONCE = 16
@@ -137,6 +140,20 @@ class Starter:
         self._session.wait_all_gone(ids, time.monotonic_ns() + DEADLINE_NS)
         for plan_id in ids:
             self._session.release(plan_id)
+
+
+def batches_of(settings: Settings) -> Mapping[int, int]:
+    """How many batches a round has at each concurrency."""
+    return BATCHES if settings.rounds > 1 else FEW_BATCHES
+
+
+def settled(settings: Settings, concurrency: int) -> Settings:
+    """Settings for several starts at once, which are never repeated for a busy machine.
+
+    What the kernel does later for namespaces and groups that have ended is in nobody's books, so
+    every batch of many would look disturbed.
+    """
+    return settings if concurrency == 1 else replace(settings, tries=1)
 
 
 def compare(
