@@ -27,8 +27,10 @@ from benchmarks.starter import (
 )
 from seatrial import proc
 from seatrial.drivers.base import DriverContext, new_run_id
-from seatrial.drivers.cri.driver import CHANNEL_SOCKET, ENDPOINT_VARIABLE, CriDriver, CriSession
-from seatrial.drivers.image import CHANNEL_DIRECTORY
+from seatrial.drivers.cri.channel import ChannelChoice, by_socket
+from seatrial.drivers.cri.driver import ENDPOINT_VARIABLE, CriDriver, CriSession
+from seatrial.drivers.cri.handlers import ChannelKind
+from seatrial.drivers.cri.programs import find_programs
 from seatrial.drivers.instance import Command
 from seatrial.errors import DriverError, EnvironmentTrouble, SeatrialError
 from seatrial.guest.rootfs import GUEST_PATH
@@ -67,7 +69,8 @@ class CtrSession(CriSession):
         daemon, directory = self._server_here(), instance.directory / "c"
         daemon.require()
         directory.mkdir(mode=0o755)
-        base = daemon.layout.base
+        way, base = by_socket(directory), daemon.layout.base
+        ((outside, inside),) = way.mounts
         group = () if instance.cgroup is None else ("--cgroup", instance.cgroup.box_path)
         return Command(
             argv=(
@@ -77,12 +80,10 @@ class CtrSession(CriSession):
                 # All of it is below the directory of the run, to go with it.
                 *("--runc-root", str(base / HANDLER), "--fifo-dir", str(base / "fifo")),
                 *group,
-                *("--mount", f"type=bind,src={directory},dst={CHANNEL_DIRECTORY},options=rbind:rw"),
-                *(self._image, instance.id, GUEST_PATH),
-                *("--channel-path", f"{CHANNEL_DIRECTORY}/{CHANNEL_SOCKET}"),
-                *instance.spec.role,
+                *("--mount", f"type=bind,src={outside},dst={inside},options=rbind:rw"),
+                *(self._image, instance.id, GUEST_PATH, *way.words, *instance.spec.role),
             ),
-            channel_path=str(directory / CHANNEL_SOCKET),
+            channel_path=way.path,
         )
 
     def _ctr(self) -> list[str]:
@@ -97,10 +98,11 @@ class CtrSession(CriSession):
 
 def opened(context: DriverContext) -> Iterator[CriSession]:
     """Opens a session that starts containers by `ctr run`, then one that starts pods."""
-    driver = CriDriver(HANDLER)
-    server, programs = driver.find(), driver.programs()[1]
+    found = CriDriver(HANDLER).find()
+    _, programs = find_programs(HANDLER, elsewhere=f"unset {ENDPOINT_VARIABLE}")
+    channel = ChannelChoice(kind=ChannelKind.UNIX)
     for kind in (CtrSession, CriSession):
-        yield kind(context, handler=HANDLER, found=server, programs=programs)
+        yield kind(context, handler=HANDLER, found=found, channel=channel, programs=programs)
 
 
 def rows(settings: Settings, program: Path) -> list[Row]:
