@@ -26,8 +26,9 @@ if TYPE_CHECKING:
 for name in ("COLUMNS", "LINES"):
     os.environ.pop(name, None)
 
-LOOKS_COUNT = 20
 LOOK_PAUSE_S = 0.5
+#: How often a look is taken until nothing is left: another worker may hold its sandboxes for long.
+LOOKS_COUNT = 240 if os.environ.get("PYTEST_XDIST_WORKER") else 20
 
 
 @pytest.fixture(autouse=True, scope="session")

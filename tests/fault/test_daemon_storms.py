@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -43,6 +44,7 @@ control_window = "0s"
 FINDING = 1
 FAILED_STARTS = {"exited-early", "timed-out", "spawn-failed", "protocol-error"}
 SHIM_SOCKETS = Path("/run/containerd/s")
+LOOKS_COUNT, LOOK_PAUSE_S = 20, 0.5
 
 
 def storm(seatrial: Seatrial, driver: str, **settings: object) -> Path:
@@ -64,6 +66,17 @@ def sockets() -> set[str]:
     return {path.name for path in SHIM_SOCKETS.glob("*") if str(path) not in served}
 
 
+def lasting_sockets(before: set[str]) -> set[str]:
+    """Those of them that are new and stay: a neighbour's shim has a dead one for a moment."""
+    left = sockets() - before
+    for _ in range(LOOKS_COUNT):
+        if not left:
+            break
+        time.sleep(LOOK_PAUSE_S)
+        left &= sockets()
+    return left
+
+
 @pytest.mark.parametrize("point", ["within", pytest.param("held", marks=only_thorough)])
 def test_containerd_killed_in_a_storm(seatrial: Seatrial, point: str) -> None:
     """With pods under way, or up: they are removed all the same, and the next trial has another."""
@@ -80,9 +93,10 @@ def test_containerd_killed_in_a_storm(seatrial: Seatrial, point: str) -> None:
     check_unharmed(seatrial, others)
     (run_dir,) = seatrial.runs()
     assert processes_of(run_dir.name) == {}
-    assert sockets() <= before
+    assert not lasting_sockets(before)
 
 
+@only_thorough
 def test_containerd_killed_beside_its_company(seatrial: Seatrial) -> None:
     """Idle pods outlive their daemon, and are not kept for the next trial when a start failed."""
     needs_driver("cri/runc")
@@ -97,7 +111,7 @@ def test_containerd_killed_beside_its_company(seatrial: Seatrial) -> None:
     assert endings_in(outcomes_of(seatrial, "cri/runc")[-1]) == ["ok"] * 3
     (run_dir,) = seatrial.runs()
     assert processes_of(run_dir.name) == {}
-    assert sockets() <= before
+    assert not lasting_sockets(before)
 
 
 @pytest.mark.parametrize(
@@ -105,7 +119,7 @@ def test_containerd_killed_beside_its_company(seatrial: Seatrial) -> None:
     [
         ("podman", "within"),
         pytest.param("conmon", "within", marks=only_thorough),
-        ("conmon", "held"),
+        pytest.param("conmon", "held", marks=only_thorough),
     ],
 )
 def test_podman_killed_in_a_storm(seatrial: Seatrial, name: str, point: str) -> None:
@@ -158,10 +172,9 @@ TROUBLES = {
     # What is said instead of an address or a state may also be waited for.
     "babbles": (BABBLES, "20s", {"exited-early", "timed-out"}),
 }
-#: What is always tried: each trouble once, each place once.
+#: What is always tried: each place once.
 ALWAYS = {
     ("runc-behind-cri", "hangs"),
-    ("shim", "stalls"),
     ("shim", "babbles"),
     ("engine", "exits"),
 }
@@ -204,7 +217,7 @@ def test_what_stands_behind_misbehaves(
     assert set(found) - {"ok"} <= outcomes, done.shown
     (run_dir,) = seatrial.runs()
     assert processes_of(run_dir.name) == {}
-    assert sockets() <= before
+    assert not lasting_sockets(before)
 
 
 # --- sessions that do not end -------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -69,7 +70,7 @@ def test_interval_covers_and_verdict_seldom_errs(law: str, shape: tuple[int, int
         assert isinstance(found, Estimate)
         hits += found.low <= 1 <= found.high
         judged = verdict(found, direction=Direction.LOWER)
-        wrong += judged is not Verdict.INDISTINGUISHABLE
+        wrong += judged in {Verdict.FASTER, Verdict.SLOWER}
     assert at_least(hits, REPETITIONS, 0.93)
     assert at_most(wrong, REPETITIONS, 0.07)
 
@@ -119,6 +120,32 @@ def test_noise_floor_hides_certain_but_tiny_differences() -> None:
     for ratio, expected in ((1.01, Verdict.INDISTINGUISHABLE), (1.03, Verdict.SLOWER)):
         found = median_ratio_interval([block * ratio for block in blocks], blocks)
         assert verdict(found, direction=Direction.LOWER) is expected
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "expected"),
+    [
+        (0.67, 1.49, Verdict.INDISTINGUISHABLE),
+        (0.66, 1.2, Verdict.UNRESOLVED),
+        (0.9, 1.51, Verdict.UNRESOLVED),
+        (0.5, 90.0, Verdict.UNRESOLVED),
+        (1.1, 90.0, Verdict.SLOWER),
+    ],
+)
+def test_what_is_not_certain_is_alike_only_if_its_interval_says_so(
+    low: float, high: float, expected: Verdict
+) -> None:
+    """A wide interval is no sign of likeness, whichever way it reaches."""
+    ratio = Estimate(
+        point=math.sqrt(low * high),
+        low=low,
+        high=high,
+        confidence=0.95,
+        n=2,
+        method="made up",
+        unit="ratio",
+    )
+    assert verdict(ratio, direction=Direction.LOWER) is expected
 
 
 @pytest.mark.parametrize(

@@ -83,6 +83,7 @@ def test_shares_are_per_cent_without_exponents(share: float, shown: str) -> None
         (Verdict.FASTER, "bytes", Direction.LOWER, "less"),
         (Verdict.SLOWER, "ratio", Direction.HIGHER, "less"),
         (Verdict.INDISTINGUISHABLE, "bytes", Direction.LOWER, "indistinguishable"),
+        (Verdict.UNRESOLVED, "bytes", Direction.LOWER, "unresolved"),
         (Verdict.NOT_JUDGED, "ns", Direction.NONE, ""),
     ],
 )

@@ -40,6 +40,8 @@ if TYPE_CHECKING:
     from seatrial.store.manifest import Manifest
     from seatrial.store.run_store import RunStore
 
+#: Verdicts that what shares say of themselves may change.
+NOT_DIFFERENT = frozenset({Verdict.NOT_JUDGED, Verdict.INDISTINGUISHABLE, Verdict.UNRESOLVED})
 NOT_INTERLEAVED = (
     "the runs are not interleaved: a machine that drifts between them looks like a difference; "
     "to compare two versions, put both into one run"
@@ -253,7 +255,7 @@ def _change(old: Series, new: Series, *, confidence: float) -> Change:
     if statistic is Statistic.PROPORTION:
         ratio = _proportion_ratio(before, after)
     judged, explanation = verdict(ratio, direction=declared.direction), ""
-    if old.metric in SHARE_BOUNDS and judged in {Verdict.NOT_JUDGED, Verdict.INDISTINGUISHABLE}:
+    if old.metric in SHARE_BOUNDS and judged in NOT_DIFFERENT:
         judged, explanation = _judge_shares(
             before, after, direction=declared.direction, otherwise=judged
         )

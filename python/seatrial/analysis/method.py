@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from seatrial.model.summary import MethodNote
 from seatrial.stats.drift import COLD_LIMIT_RATIO, DRIFT_LIMIT_RATIO
 from seatrial.stats.quantile import needed_count
-from seatrial.stats.ratio import NOISE_FLOOR_RATIO
+from seatrial.stats.ratio import LARGE_RATIO, NOISE_FLOOR_RATIO
 from seatrial.stats.validity import FOREIGN_CPU_RATIO_MAX, STEAL_RATIO_MAX
 
 if TYPE_CHECKING:
@@ -54,8 +54,9 @@ def method_notes(plan: Plan, *, compared_count: int) -> tuple[MethodNote, ...]:
             "an interval from resampling whole blocks (bootstrap standard error of the logarithm, "
             "Student's t). Faster or slower is said only when the interval excludes 1 and the "
             f"difference exceeds {NOISE_FLOOR_RATIO:.0%}; faster means better in the metric's own "
-            f"direction. {compared_count} comparisons were made at {confidence:.0%} each, without "
-            "a correction for their number.",
+            "direction. What is not different is indistinguishable if its interval stays within a "
+            f"factor of {LARGE_RATIO}, and unresolved if not. {compared_count} comparisons were "
+            f"made at {confidence:.0%} each, without a correction for their number.",
         ),
         MethodNote(
             title="Floor",

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from seatrial.analysis.cells import PROPORTION_SUFFIX, SHARE_BOUNDS, block_means, is_foreign_mean
 from seatrial.model.estimate import NotAvailable
 from seatrial.model.summary import Change, Verdict
+from seatrial.stats.ratio import undecided
 from seatrial.stats.unpaired import (
     holm,
     p_value_of_means,
@@ -66,7 +67,7 @@ def adjusted(changes: Sequence[Change], *, confidence: float) -> tuple[Change, .
 
 def _stands(change: Change, p_holm: float | None, *, confidence: float) -> Verdict:
     if change.verdict in DIFFERENT and p_holm is not None and p_holm > 1 - confidence:
-        return Verdict.INDISTINGUISHABLE
+        return undecided(change.ratio)
     return change.verdict
 
 

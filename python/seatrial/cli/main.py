@@ -33,7 +33,7 @@ COMMANDS: Final[Mapping[str, str]] = {
     "agent": "offer a part of a load, as a coordinator says",
     "serve": "run a synthetic server here: echo, rpc, http or grpc",
     "report": "make the page, tables and figures of a run",
-    "compare": "compare two runs: faster, slower or indistinguishable",
+    "compare": "compare two runs: faster, slower, alike or unresolved",
     "doctor": "say what this machine can measure, what not, why, and how to fix it",
     "list": "list drivers, benches, metrics and presets",
     "import": "read the log of another tool: lancet, mitosis, rund",

@@ -29,7 +29,10 @@ class Verdict(StrEnum):
     # Better in the direction of the metric, beyond interval and noise floor.
     FASTER = "faster"
     SLOWER = "slower"
+    # Within the noise floor, or not certain, and no large difference is possible.
     INDISTINGUISHABLE = "indistinguishable"
+    # Not certain, and a large difference is not excluded either: too few blocks, or too unlike.
+    UNRESOLVED = "unresolved"
     # It is the baseline itself.
     BASELINE = "baseline"
     # Between two runs: there was a number, and there is none any more.

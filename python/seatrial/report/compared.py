@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING
 
 from rich.console import Group as Stack
@@ -70,8 +71,12 @@ def render_comparison(
         Text(f"{one.driver}, {one.point.key}, {one.metric}{_mark(one)}: {one.explanation}")
         for one in single
     ]
-    same = sum(verdict is Verdict.INDISTINGUISHABLE for verdict in verdicts)
-    parts += ["", f"{len(different)} different, {same} indistinguishable"]
+    counts = Counter(verdicts)
+    alike, unresolved = counts[Verdict.INDISTINGUISHABLE], counts[Verdict.UNRESOLVED]
+    parts += [
+        "",
+        f"{len(different)} different, {alike} indistinguishable, {unresolved} unresolved",
+    ]
     names = dict.fromkeys(name for one in comparison.changes for name in one.despite)
     if names:
         parts.append(

@@ -62,7 +62,8 @@ def render_text(summary: RunSummary) -> RenderableType:
     parts.append(
         Text(
             f"{GLYPHS[Verdict.FASTER]} better  {GLYPHS[Verdict.SLOWER]} worse  "
-            f"{GLYPHS[Verdict.INDISTINGUISHABLE]} indistinguishable from {summary.baseline}; "
+            f"{GLYPHS[Verdict.INDISTINGUISHABLE]} indistinguishable from {summary.baseline}  "
+            f"{GLYPHS[Verdict.UNRESOLVED]} unresolved: too few blocks, or too unlike, to tell; "
             f"in brackets {summary.confidence:.0%} intervals",
             style="dim",
         )

@@ -28,6 +28,7 @@ GLYPHS = {
     Verdict.FASTER: "▲",
     Verdict.SLOWER: "▼",
     Verdict.INDISTINGUISHABLE: "≈",
+    Verdict.UNRESOLVED: "?",
     Verdict.BASELINE: "·",
     Verdict.LOST: "✖",
     Verdict.NOT_JUDGED: "",

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 #: Smaller relative differences are never called a difference, whatever the interval says.
 NOISE_FLOOR_RATIO = 0.02
+#: What an interval must not reach if two are to be called indistinguishable.
+LARGE_RATIO = 1.5
 #: One block has no spread between blocks, so no interval.
 BLOCKS_MIN_COUNT = 2
 #: Up to this many blocks all different resamples are enumerated, each with its probability (462
@@ -159,19 +161,32 @@ def verdict(
     direction: Direction,
     noise_floor_ratio: float = NOISE_FLOOR_RATIO,
 ) -> Verdict:
-    """Faster, slower or indistinguishable, by rule.
+    """Faster, slower, indistinguishable or unresolved, by rule.
 
     Something is called different only when the interval of the ratio excludes 1 *and* the ratio
     differs from 1 by more than the noise floor. *Faster* means better in the metric's direction.
+    What is not different is called indistinguishable only if its interval says so (`undecided`).
     """
     if isinstance(ratio, NotAvailable) or direction is Direction.NONE:
         return Verdict.NOT_JUDGED
     excludes_one = ratio.low > 1 or ratio.high < 1
     beyond_floor = abs(math.log(ratio.point)) > math.log1p(noise_floor_ratio)
     if not (excludes_one and beyond_floor):
-        return Verdict.INDISTINGUISHABLE
+        return undecided(ratio)
     is_less = ratio.point < 1
     return Verdict.FASTER if is_less == (direction is Direction.LOWER) else Verdict.SLOWER
+
+
+def undecided(ratio: Estimate | NotAvailable) -> Verdict:
+    """The word for a ratio that is not called different.
+
+    An interval that reaches beyond ``LARGE_RATIO``, or its inverse, does not tell that two are
+    alike: it tells nothing, and neither does its point.
+    """
+    if isinstance(ratio, NotAvailable):
+        return Verdict.NOT_JUDGED
+    is_narrow = ratio.low >= 1 / LARGE_RATIO and ratio.high <= LARGE_RATIO
+    return Verdict.INDISTINGUISHABLE if is_narrow else Verdict.UNRESOLVED
 
 
 @lru_cache(maxsize=64)
