@@ -22,7 +22,7 @@ from seatrial.report.palette import INKS, SPARE, STEPS, inks_of
 from seatrial.report.parts import fitting_unit, log_ticks
 from seatrial.report.shares import PHASES
 from seatrial.report.text import render_text
-from seatrial.report.view import format_interval, format_number, verdict_word
+from seatrial.report.view import bench_views, format_interval, format_number, verdict_word
 from tests.support.runs import small_run, summary_of
 from tests.support.synthetic import COSTS
 
@@ -136,6 +136,19 @@ def test_markdown_escapes_what_would_be_markup(summary: RunSummary) -> None:
     assert "<b>" not in text
     assert "&#60;b&#62;not&#60;/b&#62;" in text
     assert "| **bwrap** bubblewrap 0.8.0 |" in text
+
+
+def test_a_column_without_any_number_is_a_line_with_its_reason(summary: RunSummary) -> None:
+    """Room is for numbers, but nobody has to guess why a percentile is not there."""
+    groups = [group for view in bench_views(summary) for group in view.groups]
+    for group in groups:
+        for number, _ in enumerate(group.columns):
+            entries = [row.entries[number] for row in group.rows]
+            assert any(entry and (entry.has_value or entry.qualifiers) for entry in entries)
+    silent = [line for group in groups for line in group.silent]
+    assert any(line.endswith("n/a (need >= 368)") for line in silent)
+    for text in (render_page(summary), to_markdown(summary).replace("&#62;", ">")):
+        assert all(line in text.replace("&gt;", ">") for line in silent)
 
 
 def test_page_escapes_texts_and_holds_everything(summary: RunSummary) -> None:

@@ -126,6 +126,7 @@ def to_markdown(summary: RunSummary) -> str:
                 _line([f"**{_plain(gap.driver)}** {gap.status}", f"✕ {_plain(gap.reason)}"])
                 for gap in group.gaps
             ]
+            lines += ["", _plain(group.silence)] if group.silence else []
     lines += _ordering_lines(summary)
     marks = marks_in(views)
     lines += [""] if marks else []

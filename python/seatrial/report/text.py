@@ -56,7 +56,7 @@ def render_text(summary: RunSummary) -> RenderableType:
             parts += [Padding(table, (0, 0, 1, 0)) for table in familiar_tables(summary)]
         for group in view.groups:
             parts += [*([_table(group)] if group.rows else [Text(group.title, style="italic")])]
-            parts += [*_gaps(group), ""]
+            parts += [*_gaps(group), *_silence(group), ""]
         if view.bench.name == INSIDE:
             parts += _orderings(summary)
     parts.append(
@@ -174,6 +174,10 @@ def _table(group: Group) -> Table:
 
 def _gaps(group: Group) -> list[RenderableType]:
     return [Text(f"✕ {gap.driver}: {gap.status}: {gap.reason}", style="dim") for gap in group.gaps]
+
+
+def _silence(group: Group) -> list[RenderableType]:
+    return [Text(group.silence, style="dim")] if group.silence else []
 
 
 def _cell(entry: Entry | None) -> Text:

@@ -132,6 +132,13 @@ class Group:
     rows: tuple[Row, ...]
     gaps: tuple[Gap, ...] = ()
     """The runtimes that have no row, and why."""
+    silent: tuple[str, ...] = ()
+    """The columns in which no runtime has a number, each with the reason; they are not above."""
+
+    @property
+    def silence(self) -> str:
+        """A sentence about those columns; empty where there is none."""
+        return f"Without a number here: {'; '.join(self.silent)}." if self.silent else ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -346,17 +353,36 @@ def _group(summary: RunSummary, bench: BenchSummary, point: Point, cells: Iterab
     named = tuple(
         _named(column, [row.entries[n] for row in rows]) for n, column in enumerate(columns)
     )
+    spoken = [n for n in range(len(columns)) if _has_something([row.entries[n] for row in rows])]
+    spoken = spoken or list(range(len(columns)))
     return Group(
         title=point_title(point),
         point=point,
-        columns=named,
-        rows=tuple(rows),
+        columns=tuple(named[n] for n in spoken),
+        rows=tuple(
+            dataclasses.replace(row, entries=tuple(row.entries[n] for n in spoken)) for row in rows
+        ),
+        silent=tuple(
+            f"{named[n].heading} {_reason([row.entries[n] for row in rows])}"
+            for n in range(len(columns))
+            if n not in spoken
+        ),
         gaps=tuple(
             gap
             for gap in summary.gaps
             if gap.point.key == point.key and gap.driver not in {row.driver for row in rows}
         ),
     )
+
+
+def _has_something(entries: Iterable[Entry | None]) -> bool:
+    """Whether a column has a number, or a word on work, in any place."""
+    return any(entry is not None and (entry.has_value or entry.qualifiers) for entry in entries)
+
+
+def _reason(entries: Iterable[Entry | None]) -> str:
+    """Why a column has no number: the reason of its first place."""
+    return next(entry.value for entry in entries if entry is not None)
 
 
 def _named(column: Column, entries: Iterable[Entry | None]) -> Column:
