@@ -59,6 +59,11 @@ LEAN_CASES = (
         network=NetworkMode.NONE,
         words="own empty network made before",
     ),
+    LeanCase(
+        driver="lean-pooled",
+        network=NetworkMode.NONE,
+        words="own empty network, used again",
+    ),
     LeanCase(driver="lean", network=NetworkMode.HOST, words="the host's network"),
 )
 

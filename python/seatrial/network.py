@@ -3,29 +3,26 @@
 A name (``st-<run>-<token>`` for the namespace, ``stv<run><token>`` for the host's end) is all that
 is needed to remove what was made, from a fresh process too. Addresses come as /30 subnets from a
 pool, skipping whatever the host already uses. ``pyroute2`` is imported on first use: it is slow.
-
-Namespaces are entered on threads of their own, which then end: the namespace belongs to a thread,
-and no other thread of this process must ever be moved.
+Namespaces are entered on threads of their own (``netns``).
 """
 
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import errno
 import fcntl
 import ipaddress
 import itertools
 import os
-import threading
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from seatrial import netns
 from seatrial.errors import EnvironmentTrouble
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Iterable, Iterator
 
 NETNS_DIR: Final = Path("/run/netns")
 POOL: Final = ipaddress.IPv4Network("10.77.0.0/16")
@@ -37,8 +34,7 @@ TAP_NAME: Final = "tap0"
 BRIDGE_NAME: Final = "br0"
 NAME_BYTES_MAX: Final = 15  # IFNAMSIZ of the kernel less the closing zero byte
 
-# sched.h and mount.h of the kernel; Python has unshare and setns only since 3.12, mount never.
-_CLONE_NEWNET: Final = 0x40000000
+# mount.h of the kernel, for which Python has nothing.
 _MS_BIND: Final = 0x1000
 _MS_REC: Final = 0x4000
 _MS_SHARED: Final = 0x100000
@@ -168,7 +164,7 @@ def readdress(veth: Veth) -> None:
             inside.link("set", index=index, state="up")
             inside.link("set", index=_index(inside, "lo"), state="up")
 
-    _in_namespace(veth.namespace_path, configure)
+    netns.inside(veth.namespace_path, configure)
 
 
 def bridge_tap(veth: Veth) -> None:
@@ -194,7 +190,7 @@ def bridge_tap(veth: Veth) -> None:
                 inside.link("set", index=index, state="up")
 
     try:
-        _in_namespace(veth.namespace_path, connect)
+        netns.inside(veth.namespace_path, connect)
     except Exception as error:
         # pyroute2's errors have no common base that is an OSError.
         message = f"cannot make a tap in the network namespace {veth.namespace}: {error}"
@@ -227,7 +223,7 @@ def remove_namespace(name: str) -> None:
         return
     # EINVAL: the name is there, but nothing is bound to it (a maker that was killed half-way).
     with contextlib.suppress(OSError):
-        _call("umount2", os.fsencode(path), _MNT_DETACH)
+        netns.call("umount2", os.fsencode(path), _MNT_DETACH)
     try:
         path.unlink(missing_ok=True)
     except OSError as error:
@@ -237,7 +233,7 @@ def remove_namespace(name: str) -> None:
 def unmount(path: Path) -> bool:
     """Detach the mount at a path; False when the kernel refused."""
     try:
-        _call("umount2", os.fsencode(path), _MNT_DETACH)
+        netns.call("umount2", os.fsencode(path), _MNT_DETACH)
     except OSError:
         return False
     return True
@@ -271,15 +267,15 @@ def _create_namespace(name: str) -> None:
     path = NETNS_DIR / name
 
     def make() -> None:
-        _call("unshare", _CLONE_NEWNET)
+        netns.call("unshare", netns.CLONE_NEWNET)
         # Neighbour discovery and router solicitations of IPv6 are traffic that nobody asked for.
         for scope in ("all", "default"):
             with contextlib.suppress(OSError):
                 Path(f"/proc/sys/net/ipv6/conf/{scope}/disable_ipv6").write_text("1")
         os.close(os.open(path, os.O_RDONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o444))
-        _call("mount", b"/proc/thread-self/ns/net", os.fsencode(path), b"none", _MS_BIND, None)
+        netns.call("mount", b"/proc/thread-self/ns/net", os.fsencode(path), b"none", _MS_BIND, None)
 
-    _on_own_thread(make)
+    netns.on_own_thread(make)
 
 
 def _share_netns_dir() -> None:
@@ -290,10 +286,10 @@ def _share_netns_dir() -> None:
     NETNS_DIR.mkdir(parents=True, exist_ok=True)
     where = os.fsencode(NETNS_DIR)
     try:
-        _call("mount", b"", where, b"none", _MS_SHARED | _MS_REC, None)
+        netns.call("mount", b"", where, b"none", _MS_SHARED | _MS_REC, None)
     except OSError:
-        _call("mount", where, where, b"none", _MS_BIND | _MS_REC, None)
-        _call("mount", b"", where, b"none", _MS_SHARED | _MS_REC, None)
+        netns.call("mount", where, where, b"none", _MS_BIND | _MS_REC, None)
+        netns.call("mount", b"", where, b"none", _MS_SHARED | _MS_REC, None)
 
 
 def _connect(host: Any, veth: Veth) -> None:
@@ -380,47 +376,6 @@ def _locked(directory: Path) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
-
-
-def _in_namespace(path: Path, work: Callable[[], None]) -> None:
-    def enter() -> None:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            _call("setns", descriptor, _CLONE_NEWNET)
-        finally:
-            os.close(descriptor)
-        work()
-
-    _on_own_thread(enter)
-
-
-def _on_own_thread(work: Callable[[], None]) -> None:
-    """Do the work on a thread that ends with it; its error is raised here."""
-    errors: list[Exception] = []
-
-    def run() -> None:
-        try:
-            work()
-        except Exception as error:  # noqa: BLE001 - carried over to the calling thread
-            errors.append(error)
-
-    thread = threading.Thread(target=run, name="seatrial-netns")
-    thread.start()
-    thread.join()
-    if errors:
-        raise errors[0]
-
-
-def _call(name: str, *arguments: int | bytes | None) -> None:
-    """Call a C library function that answers 0, or -1 with errno.
-
-    Raises:
-        OSError: it answered otherwise.
-    """
-    library = ctypes.CDLL(None, use_errno=True)
-    if getattr(library, name)(*arguments) != 0:
-        code = ctypes.get_errno()
-        raise OSError(code, f"{name}: {os.strerror(code)}")
 
 
 def _failed(namespace: str, why: str) -> EnvironmentTrouble:

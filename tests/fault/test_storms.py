@@ -63,7 +63,7 @@ def starts_of(seatrial: Seatrial) -> pl.DataFrame:
 
 
 @pytest.mark.parametrize(
-    "driver", ["process", "lean", "lean-prepared", "bwrap", "crun", "runc", "runsc"]
+    "driver", ["process", "lean", "lean-prepared", "lean-pooled", "bwrap", "crun", "runc", "runsc"]
 )
 def test_a_storm_of_a_hundred_leaves_nothing(seatrial: Seatrial, driver: str) -> None:
     """A hundred at once come up, answer, stop and are gone; the fixture looks at the machine."""
@@ -133,6 +133,7 @@ def test_a_storm_beside_company_of_another_runtime(seatrial: Seatrial) -> None:
     [
         ("lean", 50),
         ("lean-prepared", 50),
+        ("lean-pooled", 50),
         ("runc", 50),
         ("runsc", 50),
         ("cri/runc", 6),

@@ -168,7 +168,8 @@ def test_a_sandbox_that_did_not_start_has_no_traits() -> None:
 
 def test_one_sandbox_of_a_kind_is_enough() -> None:
     """A template starts otherwise and is the same machine; alone it is looked at."""
-    assert worth_looking_at(("lean", "lean-prepared", "runc")) == ("lean", "runc")
+    every = ("lean", "lean-prepared", "lean-pooled", "runc")
+    assert worth_looking_at(every) == ("lean", "runc")
     assert worth_looking_at(("lean-prepared", "qemu-template")) == (
         "lean-prepared",
         "qemu-template",

@@ -68,7 +68,7 @@ def test_only_plain_names_are_removed(
     """An empty name would be the directory of all namespaces."""
     monkeypatch.setattr(network, "NETNS_DIR", tmp_path)
     calls: list[object] = []
-    monkeypatch.setattr(network, "_call", lambda *arguments: calls.append(arguments))
+    monkeypatch.setattr(network.netns, "call", lambda *arguments: calls.append(arguments))
     network.remove_namespace(name)
     assert calls == []
     assert tmp_path.is_dir()

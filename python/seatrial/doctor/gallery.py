@@ -65,6 +65,7 @@ DD: Final = "dd"
 #: Drivers that start in another way what is the same sandbox once it runs.
 SAME_AS: Final[Mapping[str, str]] = {
     "lean-prepared": "lean",
+    "lean-pooled": "lean",
     "qemu-template": "qemu",
     "firecracker-snapshot": "firecracker",
 }

@@ -22,6 +22,7 @@ TYPICAL_LIFE_NS: Final[Mapping[str, int]] = {
     "process": 10 * NS_PER_MS,
     "lean": 20 * NS_PER_MS,
     "lean-prepared": 20 * NS_PER_MS,
+    "lean-pooled": 20 * NS_PER_MS,
     "bwrap": 20 * NS_PER_MS,
     "crun": 80 * NS_PER_MS,
     "runc": 120 * NS_PER_MS,

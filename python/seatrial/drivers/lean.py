@@ -6,17 +6,20 @@ a mount namespace of which each sandbox gets a copy of its own. Without root the
 namespace: each sandbox has a user namespace in which the caller is root, and pivots for itself.
 
 ``lean-prepared`` gets its empty network namespaces before the clock starts, as every driver gets
-those of mode ``veth``; ``lean`` makes them within it.
+those of mode ``veth``; ``lean`` makes them within it. ``lean-pooled`` uses them again, as MITOSIS
+does with the namespaces of its lean containers: none is made or destroyed once there are enough.
 """
 
 from __future__ import annotations
 
 import os
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from seatrial import __version__
 from seatrial.drivers.base import CHANNEL_FD, DATA_PATH, TOOLS_PATH
+from seatrial.drivers.empty_networks import EmptyNetworks
 from seatrial.drivers.instance import Command, Instance
 from seatrial.drivers.local import Found, LocalDriver, found_here
 from seatrial.drivers.session import LocalSession
@@ -26,6 +29,8 @@ from seatrial.launch import Bind, Isolation
 from seatrial.model.experiment import NetworkMode
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from seatrial.drivers.base import DriverContext
     from seatrial.launch.plan import Namespace
 
@@ -34,19 +39,35 @@ NAMESPACES: Final[tuple[Namespace, ...]] = ("mount", "pid", "uts", "ipc")
 USER_NAMESPACES_MAX: Final = Path("/proc/sys/user/max_user_namespaces")
 
 
+class Supply(StrEnum):
+    """Where an empty network namespace comes from; the value is the driver's name."""
+
+    WITHIN = "lean"
+    AHEAD = "lean-prepared"
+    POOL = "lean-pooled"
+
+
+#: What a start finds made besides what every lean start finds made, for the flags of a run.
+MADE_AHEAD: Final = {
+    Supply.WITHIN: "",
+    Supply.AHEAD: ", empty network namespaces",
+    Supply.POOL: ", empty network namespaces, used again",
+}
+
+
 class LeanDriver(LocalDriver):
     """Namespaces and a root of its own, made by the launcher."""
 
     broken_hint = "the error names the step that the kernel refused; namespaces may be forbidden"
 
-    def __init__(self, *, is_prepared: bool = False) -> None:
-        """Say whether network namespaces are made before the clock starts."""
-        self.is_prepared = is_prepared
-        self.name = "lean-prepared" if is_prepared else "lean"
+    def __init__(self, supply: Supply = Supply.WITHIN) -> None:
+        """Say where empty network namespaces come from."""
+        self.supply = supply
+        self.name = str(supply)
 
     def find(self) -> Found:
         """Find nothing but the kernel's namespaces."""
-        if self.is_prepared and os.geteuid() != 0:
+        if self.supply is not Supply.WITHIN and os.geteuid() != 0:
             message = (
                 "without root, a sandbox's network namespace must be made after its own user's"
             )
@@ -64,15 +85,14 @@ class LeanDriver(LocalDriver):
             "seccomp": "none",
             "made before the clock": self._made_ahead(),
         }
-        kind = PreparedLeanSession if self.is_prepared else LeanSession
-        return self.make_session(kind, context, flags=flags)
+        return self.make_session(SESSIONS[self.supply], context, flags=flags)
 
     def _made_ahead(self) -> str:
         """Name what a start finds made, besides what every driver's finds: groups and veths."""
         if os.geteuid() != 0:
             return "nothing"
         once = "the root's mount namespace (once; each start copies it), copies of binds"
-        return f"{once}, empty network namespaces" if self.is_prepared else once
+        return once + MADE_AHEAD[self.supply]
 
 
 class LeanSession(LocalSession):
@@ -90,6 +110,10 @@ class LeanSession(LocalSession):
         """Make the root that all sandboxes share."""
         self._root = build_rootfs(self.directory / "rootfs", guest=self.guest)
 
+    def network_of(self, instance: Instance) -> str | None:
+        """Give the path of the network namespace that a sandbox enters; None: it enters none."""
+        return instance.namespace_path
+
     def command(self, instance: Instance) -> Command:
         """Describe what the child does to itself before it becomes the guest."""
         data, tools = instance.spec.data_dir, instance.spec.tools_dir
@@ -98,7 +122,8 @@ class LeanSession(LocalSession):
             *((Bind(source=str(data), target=DATA_PATH, read_only=False),) if data else ()),
             *((Bind(source=str(tools), target=TOOLS_PATH),) if tools else ()),
         )
-        namespaces = _namespaces(instance.spec.network)
+        network = self.network_of(instance)
+        namespaces = _namespaces(instance.spec.network, is_entered=network is not None)
         isolation = Isolation(
             namespaces=namespaces,
             root=str(self._root),
@@ -114,7 +139,7 @@ class LeanSession(LocalSession):
         return Command(
             argv=(GUEST_PATH, "--channel-fd", str(CHANNEL_FD), *instance.spec.role),
             isolation=isolation,
-            network_namespace=instance.namespace_path,
+            network_namespace=network,
         )
 
 
@@ -124,6 +149,40 @@ class PreparedLeanSession(LeanSession):
     is_prepared = True
 
 
+class PooledLeanSession(LeanSession):
+    """Lean sandboxes whose empty network namespaces are used again, as long as they are as new."""
+
+    def prepare(self) -> None:
+        """Begin without any."""
+        super().prepare()
+        self.networks = EmptyNetworks()
+
+    def network_of(self, instance: Instance) -> str | None:
+        """Take an empty network, where that is what the sandbox is to have."""
+        if instance.spec.network is not NetworkMode.NONE:
+            return super().network_of(instance)
+        return self.networks.take(instance.id)
+
+    def forget(self, instance: Instance) -> None:
+        """Take the network back; its groups are removed by now, unless something is still there."""
+        super().forget(instance)
+        self.networks.give_back(instance.id, is_gone=not self._members(instance))
+
+    def close(self) -> None:
+        """Let the networks go when their sandboxes are gone."""
+        try:
+            super().close()
+        finally:
+            self.networks.close()
+
+
+SESSIONS: Final[Mapping[Supply, type[LeanSession]]] = {
+    Supply.WITHIN: LeanSession,
+    Supply.AHEAD: PreparedLeanSession,
+    Supply.POOL: PooledLeanSession,
+}
+
+
 def lean() -> LeanDriver:
     """Make the driver whose starts make everything that is a sandbox's own."""
     return LeanDriver()
@@ -131,13 +190,18 @@ def lean() -> LeanDriver:
 
 def lean_prepared() -> LeanDriver:
     """Make the driver whose network namespaces exist before the clock starts."""
-    return LeanDriver(is_prepared=True)
+    return LeanDriver(Supply.AHEAD)
 
 
-def _namespaces(mode: NetworkMode) -> tuple[Namespace, ...]:
+def lean_pooled() -> LeanDriver:
+    """Make the driver whose network namespaces have been others' before."""
+    return LeanDriver(Supply.POOL)
+
+
+def _namespaces(mode: NetworkMode, *, is_entered: bool = False) -> tuple[Namespace, ...]:
     """Give the namespaces to make: an empty network one unless there is another to use."""
     names: tuple[Namespace, ...] = NAMESPACES
-    if mode is NetworkMode.NONE:
+    if mode is NetworkMode.NONE and not is_entered:
         names = (*names, "net")
     return names if os.geteuid() == 0 else ("user", *names)
 

@@ -35,6 +35,7 @@ BUILT_IN: Final[Mapping[str, str]] = {
     "process": "seatrial.drivers.process:ProcessDriver",
     "lean": "seatrial.drivers.lean:lean",
     "lean-prepared": "seatrial.drivers.lean:lean_prepared",
+    "lean-pooled": "seatrial.drivers.lean:lean_pooled",
     "bwrap": "seatrial.drivers.bwrap:BwrapDriver",
     "crun": "seatrial.drivers.oci:crun",
     "runc": "seatrial.drivers.oci:runc",

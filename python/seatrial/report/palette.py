@@ -25,6 +25,7 @@ INKS: dict[str, Ink] = {
     "process": Ink(colour="#7d8590", shape="circle"),
     "lean": Ink(colour="#0a9a75", shape="square"),
     "lean-prepared": Ink(colour="#5aa832", shape="triangle-up"),
+    "lean-pooled": Ink(colour="#3c9fa0", shape="triangle-down"),
     "bwrap": Ink(colour="#c98a00", shape="diamond"),
     "runc": Ink(colour="#2a7fc9", shape="triangle-up"),
     "crun": Ink(colour="#3fa7dd", shape="triangle-down"),

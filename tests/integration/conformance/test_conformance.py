@@ -18,6 +18,7 @@ from seatrial.guest.channel import GuestChannel
 from seatrial.launch import Outcome
 from seatrial.model.experiment import NetworkMode
 from seatrial.probes import leaks
+from tests.integration.conformance.conftest import AT_ONCE_MAX
 from tests.support.channel import ERROR, RUN, STOP, Channel
 from tests.support.needs import probe
 
@@ -86,7 +87,7 @@ def test_the_probe_says_what_works(name: str) -> None:
 @pytest.mark.parametrize("is_alone", [True, False])
 def test_start_reply_stop(session: DriverSession, is_alone: bool) -> None:  # noqa: FBT001 - a case
     """All come up, answer a ping, stop when asked, and leave nothing behind."""
-    count = 1 if is_alone else 3 if session.name in BOOTING else 8
+    count = 1 if is_alone else 3 if session.name in BOOTING else AT_ONCE_MAX
     plans = [session.plan(IDLE, index) for index in range(count)]
     assert len({plan.id for plan in plans}) == count
     assert len({len(plan.id) for plan in plans}) == 1

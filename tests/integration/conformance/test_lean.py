@@ -24,9 +24,9 @@ DEADLINE_NS = 30_000_000_000
 KINDS = ("mnt", "pid", "uts", "ipc", "net")
 
 
-@pytest.fixture(params=["lean", "lean-prepared"])
+@pytest.fixture(params=["lean", "lean-prepared", "lean-pooled"])
 def session(request: pytest.FixtureRequest) -> Iterator[LocalSession]:
-    """An open session of either driver."""
+    """An open session of each driver."""
     needs_driver(request.param)
     with registry.get(request.param).open(DriverContext.for_run(new_run_id())) as opened:
         yield cast("LocalSession", opened)
@@ -108,7 +108,8 @@ def test_the_flags_name_what_is_made_before_the_clock(session: LocalSession) -> 
     """What a start finds made is a condition of the run, so that two runs are told apart."""
     made = session.flags["made before the clock"]
     if os.geteuid() == 0:
-        assert ("network namespaces" in made) is (session.name == "lean-prepared")
+        assert ("network namespaces" in made) is (session.name != "lean")
+        assert ("used again" in made) is (session.name == "lean-pooled")
         assert "mount namespace" in made
     else:
         assert made == "nothing"
