@@ -35,6 +35,8 @@ BRIDGE_NAME: Final = "br0"
 NAME_BYTES_MAX: Final = 15  # IFNAMSIZ of the kernel less the closing zero byte
 
 # mount.h of the kernel, for which Python has nothing.
+_MS_NOSUID: Final = 0x2
+_MS_REMOUNT: Final = 0x20
 _MS_BIND: Final = 0x1000
 _MS_REC: Final = 0x4000
 _MS_SHARED: Final = 0x100000
@@ -167,11 +169,11 @@ def readdress(veth: Veth) -> None:
     netns.inside(veth.namespace_path, configure)
 
 
-def bridge_tap(veth: Veth) -> None:
+def bridge_tap(veth: Veth, *, owner_uid: int | None = None) -> None:
     """Make a tap for a virtual machine and bridge it to the namespace's interface.
 
     The machine takes over the sandbox's address, so the interface gives it up. All of it ends with
-    the namespace.
+    the namespace. With an owner nobody else opens the tap but who may administer the network.
 
     Raises:
         EnvironmentTrouble: the kernel refused a step (no tun device, no bridges).
@@ -182,7 +184,8 @@ def bridge_tap(veth: Veth) -> None:
             outer = _index(inside, PEER_NAME)
             inside.flush_addr(index=outer)
             inside.link("add", ifname=BRIDGE_NAME, kind="bridge", br_stp_state=0)
-            inside.link("add", ifname=TAP_NAME, kind="tuntap", mode="tap")
+            owner = {} if owner_uid is None else {"uid": owner_uid}
+            inside.link("add", ifname=TAP_NAME, kind="tuntap", mode="tap", **owner)
             bridge, tap = _index(inside, BRIDGE_NAME), _index(inside, TAP_NAME)
             for port in (outer, tap):
                 inside.link("set", index=port, master=bridge)
@@ -228,6 +231,30 @@ def remove_namespace(name: str) -> None:
         path.unlink(missing_ok=True)
     except OSError as error:
         raise _failed(name, f"cannot remove {path}: {error.strerror}") from error
+
+
+def bind(source: Path, target: Path) -> None:
+    """Mount a file or a directory at another place.
+
+    Raises:
+        OSError: the kernel refused.
+    """
+    netns.call("mount", os.fsencode(source), os.fsencode(target), b"none", _MS_BIND, None)
+
+
+def bind_usable(directory: Path) -> None:
+    """Mount a directory on itself so that programs and device files in it can be used.
+
+    Raises:
+        OSError: the kernel refused; nothing is mounted.
+    """
+    bind(directory, directory)
+    flags = _MS_REMOUNT | _MS_BIND | _MS_NOSUID
+    try:
+        netns.call("mount", b"none", os.fsencode(directory), b"none", flags, None)
+    except OSError:
+        unmount(directory)
+        raise
 
 
 def unmount(path: Path) -> bool:

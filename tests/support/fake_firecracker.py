@@ -8,10 +8,12 @@ vsock connection as its control channel; when it ends, so does the monitor.
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import socket
 import socketserver
+import struct
 import subprocess
 import sys
 import threading
@@ -19,6 +21,7 @@ import time
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
+from typing import TextIO
 from urllib.parse import unquote
 
 #: Paths of the API: required fields, optional ones. From the OpenAPI description of release 1.
@@ -46,24 +49,28 @@ BOOT_ID = "0b5e7f0e-fake-boot"
 CHANNEL_PORT, ORDER_PORT = 5000, 5001
 #: A kernel boots for a while before anything listens.
 BOOT_NS = 50_000_000
+NEVER_NS = 1 << 62
+#: From the kernel's linux/if_tun.h.
+TUNSETIFF, IFF_TAP, IFF_NO_PI, IFF_VNET_HDR = 0x400454CA, 0x0002, 0x1000, 0x4000
 
 
 @dataclass
 class Machine:
-    """The one machine of this process."""
+    """The one machine of this process; what it was asked to do is written to ``log``."""
 
-    home: Path
+    log: TextIO
     settings: dict[str, str]
     state: str = "Not started"
     configured: dict[str, dict[str, object]] = field(default_factory=dict)
     order: str = ""
     role: str = ""
     listens_at_ns: int = 0
+    tap: int | None = None
 
     def handle(self, method: str, path: str, body: dict[str, object]) -> str | None:
         """Do what a call says; give what is wrong with it."""
-        with (self.home / "calls.jsonl").open("a") as log:
-            log.write(json.dumps({"method": method, "path": path, "body": body}) + "\n")
+        self.log.write(json.dumps({"method": method, "path": path, "body": body}) + "\n")
+        self.log.flush()
         if self.settings.get("refuse") == path:
             return "refused by the test"
         problem = check_shape(method, path, body)
@@ -84,8 +91,24 @@ class Machine:
         self.configured[path] = body
         if path == "/boot-source":
             for key in ("kernel_image_path", "initrd_path"):
-                if not Path(str(body[key])).is_file():
-                    return f"{key}: no such file"
+                if not os.access(str(body[key]), os.R_OK):
+                    return f"{key}: no such file, or not to be read"
+        if path.startswith("/drives/"):
+            mode = os.R_OK if body["is_read_only"] else os.R_OK | os.W_OK
+            if not os.access(str(body["path_on_host"]), mode):
+                return f"{path}: no such file, or not to be used"
+        if path.startswith("/network-interfaces/"):
+            return self.open_tap(str(body["host_dev_name"]))
+        return None
+
+    def open_tap(self, name: str) -> str | None:
+        """Attach to a tap, which takes its owner or an administrator of the network."""
+        self.tap = os.open("/dev/net/tun", os.O_RDWR)
+        request = struct.pack("16sH22x", name.encode(), IFF_TAP | IFF_NO_PI | IFF_VNET_HDR)
+        try:
+            fcntl.ioctl(self.tap, TUNSETIFF, request)
+        except OSError as error:
+            return f"{name}: {error.strerror}"
         return None
 
     def pause(self, body: dict[str, object]) -> None:
@@ -120,7 +143,7 @@ class Machine:
         backend = body["mem_backend"]
         if self.configured or not isinstance(backend, dict):
             return "only a fresh process loads a snapshot"
-        if backend.get("backend_type") != "File" or not Path(backend["backend_path"]).is_file():
+        if backend.get("backend_type") != "File" or not os.access(backend["backend_path"], os.R_OK):
             return f"no such memory {backend}"
         snapshot = json.loads(Path(str(body["snapshot_path"])).read_text())
         self.configured, self.order = snapshot["configured"], snapshot["order"]
@@ -130,7 +153,8 @@ class Machine:
     def run(self) -> None:
         """Let the vsock's host side listen."""
         self.state = "Running"
-        self.listens_at_ns = time.monotonic_ns() + BOOT_NS
+        wait_ns = NEVER_NS if "hangs" in self.settings else BOOT_NS
+        self.listens_at_ns = time.monotonic_ns() + wait_ns
         path = str(self.configured["/vsock"]["uds_path"])
         listener = socket.socket(socket.AF_UNIX)
         listener.bind(path)
@@ -203,7 +227,12 @@ def main(home: Path) -> None:
     if "dies" in settings:
         sys.stderr.write(settings["dies"] + "\n")
         raise SystemExit(1)
-    machine = Machine(home=home, settings=settings)
+    with (home / "calls.jsonl").open("a") as log:
+        serve(Machine(log=log, settings=settings), sys.argv[1:])
+
+
+def serve(machine: Machine, arguments: list[str]) -> None:
+    """Answer on the socket that the arguments name."""
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -223,5 +252,5 @@ def main(home: Path) -> None:
         def log_message(self, *_: object) -> None:
             pass
 
-    path = sys.argv[sys.argv.index("--api-sock") + 1]
+    path = arguments[arguments.index("--api-sock") + 1]
     socketserver.ThreadingUnixStreamServer(path, Handler).serve_forever()

@@ -6,8 +6,10 @@ vsock: Firecracker inherits no descriptor. ``firecracker-snapshot`` loads a snap
 kernel, taken once for each combination of devices while the guest waited for an order; a copy
 proves what it is by the boot id that it says, or its start fails.
 
-Firecracker needs KVM. Where no guest boots the probe says so by having tried. No jailer is used:
-the sandbox is the machine, with the monitor's own system call filter.
+Firecracker needs KVM. Where no guest boots the probe says so by having tried. Without the option
+``jailer`` the sandbox is the machine, with the monitor's own system call filter; with it the
+monitor is locked into a root of its own by another user's rights (``seatrial.drivers.jail``), and
+the paths in the calls are those in there.
 """
 
 from __future__ import annotations
@@ -19,8 +21,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Final, TypeAlias
 
 from seatrial import network
+from seatrial.drivers import jail
 from seatrial.drivers.base import CHANNEL_FD
 from seatrial.drivers.instance import Command, Instance, SeenProcess
+from seatrial.drivers.jail import Jailer, JailOptions
 from seatrial.drivers.local import (
     Found,
     LocalDriver,
@@ -43,7 +47,7 @@ from seatrial.launch import Outcome
 from seatrial.model.experiment import NetworkMode
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from seatrial.drivers.base import Capabilities, DriverContext, SandboxSpec
 
@@ -52,7 +56,7 @@ Json: TypeAlias = dict[str, object]
 PROGRAM: Final = "firecracker"
 PACKAGE_HINT: Final = "put a release of Firecracker on PATH; it also needs KVM"
 VERSION_MARKER: Final = "Firecracker v"
-#: Relative to a sandbox's directory, where its process is: snapshots keep the second one's path.
+#: Relative to where the monitor's process is: snapshots keep the second one's path.
 API_SOCKET: Final = "a"
 GUEST_SOCKET: Final = "v"
 SCRIPT: Final = "script.json"
@@ -77,7 +81,14 @@ class FirecrackerDriver(LocalDriver):
         self.name = "firecracker-snapshot" if is_snapshot else "firecracker"
 
     def find(self) -> Found:
-        """Find the program and a kernel."""
+        """Find the program and a kernel, and the jailer where the environment asks for it."""
+        found = self._find_monitor()
+        asked = JailOptions.take(self.name, {})
+        if asked is not None:
+            Jailer.find(asked, found)
+        return found
+
+    def _find_monitor(self) -> Found:
         binary = find_program(PROGRAM, package=PACKAGE_HINT)
         GuestKernel.find().elf()
         return Found(
@@ -89,9 +100,13 @@ class FirecrackerDriver(LocalDriver):
 
     def open(self, context: DriverContext) -> MachineSession:
         """Prepare once for a run."""
-        settings = MachineOptions.parse(self.name, context.options)
+        options = dict(context.options)
+        asked = JailOptions.take(self.name, options)
+        settings = MachineOptions.parse(self.name, options, others=jail.OPTIONS)
+        found = self._find_monitor()
+        jailer = None if asked is None else Jailer.find(asked, found)
         kind = SnapshotSession if self.is_snapshot else FirecrackerSession
-        return kind(context, name=self.name, found=self.find(), settings=settings)
+        return kind(context, name=self.name, found=found, settings=settings, jailer=jailer)
 
 
 class FirecrackerSession(MachineSession):
@@ -101,23 +116,88 @@ class FirecrackerSession(MachineSession):
     channel = f"vsock:{CHANNEL_PORT}"
 
     def __init__(
-        self, context: DriverContext, *, name: str, found: Found, settings: MachineOptions
+        self,
+        context: DriverContext,
+        *,
+        name: str,
+        found: Found,
+        settings: MachineOptions,
+        jailer: Jailer | None,
     ) -> None:
         """Prepare what all machines boot from."""
+        self.jailer = jailer
+        #: Where files were mounted into roots, since no link reaches there.
+        self._mounted: set[Path] = set()
         flags = {
             "accelerator": "kvm",
             "channel": "vsock, copied by one process; looked for once a millisecond",
-            "jailer": "none",
+            "jailer": "none" if jailer is None else jailer.flag,
         }
         super().__init__(context, name=name, found=found, settings=settings, flags=flags)
 
+    def prepare(self) -> None:
+        """Make the initial RAM disk, and have the kernel where roots can link it."""
+        if self.jailer is not None:
+            jail.prepare_ground(self.directory)
+        super().prepare()
+        self._kernel = self.kernel.elf()
+        if self.jailer is not None:
+            self.initrd.chmod(jail.READABLE_MODE)
+            self._kernel = jail.bring(self._kernel, self.directory)
+
     def kernel_file(self) -> Path:
         """The kernel uncompressed."""
-        return self.kernel.elf()
+        return self._kernel
+
+    def programs(self) -> Sequence[Path]:
+        """Give the jailer too, if there is one."""
+        own = () if self.jailer is None else (self.jailer.binary,)
+        return (*own, *super().programs())
 
     def role_of(self, process: SeenProcess) -> str:
         """Tell the machine's monitor from the process that carries its channel."""
-        return "vmm" if process.name.startswith(Path(self.binary).name[:15]) else "runtime"
+        monitor = Path(self.binary) if self.jailer is None else self.jailer.monitor
+        return "vmm" if process.name.startswith(monitor.name[:15]) else "runtime"
+
+    def is_litter(self, entry: Path) -> bool:
+        """Tell the mounts that we made, which end with their sandbox or with the session."""
+        return entry == self.directory or entry in self._mounted
+
+    def forget(self, instance: Instance) -> None:
+        """Undo what was mounted into the machine's root, too."""
+        for place in [one for one in self._mounted if one.is_relative_to(instance.directory)]:
+            network.unmount(place)
+            self._mounted.discard(place)
+        super().forget(instance)
+
+    def _remove_directory(self) -> None:
+        # Ours, and so no litter of the runtime; harmless when it is no mount.
+        if self.jailer is not None and hasattr(self, "directory"):
+            network.unmount(self.directory)
+        super()._remove_directory()
+
+    def place(self, instance: Instance) -> Path:
+        """Give the directory in which the monitor finds itself."""
+        if self.jailer is None:
+            return instance.directory
+        return self.jailer.root(instance.directory, instance.token)
+
+    def shown(self, instance: Instance, path: Path, *, is_writable: bool = False) -> Path:
+        """Give the path at which the monitor finds a file of ours."""
+        if self.jailer is None:
+            return path
+        mounted = self.jailer.show(path, self.place(instance), is_writable=is_writable)
+        if mounted is not None:
+            self._mounted.add(mounted)
+        return Path("/", path.name)
+
+    def join_tap(self, instance: Instance) -> str | None:
+        """Make the machine's tap if it has a network, and give its name."""
+        if instance.veth is None:
+            return None
+        owner_uid = None if self.jailer is None else self.jailer.uid
+        network.bridge_tap(instance.veth, owner_uid=owner_uid)
+        return network.TAP_NAME
 
     def command(self, instance: Instance) -> Command:
         """Write the script of one start, and say who runs it."""
@@ -136,9 +216,13 @@ class FirecrackerSession(MachineSession):
 
     def script(self, instance: Instance, calls: Sequence[Json], **more: object) -> Json:
         """Give the script of one machine."""
+        arguments, token = ("--api-sock", API_SOCKET), instance.token
+        argv: tuple[str, ...] = (self.binary, *arguments, "--id", token)
+        if self.jailer is not None:
+            argv = self.jailer.argv(instance.directory, token, arguments)
         return {
-            "argv": [self.binary, "--api-sock", API_SOCKET, "--id", instance.token],
-            "directory": str(instance.directory),
+            "argv": list(argv),
+            "directory": str(self.place(instance)),
             "api_socket": API_SOCKET,
             "guest_socket": GUEST_SOCKET,
             "calls": list(calls),
@@ -150,17 +234,24 @@ class FirecrackerSession(MachineSession):
     def boot_calls(self, instance: Instance, order: Order) -> tuple[Json, ...]:
         """Make the machine's tap and disks, and give the calls that boot it."""
         spec = instance.spec
-        if instance.veth is not None:
-            network.bridge_tap(instance.veth)
+        tap = self.join_tap(instance)
         return boot_calls(
-            kernel=self.kernel.elf(),
-            initrd=self.initrd,
+            kernel=self.shown(instance, self._kernel),
+            initrd=self.shown(instance, self.initrd),
             boot_args=kernel_command_line(KERNEL_SETTINGS, order, spec.role),
             memory_bytes=self.memory_bytes(spec),
             vcpus=self.settings.vcpus,
-            drives=self.drives(instance),
-            tap=network.TAP_NAME if instance.veth is not None else None,
+            drives=tuple(self.shown_drives(instance)),
+            tap=tap,
         )
+
+    def shown_drives(self, instance: Instance) -> Iterator[tuple[str, Path, bool]]:
+        """Make the machine's disks; give each as the monitor finds it."""
+        for name, path, is_read_only in self.drives(instance):
+            if is_read_only:
+                path.chmod(jail.READABLE_MODE)  # the session's, for whoever its monitors run as
+            shown = self.shown(instance, path, is_writable=not is_read_only)
+            yield name, shown, is_read_only
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -193,11 +284,13 @@ class SnapshotSession(FirecrackerSession):
         if kind not in self._snapshots:
             self._snapshots[kind] = self._take(spec)
         snapshot = self._snapshots[kind]
-        if instance.veth is not None:
-            network.bridge_tap(instance.veth)
+        self.join_tap(instance)
         line = f"{self.order(instance).text()} {role_text(spec.role)}\n"
         order = {"port": ORDER_PORT, "line": line, "boot_id": snapshot.boot_id}
-        calls = load_calls(state=snapshot.state, memory=snapshot.memory)
+        calls = load_calls(
+            state=self.shown(instance, snapshot.state),
+            memory=self.shown(instance, snapshot.memory),
+        )
         return self.run_script(instance, self.script(instance, calls, order=order))
 
     def _take(self, spec: SandboxSpec) -> Snapshot:
@@ -213,10 +306,12 @@ class SnapshotSession(FirecrackerSession):
         instance = self.make_instance(limited, 0)
         try:
             order = replace(self.order(instance), is_template=True)
+            # A monitor that is locked in writes into its own root.
+            inside = (state, memory) if self.jailer is None else (Path("/state"), Path("/memory"))
             template = {
                 "port": ORDER_PORT,
                 "boot_id_file": str(boot_id),
-                "calls": list(write_calls(state=state, memory=memory)),
+                "calls": list(write_calls(state=inside[0], memory=inside[1])),
             }
             calls = self.boot_calls(instance, order)
             script = self.script(instance, calls, template=template)
@@ -230,6 +325,9 @@ class SnapshotSession(FirecrackerSession):
                 said = " ".join((result.stderr_tail or result.error or "").split())
                 message = f"{self.name}: no snapshot could be taken: {result.outcome}: {said}"
                 raise DriverError(message, hint=FirecrackerDriver.broken_hint)
+            if self.jailer is not None:
+                for path in (state, memory):
+                    self.jailer.take_out(path, self.place(instance))
         finally:
             self.release(instance.id)
         return Snapshot(state=state, memory=memory, boot_id=boot_id.read_text())

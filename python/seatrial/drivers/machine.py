@@ -105,8 +105,8 @@ class MachineOptions:
     disk_bytes: int = DISK_BYTES
 
     @classmethod
-    def parse(cls, name: str, options: Mapping[str, Scalar]) -> Self:
-        """Read the options of a driver.
+    def parse(cls, name: str, options: Mapping[str, Scalar], *, others: Iterable[str] = ()) -> Self:
+        """Read the options of a driver; it knows ``others`` by itself.
 
         Raises:
             ConfigError: one is unknown or has no meaning; says which are known.
@@ -123,7 +123,8 @@ class MachineOptions:
                 size = parse_size(where, value, DISK_BYTES_MIN, GUEST_MEMORY_BYTES_MAX)
                 settings = replace(settings, disk_bytes=size)
             else:
-                raise ConfigError(f"{where}: unknown option; known: memory, vcpus, disk, accel")
+                known = ", ".join(("memory", "vcpus", "disk", *others))
+                raise ConfigError(f"{where}: unknown option; known: {known}")
         return settings
 
 

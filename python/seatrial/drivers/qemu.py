@@ -97,7 +97,7 @@ class QemuDriver(LocalDriver):
         """Prepare once for a run."""
         options = dict(context.options)
         wanted = options.pop("accel", "auto")
-        settings = MachineOptions.parse(self.name, options)
+        settings = MachineOptions.parse(self.name, options, others=("accel",))
         if wanted not in {"auto", *Acceleration}:
             message = f"driver.{self.name}.accel = {wanted!r}: expected auto, kvm or tcg"
             raise ConfigError(message)
