@@ -10,7 +10,7 @@ PYTEST_ARGS ?=
 BESIDE := $(MAKE) --no-print-directory --jobs 2 --output-sync=line
 # Tests that start no sandbox: they may run beside each other.
 APART := tests/unit tests/property tests/statistics tests/e2e
-# Tests that start and stop, and mostly wait: two files at once. The others want the machine alone.
+# Tests that mostly wait: one of these directories beside the other. The rest want the machine alone.
 PAIRED := tests/integration/conformance tests/fault
 BENCH_ARGS ?=
 EXPERIMENT ?= quick
@@ -35,7 +35,7 @@ test: setup ## run every check and every test (PYTEST_ARGS=...)
 	@$(BESIDE) lint-python test-rust
 ifeq ($(PYTEST_ARGS),)
 	$(BIN)/pytest --numprocesses auto --dist worksteal $(APART)
-	$(BIN)/pytest --numprocesses 2 --dist loadfile $(PAIRED)
+	$(BIN)/pytest --numprocesses 2 --dist loadgroup $(PAIRED)
 	$(BIN)/pytest $(addprefix --ignore ,$(APART) $(PAIRED))
 else
 	$(BIN)/pytest $(PYTEST_ARGS)

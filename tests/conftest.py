@@ -31,6 +31,18 @@ LOOK_PAUSE_S = 0.5
 LOOKS_COUNT = 240 if os.environ.get("PYTEST_XDIST_WORKER") else 20
 
 
+#: Directories whose tests never run beside each other: a sweep finds what a neighbour has killed.
+IN_TURN = ("fault", "conformance")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Gives all tests of such a directory to one worker (`--dist loadgroup`)."""
+    for item in items:
+        for name in IN_TURN:
+            if name in item.path.parts:
+                item.add_marker(pytest.mark.xdist_group(name))
+
+
 @pytest.fixture(autouse=True, scope="session")
 def _no_remains() -> Iterator[None]:
     """The whole suite leaves no process, mount, cgroup, network namespace or interface behind.

@@ -54,7 +54,8 @@ BANNED_CALLS = {
 
 #: Files that may sleep, because nothing tells when the thing they wait for happens.
 SLEEPERS = {
-    "python/seatrial/benches/density.py": "memory settles without a sign; an idle stretch is timed",
+    "python/seatrial/benches/density.py": "readings lie apart; an idle stretch is timed",
+    "python/seatrial/benches/settling.py": "memory settles without a sign",
     "python/seatrial/benches/start.py": "an empty stretch is timed: what goes on by itself",
     "python/seatrial/doctor/gallery.py": "an idle stretch is timed",
     "python/seatrial/doctor/noise.py": "CPU use needs two readings; sleepers are timed",

@@ -27,6 +27,7 @@ from seatrial.benches.room import (
     room_now,
     stop_grace_ns,
 )
+from seatrial.benches.settling import SETTLE_INTERVAL_NS, read_until_settled
 from seatrial.drivers.base import SandboxSpec
 from seatrial.errors import NoRoom, TrialFailed
 from seatrial.model.metric import Metric
@@ -48,10 +49,6 @@ if TYPE_CHECKING:
 STARTS_AT_ONCE = 4
 START_DEADLINE_NS = 60_000_000_000
 GONE_TIMEOUT_NS = 10_000_000_000
-SETTLE_INTERVAL_NS = 250_000_000
-SETTLED_CHANGE_RATIO = 0.01
-#: So many readings in a row have to agree: two may meet on the way.
-SETTLED_READINGS_COUNT = 3
 NS_PER_S = 1_000_000_000
 
 
@@ -199,16 +196,9 @@ class DensityTrial:
         if self._bound is not None:
             return
         started_ns = time.monotonic_ns()
-        taken = [self._read(started_ns)]
-        while time.monotonic_ns() - started_ns < self._settings.settle_timeout_ns:
-            time.sleep(SETTLE_INTERVAL_NS / NS_PER_S)
-            taken.append(self._read(started_ns))
-            last = taken[-SETTLED_READINGS_COUNT:]
-            if len(last) == SETTLED_READINGS_COUNT and (
-                max(last) - min(last) <= SETTLED_CHANGE_RATIO * max(*last, 1)
-            ):
-                self._has_settled = True
-                return
+        self._has_settled = read_until_settled(
+            lambda: self._read(started_ns), timeout_ns=self._settings.settle_timeout_ns
+        )
 
     def measure(self) -> None:
         """Leaves the sandboxes alone for a while, then takes the readings that count."""

@@ -34,6 +34,7 @@ class HeldSandbox:
         data_dir: Path | None = None,
         tools_dir: Path | None = None,
         network: NetworkMode | None = None,
+        memory_wanted_bytes: int = 0,
     ) -> None:
         self._context = context
         self._spec = SandboxSpec(
@@ -41,6 +42,7 @@ class HeldSandbox:
             network=network or context.experiment.network,
             data_dir=data_dir,
             tools_dir=tools_dir,
+            memory_wanted_bytes=memory_wanted_bytes,
             ready="ready",
             deadline_ns=START_DEADLINE_NS,
         )

@@ -26,6 +26,9 @@ NS_PER_S: Final = 1_000_000_000
 FILE_BYTES: Final = 4 * 1024 * 1024
 BLOCK_BYTES: Final = 64 * 1024
 COPY_BYTES: Final = 32 * 1024 * 1024
+#: What a guest with memory of its own gets for such work at least, so that neither fio nor Python
+#: nor a copy of 32 MiB is what ends in it; part of it is the guest's page cache.
+WORK_MEMORY_BYTES: Final = 1 << 30
 PROBE_TIMEOUT_NS: Final = 60 * NS_PER_S
 #: gVisor calibrates its clock for about a second after boot; until then a reading costs a hundred
 #: times as much as later. All drivers are warmed up alike.
@@ -79,7 +82,12 @@ class ProbesTrial:
     def __init__(self, context: TrialContext) -> None:
         self._context = context
         self._settings = cast("InsideSettings", context.experiment.inside)
-        self._sandbox = HeldSandbox(context, role=("idle",), data_dir=context.scratch_dir)
+        self._sandbox = HeldSandbox(
+            context,
+            role=("idle",),
+            data_dir=context.scratch_dir,
+            memory_wanted_bytes=WORK_MEMORY_BYTES,
+        )
         self.tables = TrialTables()
         self.findings: list[Finding] = self._sandbox.findings
 

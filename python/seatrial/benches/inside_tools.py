@@ -13,7 +13,7 @@ from seatrial.benches.attempts import Place, attempt, skipped
 from seatrial.benches.base import TrialContext, TrialTables
 from seatrial.benches.held import HeldSandbox
 from seatrial.benches.inside_metrics import works_of
-from seatrial.benches.inside_probes import warm_clock
+from seatrial.benches.inside_probes import WORK_MEMORY_BYTES, warm_clock
 from seatrial.drivers.base import tools_path
 from seatrial.errors import EnvironmentTrouble
 from seatrial.guest.toolbox import make_toolbox
@@ -79,6 +79,7 @@ class ToolsTrial(ABC):
             data_dir=self.context.scratch_dir,
             tools_dir=self.box.directory if self._uses_tools() else None,
             network=self.network(session),
+            memory_wanted_bytes=WORK_MEMORY_BYTES,
         )
         self.findings = sandbox.findings
         sandbox.start(session)

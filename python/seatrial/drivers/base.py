@@ -98,6 +98,8 @@ class SandboxSpec:
 
     role: tuple[str, ...]
     memory_limit_bytes: int | None = None
+    memory_wanted_bytes: int = 0
+    """What its work takes at least: a guest with memory of its own gets so much, limits aside."""
     cpu_limit: float | None = None
     network: NetworkMode = NetworkMode.NONE
     data_dir: Path | None = None

@@ -58,7 +58,7 @@ class MachineSession(LocalSession):
             flags={
                 "start": self.start_flag,
                 "guest kernel": self.kernel.release,
-                "guest memory": f"{settings.memory_bytes} B, or a sandbox's memory limit",
+                "guest memory": f"{settings.memory_bytes} B, a limit, or what its work needs",
                 "vCPUs": str(settings.vcpus),
                 "network veth": "virtio-net on a tap, bridged to the veth",
                 "data": "ext4 on virtio-blk, a raw image in the data directory",
@@ -108,8 +108,9 @@ class MachineSession(LocalSession):
         )
 
     def memory_bytes(self, spec: SandboxSpec) -> int:
-        """Give the guest's memory: what the sandbox is limited to, or what the options say."""
-        return spec.memory_limit_bytes or self.settings.memory_bytes
+        """Give the guest's memory: its limit, or what the options say and its work needs."""
+        wanted_bytes = max(self.settings.memory_bytes, spec.memory_wanted_bytes)
+        return spec.memory_limit_bytes or wanted_bytes
 
     def drives(self, instance: Instance) -> tuple[tuple[str, Path, bool], ...]:
         """Make the machine's disks; give name, path and whether it is read-only."""
