@@ -81,6 +81,24 @@ def test_unknown_driver(seatrial: Seatrial, command: str) -> None:
     assert seatrial.runs() == []
 
 
+@pytest.mark.parametrize("command", ["run", "plan"])
+@pytest.mark.parametrize(
+    ("table", "parts"),
+    [
+        ("[driver.firecracker]\njailer = true\nuid = 0", ("driver.firecracker.uid = 0", "from 1")),
+        ("[driver.firecracker-snapshot]\njailer = 1", ("snapshot.jailer = 1", "true or false")),
+        ("[driver.qemu]\nvcpus = 65", ("driver.qemu.vcpus = 65", "from 1 to 64")),
+    ],
+)
+def test_options_of_a_machine(
+    seatrial: Seatrial, command: str, table: str, parts: tuple[str, ...]
+) -> None:
+    """Refused before anything is started, whether or not the machine's program is there."""
+    file = seatrial.experiment(f"{GOOD}\n{table}\n")
+    check_refused(seatrial.call(command, file), USAGE, *parts)
+    assert seatrial.runs() == []
+
+
 def test_unknown_preset_or_file(seatrial: Seatrial) -> None:
     """Neither a preset nor a file: both are said."""
     check_refused(seatrial.call("run", "quikc"), USAGE, "quikc", "quick")

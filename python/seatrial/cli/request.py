@@ -60,6 +60,7 @@ def read_request(args: argparse.Namespace) -> tuple[Source, Experiment]:
 
     source = dataclasses.replace(read_source(args.experiment), changes=tuple(args.set or ()))
     experiment = parse_experiment(source, known_drivers=registry.names(), check_load=check_load)
+    registry.check_options(experiment.driver_options)
     return source, _scaled(_changed(experiment, args), args.scale)
 
 

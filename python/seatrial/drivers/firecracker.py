@@ -47,9 +47,10 @@ from seatrial.launch import Outcome
 from seatrial.model.experiment import NetworkMode
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from seatrial.drivers.base import Capabilities, DriverContext, SandboxSpec
+    from seatrial.model.scalar import Scalar
 
 Json: TypeAlias = dict[str, object]
 
@@ -98,11 +99,18 @@ class FirecrackerDriver(LocalDriver):
             gaps=host_gaps(),
         )
 
+    def check_options(self, options: Mapping[str, Scalar]) -> None:
+        """Refuse what has no meaning."""
+        self._parse(options)
+
+    def _parse(self, options: Mapping[str, Scalar]) -> tuple[MachineOptions, JailOptions | None]:
+        rest = dict(options)
+        asked = JailOptions.take(self.name, rest)
+        return MachineOptions.parse(self.name, rest, others=jail.OPTIONS), asked
+
     def open(self, context: DriverContext) -> MachineSession:
         """Prepare once for a run."""
-        options = dict(context.options)
-        asked = JailOptions.take(self.name, options)
-        settings = MachineOptions.parse(self.name, options, others=jail.OPTIONS)
+        settings, asked = self._parse(context.options)
         found = self._find_monitor()
         jailer = None if asked is None else Jailer.find(asked, found)
         kind = SnapshotSession if self.is_snapshot else FirecrackerSession

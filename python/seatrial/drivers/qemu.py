@@ -43,10 +43,11 @@ from seatrial.errors import ConfigError, DriverError, SeatrialError
 from seatrial.model.experiment import NetworkMode
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from seatrial.drivers.base import Capabilities, DriverContext, SandboxSpec
+    from seatrial.model.scalar import Scalar
 
 PROGRAM: Final = "qemu-system-x86_64"
 PACKAGE_HINT: Final = "apt-get install qemu-system-x86"
@@ -93,14 +94,22 @@ class QemuDriver(LocalDriver):
             gaps=tuple(gaps),
         )
 
-    def open(self, context: DriverContext) -> MachineSession:
-        """Prepare once for a run."""
-        options = dict(context.options)
-        wanted = options.pop("accel", "auto")
-        settings = MachineOptions.parse(self.name, options, others=("accel",))
+    def check_options(self, options: Mapping[str, Scalar]) -> None:
+        """Refuse what has no meaning."""
+        self._parse(options)
+
+    def _parse(self, options: Mapping[str, Scalar]) -> tuple[MachineOptions, Scalar]:
+        rest = dict(options)
+        wanted = rest.pop("accel", "auto")
+        settings = MachineOptions.parse(self.name, rest, others=("accel",))
         if wanted not in {"auto", *Acceleration}:
             message = f"driver.{self.name}.accel = {wanted!r}: expected auto, kvm or tcg"
             raise ConfigError(message)
+        return settings, wanted
+
+    def open(self, context: DriverContext) -> MachineSession:
+        """Prepare once for a run."""
+        settings, wanted = self._parse(context.options)
         found = self.find()
         if wanted != "auto":
             chosen = Acceleration(str(wanted))

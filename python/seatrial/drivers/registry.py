@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib
 import re
 from importlib.metadata import entry_points
-from typing import TYPE_CHECKING, Final, cast
+from typing import TYPE_CHECKING, Final, Protocol, cast, runtime_checkable
 
 from seatrial.drivers.shared import keep as keep_daemons
 from seatrial.drivers.stale import would_remove
@@ -20,8 +20,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from seatrial.drivers.base import Driver
+    from seatrial.model.scalar import Scalar
 
-__all__ = ["get", "keep_daemons", "names", "sweep", "would_remove"]
+__all__ = ["check_options", "get", "keep_daemons", "names", "sweep", "would_remove"]
 
 GROUP: Final = "seatrial.drivers"
 
@@ -69,6 +70,27 @@ class Names(tuple[str, ...]):
         """Tell whether a driver has that name."""
         is_handler = isinstance(name, str) and HANDLER_PATTERN.fullmatch(name) is not None
         return is_handler or super().__contains__(name)
+
+
+@runtime_checkable
+class ChecksOptions(Protocol):
+    """A driver that can judge its options before it is probed or opened; not all can."""
+
+    def check_options(self, options: Mapping[str, Scalar]) -> None:
+        """Raise a ConfigError that names what is wrong, what was expected, and does no more."""
+        ...
+
+
+def check_options(options: Mapping[str, Mapping[str, Scalar]]) -> None:
+    """Let drivers judge what an experiment's ``[driver.NAME]`` say, as far as they can.
+
+    Raises:
+        ConfigError: an option is unknown or has no meaning.
+    """
+    for name, given in options.items():
+        driver = get(name)
+        if isinstance(driver, ChecksOptions):
+            driver.check_options(given)
 
 
 def names() -> Names:
