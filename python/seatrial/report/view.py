@@ -353,7 +353,8 @@ def _group(summary: RunSummary, bench: BenchSummary, point: Point, cells: Iterab
     named = tuple(
         _named(column, [row.entries[n] for row in rows]) for n, column in enumerate(columns)
     )
-    spoken = [n for n in range(len(columns)) if _has_something([row.entries[n] for row in rows])]
+    told = [row.entries for row in rows if not row.is_floor]
+    spoken = [n for n in range(len(columns)) if _has_something([one[n] for one in told])]
     spoken = spoken or list(range(len(columns)))
     return Group(
         title=point_title(point),
@@ -376,7 +377,7 @@ def _group(summary: RunSummary, bench: BenchSummary, point: Point, cells: Iterab
 
 
 def _has_something(entries: Iterable[Entry | None]) -> bool:
-    """Whether a column has a number, or a word on work, in any place."""
+    """Whether a column has a number, or a word on work, of any runtime."""
     return any(entry is not None and (entry.has_value or entry.qualifiers) for entry in entries)
 
 
