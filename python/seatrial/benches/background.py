@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from seatrial.benches.room import check_room, descriptor_count, needs_of, room_now, stop_grace_ns
+from seatrial.benches.settling import settled_memory
 from seatrial.drivers.base import SandboxSpec
 from seatrial.errors import SeatrialError, TrialFailed
 from seatrial.model.experiment import OWN_BACKGROUND, NetworkMode
-from seatrial.probes.memory import read_processes_memory
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -125,18 +125,17 @@ class Background:
         return sum(known) if len(known) == len(books) else None
 
     def row(self) -> Row:
-        """Reads what they hold, as a row of the table ``background``."""
+        """Reads what they hold once it has settled, as a row of the table ``background``."""
+        memory = settled_memory(self._session, self._ids)
         members = [tuple(self._session.processes(plan_id)) for plan_id in self._ids]
-        memory = read_processes_memory(pid for pids in members for pid in pids)
         charges = [self._session.cgroups(plan_id).read_memory() for plan_id in self._ids]
         known = [charge.usage_bytes for charge in charges if charge is not None]
-        is_readable = memory.process_count > 0 and memory.unreadable_count == 0
         return {
             "driver": self.driver,
             "count": self._wanted.count,
             "alive_count": sum(bool(pids) for pids in members),
             "started_count": self.started_count,
-            "pss_bytes": memory.pss_bytes if is_readable else None,
+            "pss_bytes": None if memory is None else memory.pss_bytes,
             "cgroup_bytes": sum(known) if len(known) == len(charges) else None,
             "processes_count": sum(len(pids) for pids in members),
         }

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Final, cast
 
 from seatrial.benches.attempts import Attempt, Outcome
 from seatrial.benches.base import TrialContext, TrialTables
-from seatrial.benches.settling import read_until_settled
+from seatrial.benches.settling import SETTLE_TIMEOUT_NS, settled_memory
 from seatrial.drivers.base import SandboxSpec
 from seatrial.errors import DriverError, TrialFailed
 from seatrial.guest.channel import GuestChannel
 from seatrial.model.experiment import InsideTest
-from seatrial.probes.memory import parse_kib_fields, read_processes_memory
+from seatrial.probes.memory import parse_kib_fields
 from seatrial.stats.validity import check_leftovers
 from seatrial.units import format_duration
 
@@ -33,7 +33,6 @@ if TYPE_CHECKING:
 GONE_TIMEOUT_NS: Final = 10_000_000_000
 STOP_GRACE_NS: Final = 5_000_000_000
 LAUNCH_MARGIN_NS: Final = 15_000_000_000
-SETTLE_TIMEOUT_NS: Final = 10_000_000_000
 
 
 class FreshTrial:
@@ -114,20 +113,11 @@ class FreshTrial:
             DriverError: they do not settle.
         """
         session = self._live()
-        readings: dict[str, float] = {}
-
-        def read() -> float | None:
-            processes = read_processes_memory(session.processes(plan.id))
-            # A sum over some of the processes is not the sum.
-            if processes.process_count == 0 or processes.unreadable_count > 0:
-                return None
-            readings["idle_pss_bytes"] = processes.pss_bytes
-            return readings["idle_pss_bytes"]
-
-        is_seen = bool(session.processes(plan.id))
-        if is_seen and not read_until_settled(read, timeout_ns=SETTLE_TIMEOUT_NS):
+        memory = settled_memory(session, [plan.id])
+        if memory is None and session.processes(plan.id):
             waited = format_duration(SETTLE_TIMEOUT_NS)
             raise DriverError(f"the memory of its processes did not settle within {waited}")
+        readings: dict[str, float] = {} if memory is None else {"idle_pss_bytes": memory.pss_bytes}
         charged = session.cgroups(plan.id).read_memory()
         if charged is not None:
             readings["idle_cgroup_bytes"] = charged.usage_bytes

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from seatrial.benches.settling import settled_memory
 from seatrial.errors import NoRoom
 from seatrial.probes.memory import parse_kib_fields, read_processes_memory
 from seatrial.units import MIB, format_bytes
@@ -96,9 +97,11 @@ def check_room(count: int, *, needs: Needs, room: Room, driver: str) -> None:
 
 def needs_of(session: DriverSession, plan_id: str, *, descriptors_before_count: int) -> Needs:
     """Measures one live sandbox; ``descriptors_before_count`` is of the launcher without it."""
+    # What a daemon starts for a sandbox joins it when it is up already.
+    settled = settled_memory(session, [plan_id]) if session.shared() is not None else None
     pids = tuple(session.processes(plan_id))
     charge = session.cgroups(plan_id).read_memory()
-    user_bytes = read_processes_memory(pids).uss_bytes
+    user_bytes = (settled or read_processes_memory(pids)).uss_bytes
     return Needs(
         memory_bytes=max(user_bytes, 0 if charge is None else own_bytes(charge), 1),
         tasks_count=sum(task_count(pid) for pid in pids),

@@ -5,15 +5,21 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Final
 
+from seatrial.probes.memory import read_processes_memory
 from seatrial.units import NS_PER_S
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
+
+    from seatrial.drivers.base import DriverSession
+    from seatrial.probes.memory import ProcessMemory
 
 SETTLE_INTERVAL_NS: Final = 250_000_000
 SETTLED_CHANGE_RATIO: Final = 0.01
 #: So many readings in a row have to agree: two may meet on the way.
 SETTLED_READINGS_COUNT: Final = 3
+#: Of sandboxes that have just come up.
+SETTLE_TIMEOUT_NS: Final = 10 * NS_PER_S
 
 
 def read_until_settled(read: Callable[[], float | None], *, timeout_ns: int) -> bool:
@@ -30,6 +36,24 @@ def read_until_settled(read: Callable[[], float | None], *, timeout_ns: int) -> 
         time.sleep(SETTLE_INTERVAL_NS / NS_PER_S)
         taken.append(read())
     return True
+
+
+def settled_memory(session: DriverSession, plan_ids: Sequence[str]) -> ProcessMemory | None:
+    """Read the memory of all processes of sandboxes once it has settled: some join them late.
+
+    None when it does not settle, is of no process, or not all of it can be read. A sum over some of
+    the processes is not the sum.
+    """
+    last: list[ProcessMemory] = []
+
+    def read() -> float | None:
+        pids = [pid for plan_id in plan_ids for pid in session.processes(plan_id)]
+        last[:] = [read_processes_memory(pids)]
+        return last[0].pss_bytes if last[0].unreadable_count == 0 else None
+
+    if not any(session.processes(plan_id) for plan_id in plan_ids):
+        return None
+    return last[0] if read_until_settled(read, timeout_ns=SETTLE_TIMEOUT_NS) else None
 
 
 def _agree(last: list[float | None]) -> bool:
