@@ -100,6 +100,7 @@ def test_what_has_no_process_or_cannot_be_read_whole_has_no_memory(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """No number rather than one of some of them."""
+    monkeypatch.setattr(settling, "read_processes_memory", memory_of)
     nobody = Pods(processes_count=0)
     assert settled_memory(cast("DriverSession", nobody), ["a"]) is None
     assert nobody.looks_count == 1

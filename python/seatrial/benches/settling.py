@@ -41,19 +41,22 @@ def read_until_settled(read: Callable[[], float | None], *, timeout_ns: int) -> 
 def settled_memory(session: DriverSession, plan_ids: Sequence[str]) -> ProcessMemory | None:
     """Read the memory of all processes of sandboxes once it has settled: some join them late.
 
-    None when it does not settle, is of no process, or not all of it can be read. A sum over some of
-    the processes is not the sum.
+    None when it does not settle, or not all of it can be read: a sum over some of the processes is
+    not the sum. Processes that cannot be read at all are not waited for.
     """
-    last: list[ProcessMemory] = []
+
+    def look() -> ProcessMemory:
+        pids = [pid for plan_id in plan_ids for pid in session.processes(plan_id)]
+        return read_processes_memory(pids)
 
     def read() -> float | None:
-        pids = [pid for plan_id in plan_ids for pid in session.processes(plan_id)]
-        last[:] = [read_processes_memory(pids)]
-        return last[0].pss_bytes if last[0].unreadable_count == 0 else None
+        last.append(look())
+        return last[-1].pss_bytes if last[-1].unreadable_count == 0 else None
 
-    if not any(session.processes(plan_id) for plan_id in plan_ids):
+    last = [look()]
+    if last[0].process_count == 0:
         return None
-    return last[0] if read_until_settled(read, timeout_ns=SETTLE_TIMEOUT_NS) else None
+    return last[-1] if read_until_settled(read, timeout_ns=SETTLE_TIMEOUT_NS) else None
 
 
 def _agree(last: list[float | None]) -> bool:
