@@ -98,8 +98,9 @@ def location(
     pooled = series.pooled
     if statistic is Statistic.PROPORTION:
         return proportion_interval(int(pooled.sum()), pooled.size, confidence=confidence)
-    if statistic is Statistic.MEAN and pooled.size == 1 and metric(series.metric).is_foreign:
-        # It cannot be repeated, so it is told although it has no interval.
+    if statistic is Statistic.MEAN and pooled.size == 1:
+        # It is told although it has no interval: another tool's cannot be repeated, and who ran one
+        # block knows that it is one.
         point = float(pooled[0])
         return NotAvailable(reason=f"{format_value(point, unit)}, one reading", n=1, point=point)
     if statistic is Statistic.MEAN:

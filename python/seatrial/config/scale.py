@@ -27,6 +27,8 @@ COUNTS: Final[Mapping[str, tuple[str, ...]]] = {
     "start": ("concurrency", "background_counts"),
     "density": ("count",),
 }
+#: Keys of the file that are called otherwise than the settings that they become.
+KEYS: Final[Mapping[str, str]] = {"background_counts": "background_count"}
 #: Amounts of work, by setting of the bench ``inside``, each with the least that measures anything.
 WORK: Final[Mapping[str, int]] = {
     "dd_count": 1 << 14,
@@ -131,7 +133,7 @@ def _changed(
         old = getattr(settings, name)
         if old != value:
             shown = [_text(name, one) for one in (old, value)]
-            key = name.removesuffix("_bytes").removesuffix("_ns")
+            key = KEYS.get(name, name.removesuffix("_bytes").removesuffix("_ns"))
             changes.append(f"{place}.{key}: {shown[0]} -> {shown[1]}")
     return dataclasses.replace(settings, **new)  # type: ignore[type-var]  # settings are dataclasses
 

@@ -19,7 +19,7 @@ SAY: Final = About(Group.LIMITS)
 CAPABILITIES: Final[Mapping[str, tuple[int, str]]] = {
     "CAP_SYS_ADMIN": (21, "no mounts and namespaces: only rootless runtimes can run"),
     "CAP_NET_ADMIN": (12, "no veth pairs: the load benches cannot run"),
-    "CAP_SYS_RESOURCE": (24, "no hard limit can be raised: runtimes that try so (podman) fail"),
+    "CAP_SYS_RESOURCE": (24, "no hard limit can be raised: podman alone tries to"),
     "CAP_SYS_PTRACE": (19, "memory of sandboxes of other users cannot be read"),
     "CAP_MKNOD": (27, "no device nodes in root file systems"),
     "CAP_DAC_OVERRIDE": (1, "groups and files of other users cannot be written"),

@@ -63,7 +63,7 @@ def render_text(summary: RunSummary) -> RenderableType:
         Text(
             f"{GLYPHS[Verdict.FASTER]} better  {GLYPHS[Verdict.SLOWER]} worse  "
             f"{GLYPHS[Verdict.INDISTINGUISHABLE]} indistinguishable from {summary.baseline}  "
-            f"{GLYPHS[Verdict.UNRESOLVED]} unresolved: too few blocks, or too unlike, to tell; "
+            f"{GLYPHS[Verdict.UNRESOLVED]} unresolved: blocks too few (five are good) or unlike; "
             f"in brackets {summary.confidence:.0%} intervals",
             style="dim",
         )
