@@ -26,9 +26,8 @@ if TYPE_CHECKING:
 for name in ("COLUMNS", "LINES"):
     os.environ.pop(name, None)
 
+LOOKS_COUNT = 20
 LOOK_PAUSE_S = 0.5
-#: How often a look is taken until nothing is left: another worker may hold its sandboxes for long.
-LOOKS_COUNT = 240 if os.environ.get("PYTEST_XDIST_WORKER") else 20
 
 
 #: Directories whose tests never run beside each other: a sweep finds what a neighbour has killed.
@@ -43,15 +42,22 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
                 item.add_marker(pytest.mark.xdist_group(name))
 
 
+def _has_neighbours(session: pytest.Session) -> bool:
+    """Whether another worker starts sandboxes meanwhile."""
+    is_worker = "PYTEST_XDIST_WORKER" in os.environ
+    return is_worker and any(set(IN_TURN) & set(item.path.parts) for item in session.items)
+
+
 @pytest.fixture(autouse=True, scope="session")
-def _no_remains() -> Iterator[None]:
+def _no_remains(request: pytest.FixtureRequest) -> Iterator[None]:
     """The whole suite leaves no process, mount, cgroup, network namespace or interface behind.
 
-    Only where the machine is ours alone (CI is set): another suite at work looks like a leftover.
+    Only where the machine is ours alone (CI is set): another suite at work looks like a leftover,
+    and so does another worker with sandboxes. Directories that have one look for their own runs.
     """
     before = all_remains()
     yield
-    if not os.environ.get("CI"):
+    if not os.environ.get("CI") or _has_neighbours(request.session):
         return
     left = all_remains() - before
     for _ in range(LOOKS_COUNT):  # what tests beside us are still at work with is gone by then
