@@ -85,17 +85,76 @@ def test_unknown_driver(seatrial: Seatrial, command: str) -> None:
 @pytest.mark.parametrize(
     ("table", "parts"),
     [
-        ("[driver.firecracker]\njailer = true\nuid = 0", ("driver.firecracker.uid = 0", "from 1")),
-        ("[driver.firecracker-snapshot]\njailer = 1", ("snapshot.jailer = 1", "true or false")),
-        ("[driver.qemu]\nvcpus = 65", ("driver.qemu.vcpus = 65", "from 1 to 64")),
+        (
+            "[driver.firecracker]\njailer = true\nuid = 0",
+            (":15: driver.firecracker.uid: got 0", "from 1"),
+        ),
+        ("[driver.firecracker-snapshot]\njailer = 1", ("snapshot.jailer: got 1", "true or false")),
+        ("[driver.qemu]\nvcpus = 65", ("driver.qemu.vcpus: got 65", "from 1 to 64")),
+        ("[driver.crun]\nfrobnicate = 1", (":14: driver.crun.frobnicate: crun takes no options",)),
+        ("[driver.podman]\nruntme = 'crun'", ("podman.runtme: unknown option; known: runtime",)),
+        (
+            '[driver."cri/runc"]\nimag = "x"',
+            (":14: driver.cri/runc.imag: unknown", "endpoint, image"),
+        ),
     ],
 )
-def test_options_of_a_machine(
+def test_options_of_a_driver(
     seatrial: Seatrial, command: str, table: str, parts: tuple[str, ...]
 ) -> None:
-    """Refused before anything is started, whether or not the machine's program is there."""
+    """Refused before anything is started, whether or not the driver's program is there."""
     file = seatrial.experiment(f"{GOOD}\n{table}\n")
     check_refused(seatrial.call(command, file), USAGE, *parts)
+    assert seatrial.runs() == []
+
+
+def test_options_among_other_mistakes(seatrial: Seatrial) -> None:
+    """Options of drivers are told together with the rest of the file."""
+    file = seatrial.experiment(
+        GOOD.replace("rounds = 2", "rounds = 0") + "[driver.crun]\nx = 1\n[driver.podman]\ny = 2\n"
+    )
+    words = ("3 mistakes", "start.rounds", "driver.crun.x", "driver.podman.y")
+    check_refused(seatrial.call("plan", file), USAGE, *words)
+
+
+def test_options_of_a_driver_that_does_not_run(seatrial: Seatrial) -> None:
+    """They are no mistake, since --drivers may add it; but it is said that they are of no use."""
+    done = seatrial.call("plan", seatrial.experiment(f"{GOOD}[driver.fake]\nhang_ratio = 0.5\n"))
+    assert done.code == 0, done.shown
+    assert "not used: [driver.fake] (fake is not among the drivers)" in done.err
+
+
+def test_no_baseline_given(seatrial: Seatrial) -> None:
+    """The default is told to be one, and what mends it does."""
+    text = GOOD.replace('baseline = "process"\n', "").replace('["process"]', '["fake"]')
+    file = seatrial.experiment(text)
+    words = ('none is given, and the default "process"', 'baseline = "fake"', "--baseline fake")
+    check_refused(seatrial.call("plan", file), USAGE, *words)
+    assert seatrial.call("plan", file, "--baseline", "fake").code == 0
+    assert seatrial.call("plan", file, "--drivers", "process,fake").code == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "parts"),
+    [
+        (("--drivers", "crn"), ('--drivers: unknown driver "crn"', 'did you mean "crun"')),
+        (
+            ("--drivers", "crun,runc"),
+            ('the baseline "process" is not among the drivers crun, runc',),
+        ),
+        (("--drivers", "process,process"), ("a driver is named twice",)),
+        (("--drivers", ","), ("no driver to run on",)),
+        (("--baseline", "proces"), ('--baseline: unknown driver "proces"', '"process"')),
+        (("--baseline", "crun"), ('the baseline "crun" is not among the drivers process',)),
+    ],
+)
+def test_wrong_drivers_of_the_command_line(
+    seatrial: Seatrial, words: tuple[str, ...], parts: tuple[str, ...]
+) -> None:
+    """They are told before anything is probed."""
+    done = seatrial.call("run", seatrial.experiment(GOOD), *words)
+    check_refused(done, USAGE, *parts)
+    assert "looking for" not in done.err
     assert seatrial.runs() == []
 
 

@@ -38,16 +38,26 @@ def parse_drivers(text: str | None) -> tuple[str, ...] | None:
     """
     if text is None:
         return None
+    wanted = tuple(name.strip() for name in text.split(",") if name.strip())
+    for name in wanted:
+        if name != AVAILABLE:
+            check_driver("--drivers", name)
+    return wanted
+
+
+def check_driver(option: str, name: str) -> None:
+    """Check the name of a driver that an option of the command line gives.
+
+    Raises:
+        ConfigError: it is unknown.
+    """
     from seatrial.config.problems import unknown
     from seatrial.drivers import registry
     from seatrial.errors import ConfigError
 
-    wanted = tuple(name.strip() for name in text.split(",") if name.strip())
     known = registry.names()
-    for name in wanted:
-        if name != AVAILABLE and name not in known:
-            raise ConfigError(f"--drivers: {unknown('driver', name, known)}", code="driver-unknown")
-    return wanted
+    if name not in known:
+        raise ConfigError(f"{option}: {unknown('driver', name, known)}", code="driver-unknown")
 
 
 def resolve(experiment: Experiment, wanted: tuple[str, ...] | None = None) -> Available:

@@ -28,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def execute(args: argparse.Namespace) -> int:
     """Print the plan; give 0."""
     from seatrial.cli import output
-    from seatrial.cli.request import make_plan, read_request, skipped_lines
+    from seatrial.cli.request import make_plan, read_request, skipped_lines, unused_lines
 
     _source, experiment = read_request(args)
     available, plan = make_plan(experiment, args.drivers)
@@ -36,7 +36,7 @@ def execute(args: argparse.Namespace) -> int:
         output.data_json(plan)
         return 0
     _print(plan, shows_all=args.all)
-    for line in skipped_lines(available):
+    for line in (*skipped_lines(available), *unused_lines(plan)):
         output.talk(line)
     for result in (available.probes[name] for name in plan.drivers):
         if not result.status.is_usable:

@@ -59,9 +59,16 @@ def read_request(args: argparse.Namespace) -> tuple[Source, Experiment]:
     from seatrial.drivers import registry
 
     source = dataclasses.replace(read_source(args.experiment), changes=tuple(args.set or ()))
-    experiment = parse_experiment(source, known_drivers=registry.names(), check_load=check_load)
-    registry.check_options(experiment.driver_options)
-    return source, _scaled(_changed(experiment, args), args.scale)
+    experiment = parse_experiment(
+        source,
+        known_drivers=registry.names(),
+        check_load=check_load,
+        check_options=registry.option_problems,
+        are_drivers_replaced=args.drivers is not None or args.baseline is not None,
+    )
+    experiment = _changed(experiment, args)
+    _check_drivers(experiment, args)
+    return source, _scaled(experiment, args.scale)
 
 
 def make_plan(experiment: Experiment, drivers: str | None) -> tuple[Available, Plan]:
@@ -92,6 +99,17 @@ def skipped_lines(available: Available) -> tuple[str, ...]:
     return tuple(f"left out: {name} ({why})" for name, why in available.skipped.items())
 
 
+def unused_lines(plan: Plan) -> tuple[str, ...]:
+    """Say which drivers' options are of no use, since these drivers do not run."""
+    experiment = plan.experiment
+    used = {*plan.drivers, experiment.start.background if experiment.start else ""}
+    return tuple(
+        f"not used: [driver.{name}] ({name} is not among the drivers)"
+        for name, options in experiment.driver_options.items()
+        if options and name not in used
+    )
+
+
 def estimate_of(experiment: Experiment, cost: Callable[[str], Cost]) -> EstimateNs:
     """Make an estimate from what each bench says about itself, with what a trial costs besides."""
     from seatrial.benches import registry as benches
@@ -115,6 +133,20 @@ def _changed(experiment: Experiment, args: argparse.Namespace) -> Experiment:
         seed=experiment.seed if args.seed is None else args.seed,
         baseline=args.baseline or experiment.baseline,
     )
+
+
+def _check_drivers(experiment: Experiment, args: argparse.Namespace) -> None:
+    """Check what can be known before anything is probed."""
+    from seatrial.cli.available import check_driver, parse_drivers
+    from seatrial.config.expand import check_drivers
+    from seatrial.model.experiment import AVAILABLE
+
+    if args.baseline is not None:
+        check_driver("--baseline", args.baseline)
+    wanted = parse_drivers(args.drivers)
+    names = experiment.drivers if wanted is None else wanted
+    if AVAILABLE not in names:
+        check_drivers(names, experiment.baseline)
 
 
 def _scaled(experiment: Experiment, scale: str | None) -> Experiment:

@@ -80,7 +80,13 @@ def _resumed(args: argparse.Namespace) -> RunStore:
 
 def _create(args: argparse.Namespace) -> RunStore:
     from seatrial.cli import output
-    from seatrial.cli.request import make_plan, read_request, scaling_lines, skipped_lines
+    from seatrial.cli.request import (
+        make_plan,
+        read_request,
+        scaling_lines,
+        skipped_lines,
+        unused_lines,
+    )
     from seatrial.run.prepare import create_run
     from seatrial.units import format_duration
 
@@ -89,7 +95,7 @@ def _create(args: argparse.Namespace) -> RunStore:
         output.talk(line)
     output.talk("looking for what works here ...")
     available, plan = make_plan(experiment, args.drivers)
-    for line in skipped_lines(available):
+    for line in (*skipped_lines(available), *unused_lines(plan)):
         output.talk(line)
     output.talk(
         f"{len(plan.trials)} trials on {', '.join(plan.drivers)}: "

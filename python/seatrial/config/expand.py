@@ -108,18 +108,27 @@ def _resolved_drivers(experiment: Experiment, drivers: Sequence[str] | None) -> 
             hint="probe the machine first and hand the names of the working drivers over",
         )
     names = tuple(experiment.drivers if drivers is None else drivers)
+    check_drivers(names, experiment.baseline)
+    return names
+
+
+def check_drivers(names: Sequence[str], baseline: str) -> None:
+    """Check that drivers can be compared with their baseline.
+
+    Raises:
+        ConfigError: there are none, one is named twice, or the baseline is not among them.
+    """
     if not names:
         raise ConfigError(
             "no driver to run on; expected at least one", hint="run 'seatrial doctor'"
         )
-    if experiment.baseline not in names:
+    if baseline not in names:
         raise ConfigError(
-            f'the baseline "{experiment.baseline}" is not among the drivers {", ".join(names)}',
+            f'the baseline "{baseline}" is not among the drivers {", ".join(names)}',
             hint="add it to the drivers, or name another one with --baseline",
         )
     if len(set(names)) != len(names):
         raise ConfigError(f"a driver is named twice among {', '.join(names)}")
-    return names
 
 
 def _used(experiment: Experiment) -> Mapping[str, Mapping[str, Scalar]]:

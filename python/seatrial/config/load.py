@@ -44,6 +44,7 @@ from seatrial.model.experiment import (
     Experiment,
     LoadSettings,
 )
+from seatrial.model.scalar import Scalar
 from seatrial.units import MIB, format_bytes
 
 # The presets, in the order in which they are listed; each is a file in `presets/`.
@@ -78,6 +79,8 @@ _TABLES: Final[Mapping[str, type]] = {
 LoadCheck: TypeAlias = Callable[
     [Mapping[str, object], LoadSettings | None], Iterable[tuple[str, str]]
 ]
+# Gives key and text of all that a driver refuses in its `[driver.NAME]`.
+OptionsCheck: TypeAlias = Callable[[str, Mapping[str, Scalar]], Iterable[tuple[str, str]]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -159,9 +162,18 @@ def load_experiment(
 
 
 def parse_experiment(
-    source: Source, *, known_drivers: Sequence[str], check_load: LoadCheck | None = None
+    source: Source,
+    *,
+    known_drivers: Sequence[str],
+    check_load: LoadCheck | None = None,
+    check_options: OptionsCheck | None = None,
+    are_drivers_replaced: bool = False,
 ) -> Experiment:
     """Check the text of an experiment; see ``load_experiment``.
+
+    ``check_options`` says what a driver refuses (``seatrial.drivers.registry.option_problems``).
+    ``are_drivers_replaced``: others are to take the place of the text's drivers or of its baseline,
+    so that these need not fit together.
 
     Raises:
         ConfigError: with every mistake that was found, one a line.
@@ -187,6 +199,10 @@ def parse_experiment(
     # are made of whole settings, and only when everything else is right.
     problems += _new(_refused(raw, None, check_load), problems, lines)
     problems += _new(_across(raw, known_drivers), problems, lines)
+    if not are_drivers_replaced:
+        problems += _new(_baseline_problems(raw, known_drivers), problems, lines)
+    if check_options is not None:
+        problems += _new(_option_problems(raw, known_drivers, check_options), problems, lines)
     if not problems:
         problems += _new(_refused(raw, _settings(written), check_load), problems, lines)
     if written is None or problems:
@@ -267,7 +283,6 @@ def _across(raw: Mapping[str, object], known_drivers: Sequence[str]) -> Iterator
 def _driver_problems(raw: Mapping[str, object], known: Sequence[str]) -> Iterator[Problem]:
     drivers = raw.get("drivers", AVAILABLE)
     named = drivers if isinstance(drivers, list) else []
-    has_only_names = bool(named) and all(isinstance(name, str) for name in named)
     for index, name in enumerate(named):
         if isinstance(name, str) and name not in known:
             yield Problem(key=f"drivers[{index}]", message=unknown("driver", name, known))
@@ -278,15 +293,42 @@ def _driver_problems(raw: Mapping[str, object], known: Sequence[str]) -> Iterato
             key="start.background",
             message=unknown("driver", background, (*known, OWN_BACKGROUND)),
         )
-    baseline = raw.get("baseline", "process")
+    baseline = raw.get("baseline")
     if isinstance(baseline, str) and baseline not in known:
         yield Problem(key="baseline", message=unknown("driver", baseline, known))
-    elif has_only_names and baseline not in named:
-        yield Problem(
-            key="baseline",
-            message=f'"{baseline}" is not among the drivers; expected one of {", ".join(named)}',
-        )
     options = raw.get("driver")
     for name in options if isinstance(options, Mapping) else ():
         if name not in known:
             yield Problem(key=f"driver.{name}", message=unknown("driver", str(name), known))
+
+
+def _baseline_problems(raw: Mapping[str, object], known: Sequence[str]) -> Iterator[Problem]:
+    drivers = raw.get("drivers", AVAILABLE)
+    named = drivers if isinstance(drivers, list) else []
+    usual = next(
+        one.default for one in dataclasses.fields(WrittenExperiment) if one.name == "baseline"
+    )
+    baseline = raw.get("baseline", usual)
+    if not named or not all(isinstance(name, str) for name in named) or baseline in named:
+        return
+    if "baseline" in raw:
+        message = f'"{baseline}" is not among the drivers; expected one of {", ".join(named)}'
+    else:
+        mend = next((name for name in named if name in known), named[0])
+        message = (
+            f'none is given, and the default "{baseline}" is not among the drivers; expected one '
+            f'of {", ".join(named)}: write baseline = "{mend}", or give --baseline {mend}'
+        )
+    yield Problem(key="baseline", message=message)
+
+
+def _option_problems(
+    raw: Mapping[str, object], known: Sequence[str], check: OptionsCheck
+) -> Iterator[Problem]:
+    tables = raw.get("driver")
+    for name, options in tables.items() if isinstance(tables, Mapping) else ():
+        if name in known and isinstance(options, Mapping):
+            # Lists and tables are reported as what they are: no values of options.
+            judged = {key: value for key, value in options.items() if isinstance(value, Scalar)}
+            for key, message in check(name, judged):
+                yield Problem(key=key, message=message)

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 # A header such as [start] or [driver.runsc], and a key at the beginning of a line.
-_HEADER: Final = re.compile(r"\s*\[\s*([A-Za-z0-9_.\-\"' ]+?)\s*\]")
+_HEADER: Final = re.compile(r"\s*\[\s*([A-Za-z0-9_./\-\"' ]+?)\s*\]")
 _KEY: Final = re.compile(r"\s*([A-Za-z0-9_\-]+|\"[^\"]+\")\s*(?:=|\.)")
 
 # What pydantic calls an error, and what a user should have written instead.

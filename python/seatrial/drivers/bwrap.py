@@ -17,6 +17,7 @@ from seatrial.drivers.local import (
     found_here,
     program_version,
 )
+from seatrial.drivers.options import TakesNoOptions
 from seatrial.drivers.session import LocalSession
 from seatrial.guest.rootfs import GUEST_PATH, build_rootfs
 from seatrial.model.experiment import NetworkMode
@@ -31,7 +32,7 @@ PROGRAM: Final = "bwrap"
 HOSTNAME: Final = "seatrial"
 
 
-class BwrapDriver(LocalDriver):
+class BwrapDriver(TakesNoOptions, LocalDriver):
     """Bubblewrap from PATH."""
 
     name = "bwrap"
@@ -44,6 +45,7 @@ class BwrapDriver(LocalDriver):
 
     def open(self, context: DriverContext) -> LocalSession:
         """Prepare once for a run."""
+        self.check_options(context.options)
         flags = {
             "namespaces": "mount,pid,uts,ipc,net (+user without root)",
             "root": "read-only bind, own /proc and /dev, tmpfs /tmp",

@@ -29,9 +29,9 @@ from seatrial.drivers.local import (
     host_gaps,
     program_version,
 )
+from seatrial.drivers.options import OptionError, unknown_option
 from seatrial.drivers.session import LocalSession
 from seatrial.errors import (
-    ConfigError,
     DriverError,
     DriverUnavailable,
     EnvironmentTrouble,
@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from seatrial.drivers.base import DriverContext
+    from seatrial.model.scalar import Scalar
 
 RUNTIME_OPTION: Final = "runtime"
 RUNTIME: Final = "runc"
@@ -134,12 +135,18 @@ class EngineDriver(LocalDriver):
             capabilities = replace(capabilities, network_modes=modes)
         return Found(binary=binary, version=version, capabilities=capabilities, gaps=host_gaps())
 
+    def check_options(self, options: Mapping[str, Scalar]) -> None:
+        """Refuse what has no meaning."""
+        for option, value in options.items():
+            where = f"driver.{self.name}.{option}"
+            if option != RUNTIME_OPTION:
+                raise unknown_option(where, (RUNTIME_OPTION,))
+            if not isinstance(value, str) or not value:
+                raise OptionError(where, "expected the name or the path of a runtime", value=value)
+
     def open(self, context: DriverContext) -> LocalSession:
         """Prepare once for a run."""
-        for name in context.options:
-            if name != RUNTIME_OPTION:
-                message = f"driver.{self.name}.{name}: unknown option; known: {RUNTIME_OPTION}"
-                raise ConfigError(message)
+        self.check_options(context.options)
         return EngineSession(context, engine=self.engine, found=self.find())
 
 

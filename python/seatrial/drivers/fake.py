@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from seatrial.drivers.base import Shared
+    from seatrial.model.scalar import Scalar
 
 #: The pids of fake processes; above what the kernel gives (PID_MAX_LIMIT is 2**22).
 FAKE_PID_MIN: Final = 1 << 23
@@ -71,6 +72,10 @@ class FakeDriver:
             detail="a scripted model; it measures nothing",
             capabilities=CAPABILITIES,
         )
+
+    def check_options(self, options: Mapping[str, Scalar]) -> None:
+        """Refuse what has no meaning."""
+        model_from_options(self.model, options)
 
     def open(self, context: DriverContext) -> FakeSession:
         """Begin a script; the experiment's options change the model."""

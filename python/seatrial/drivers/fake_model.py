@@ -12,7 +12,8 @@ from dataclasses import dataclass, field, fields, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Final
 
-from seatrial.errors import ConfigError
+from seatrial.drivers.options import OptionError, unknown_option
+from seatrial.errors import UnitError
 
 if TYPE_CHECKING:
     from seatrial.model.scalar import Scalar
@@ -204,8 +205,8 @@ def model_from_options(model: FakeModel, options: Mapping[str, Scalar]) -> FakeM
     for name, value in options.items():
         current = known.get(name)
         if name not in known or isinstance(current, Mapping):
-            names = ", ".join(n for n, v in known.items() if not isinstance(v, Mapping))
-            raise ConfigError(f"driver.fake.{name}: unknown option; known: {names}")
+            names = (n for n, v in known.items() if not isinstance(v, Mapping))
+            raise unknown_option(f"driver.fake.{name}", names)
         changes[name] = _converted(name, value, current)
     return replace(model, **changes)  # type: ignore[arg-type]  # each value was converted to its field's type
 
@@ -218,14 +219,18 @@ def _converted(name: str, value: Scalar, current: object) -> object:
     if name.endswith("_ns") and isinstance(value, str):
         from seatrial.units import parse_duration_ns
 
-        return parse_duration_ns(value)
+        try:
+            return parse_duration_ns(value)
+        except UnitError as error:
+            expected = "expected a duration such as '2ms'"
+            raise OptionError(f"driver.fake.{name}", expected, value=value) from error
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
     if is_number and isinstance(current, float):
         return float(value)
     if isinstance(value, int) and not isinstance(value, bool) and not name.endswith("_ns"):
         return value
     expected = "a duration such as '2ms'" if name.endswith("_ns") else type(current).__name__
-    raise ConfigError(f"driver.fake.{name} = {value!r}: expected {expected}")
+    raise OptionError(f"driver.fake.{name}", f"expected {expected}", value=value)
 
 
 def parse_law(text: str, *, where: str) -> Law:
@@ -238,7 +243,7 @@ def parse_law(text: str, *, where: str) -> Law:
 
     words = text.split(":")
     count = 3 if words[0] == LawName.LOGNORMAL else 2
-    problem = ConfigError(f"{where} = {text!r}: expected {LAW_FORMS}")
+    problem = OptionError(where, f"expected {LAW_FORMS}", value=text)
     if len(words) != count:
         raise problem
     try:

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Final, Self
 
 from seatrial import network
 from seatrial.drivers.local import Found, find_program, program_version
+from seatrial.drivers.options import OptionError
 from seatrial.errors import ConfigError, DriverError, DriverUnavailable
 from seatrial.probes.cgroup import CgroupHost
 
@@ -62,7 +63,7 @@ class JailOptions:
         if wanted is None:
             wanted = _wanted_by_environment()
         if not isinstance(wanted, bool):
-            raise ConfigError(f"driver.{driver}.jailer = {wanted!r}: expected true or false")
+            raise OptionError(f"driver.{driver}.jailer", "expected true or false", value=wanted)
         ids: dict[str, int] = {}
         for key in ("uid", "gid"):
             if key in options:
@@ -200,7 +201,9 @@ def _wanted_by_environment() -> bool:
 
 def _parse_id(where: str, value: Scalar, *, is_used: bool) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= ID_MAX:
-        raise ConfigError(f"{where} = {value!r}: expected a number from 1 to {ID_MAX}, not root's")
+        expected = f"expected a number from 1 to {ID_MAX}, not root's"
+        raise OptionError(where, expected, value=value)
     if not is_used:
-        raise ConfigError(f"{where} = {value}: means nothing without jailer = true")
+        expected = "means nothing without jailer = true"
+        raise OptionError(where, expected, value=value, needs=("jailer",))
     return value

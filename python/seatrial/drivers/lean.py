@@ -22,6 +22,7 @@ from seatrial.drivers.base import CHANNEL_FD, DATA_PATH, TOOLS_PATH
 from seatrial.drivers.empty_networks import EmptyNetworks
 from seatrial.drivers.instance import Command, Instance
 from seatrial.drivers.local import Found, LocalDriver, found_here
+from seatrial.drivers.options import TakesNoOptions
 from seatrial.drivers.session import LocalSession
 from seatrial.errors import DriverUnavailable
 from seatrial.guest.rootfs import GUEST_PATH, build_rootfs
@@ -55,7 +56,7 @@ MADE_AHEAD: Final = {
 }
 
 
-class LeanDriver(LocalDriver):
+class LeanDriver(TakesNoOptions, LocalDriver):
     """Namespaces and a root of its own, made by the launcher."""
 
     broken_hint = "the error names the step that the kernel refused; namespaces may be forbidden"
@@ -79,6 +80,7 @@ class LeanDriver(LocalDriver):
 
     def open(self, context: DriverContext) -> LocalSession:
         """Prepare once for a run."""
+        self.check_options(context.options)
         flags = {
             "namespaces": ",".join(_namespaces(NetworkMode.NONE)),
             "root": "read-only bind, pivot_root, tmpfs /tmp",

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final, Self
 from urllib.parse import quote
 
 from seatrial import proc, units
+from seatrial.drivers.options import OptionError, unknown_option
 from seatrial.errors import ConfigError, DriverError, DriverUnavailable, SeatrialError
 from seatrial.guest.initrd import build_initrd, resolve_modules
 from seatrial.guest.rootfs import DEVICES, GUEST_PATH, build_rootfs
@@ -123,8 +124,7 @@ class MachineOptions:
                 size = parse_size(where, value, DISK_BYTES_MIN, GUEST_MEMORY_BYTES_MAX)
                 settings = replace(settings, disk_bytes=size)
             else:
-                known = ", ".join(("memory", "vcpus", "disk", *others))
-                raise ConfigError(f"{where}: unknown option; known: {known}")
+                raise unknown_option(where, ("memory", "vcpus", "disk", *others))
         return settings
 
 
@@ -232,11 +232,11 @@ def parse_size(where: str, value: Scalar, least: int, most: int) -> int:
     except ConfigError:
         size = 0
     if not least <= size <= most:
-        raise ConfigError(f'{where} = {value!r}: expected {expected}, such as "256MiB"')
+        raise OptionError(where, f'expected {expected}, such as "256MiB"', value=value)
     return size
 
 
 def _parse_vcpus(where: str, value: Scalar) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= VCPUS_MAX:
-        raise ConfigError(f"{where} = {value!r}: expected a number from 1 to {VCPUS_MAX}")
+        raise OptionError(where, f"expected a number from 1 to {VCPUS_MAX}", value=value)
     return value

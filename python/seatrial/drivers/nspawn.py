@@ -21,6 +21,7 @@ from seatrial.drivers.local import (
     found_here,
     program_version,
 )
+from seatrial.drivers.options import TakesNoOptions
 from seatrial.drivers.session import LocalSession
 from seatrial.drivers.state import NSPAWN_MACHINES, sandbox_prefix
 from seatrial.errors import DriverUnavailable
@@ -42,7 +43,7 @@ ROOT_DIRECTORIES: Final = ("run", "usr", "var", "root")
 OS_RELEASE: Final = "ID=seatrial\nPRETTY_NAME=Seatrial\n"
 
 
-class NspawnDriver(LocalDriver):
+class NspawnDriver(TakesNoOptions, LocalDriver):
     """systemd-nspawn from PATH."""
 
     name = "nspawn"
@@ -57,6 +58,7 @@ class NspawnDriver(LocalDriver):
 
     def open(self, context: DriverContext) -> LocalSession:
         """Prepare once for a run."""
+        self.check_options(context.options)
         flags = {
             "namespaces": "mount,pid,uts,ipc,net",
             "root": "read-only, own /proc, /sys and /dev, tmpfs /tmp and /run",

@@ -24,6 +24,7 @@ from seatrial.drivers.local import (
     host_gaps,
     program_version,
 )
+from seatrial.drivers.options import TakesNoOptions
 from seatrial.drivers.session import LocalSession
 from seatrial.drivers.state import RUN_VARIABLE, SANDBOX_VARIABLE
 from seatrial.drivers.tools import runsc_candidates
@@ -144,7 +145,7 @@ RUNSC_KVM: Final = _runsc(
 )
 
 
-class OciDriver(LocalDriver):
+class OciDriver(TakesNoOptions, LocalDriver):
     """One flavour of OCI runtime."""
 
     def __init__(self, flavour: Flavour) -> None:
@@ -175,6 +176,7 @@ class OciDriver(LocalDriver):
 
     def open(self, context: DriverContext) -> LocalSession:
         """Prepare once for a run."""
+        self.check_options(context.options)
         return OciSession(context, flavour=self.flavour, found=self.find())
 
 

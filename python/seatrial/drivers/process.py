@@ -13,13 +13,14 @@ from seatrial import __version__
 from seatrial.drivers.base import CHANNEL_FD
 from seatrial.drivers.instance import Command, Instance
 from seatrial.drivers.local import Found, LocalDriver, host_capabilities, host_gaps
+from seatrial.drivers.options import TakesNoOptions
 from seatrial.drivers.session import LocalSession
 
 if TYPE_CHECKING:
     from seatrial.drivers.base import DriverContext
 
 
-class ProcessDriver(LocalDriver):
+class ProcessDriver(TakesNoOptions, LocalDriver):
     """The guest as an ordinary process of this machine."""
 
     name = "process"
@@ -35,6 +36,7 @@ class ProcessDriver(LocalDriver):
 
     def open(self, context: DriverContext) -> LocalSession:
         """Prepare once for a run."""
+        self.check_options(context.options)
         flags = {"isolation": "none", "network none": "the host's stack, unused"}
         return self.make_session(ProcessSession, context, flags=flags)
 

@@ -39,7 +39,8 @@ from seatrial.drivers.machine import (
     kernel_command_line,
 )
 from seatrial.drivers.machine_session import MachineSession
-from seatrial.errors import ConfigError, DriverError, SeatrialError
+from seatrial.drivers.options import OptionError
+from seatrial.errors import DriverError, SeatrialError
 from seatrial.model.experiment import NetworkMode
 
 if TYPE_CHECKING:
@@ -103,8 +104,8 @@ class QemuDriver(LocalDriver):
         wanted = rest.pop("accel", "auto")
         settings = MachineOptions.parse(self.name, rest, others=("accel",))
         if wanted not in {"auto", *Acceleration}:
-            message = f"driver.{self.name}.accel = {wanted!r}: expected auto, kvm or tcg"
-            raise ConfigError(message)
+            where = f"driver.{self.name}.accel"
+            raise OptionError(where, "expected auto, kvm or tcg", value=wanted)
         return settings, wanted
 
     def open(self, context: DriverContext) -> MachineSession:

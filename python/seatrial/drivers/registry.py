@@ -11,6 +11,7 @@ import re
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Final, Protocol, cast, runtime_checkable
 
+from seatrial.drivers.options import OptionError
 from seatrial.drivers.shared import keep as keep_daemons
 from seatrial.drivers.stale import would_remove
 from seatrial.drivers.state import sweep
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from seatrial.drivers.base import Driver
     from seatrial.model.scalar import Scalar
 
-__all__ = ["check_options", "get", "keep_daemons", "names", "sweep", "would_remove"]
+__all__ = ["get", "keep_daemons", "names", "option_problems", "sweep", "would_remove"]
 
 GROUP: Final = "seatrial.drivers"
 
@@ -81,16 +82,32 @@ class ChecksOptions(Protocol):
         ...
 
 
-def check_options(options: Mapping[str, Mapping[str, Scalar]]) -> None:
-    """Let drivers judge what an experiment's ``[driver.NAME]`` say, as far as they can.
+def option_problems(name: str, options: Mapping[str, Scalar]) -> list[tuple[str, str]]:
+    """Let a driver judge what an experiment's ``[driver.NAME]`` says, if it can.
 
-    Raises:
-        ConfigError: an option is unknown or has no meaning.
+    Gives key and text of all that is wrong: a driver tells its first objection, so it is asked
+    again without the option that it objected to.
     """
-    for name, given in options.items():
-        driver = get(name)
-        if isinstance(driver, ChecksOptions):
-            driver.check_options(given)
+    driver, rest = get(name), dict(options)
+    table = f"driver.{name}"
+    problems: list[tuple[str, str]] = []
+    while rest and isinstance(driver, ChecksOptions):
+        try:
+            driver.check_options(rest)
+        except OptionError as error:
+            if not error.needs & (options.keys() - rest.keys()):
+                hint = "" if error.hint is None else f"; {error.hint}"
+                problems.append((error.key, error.expected + hint))
+            option = error.key.removeprefix(f"{table}.")
+            if option not in rest:
+                break
+            del rest[option]
+        except ConfigError as error:
+            problems.append((table, error.message))
+            break
+        else:
+            break
+    return problems
 
 
 def names() -> Names:

@@ -18,7 +18,8 @@ from seatrial.drivers.cri.messages import (
     map_of,
     text_of,
 )
-from seatrial.errors import ConfigError, DriverError, ProcessFailed
+from seatrial.drivers.options import OptionError
+from seatrial.errors import DriverError, ProcessFailed
 from seatrial.guest.binary import launch_binary
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ REMOVAL_PATIENCE_NS: Final = 4_000_000_000
 UNIX_PREFIX: Final = "unix://"
 
 
-def parse_endpoint(text: str) -> Path:
+def parse_endpoint(text: str, *, where: str = "endpoint") -> Path:
     """Read ``unix:///run/containerd/containerd.sock``, or the path alone.
 
     Raises:
@@ -40,8 +41,10 @@ def parse_endpoint(text: str) -> Path:
     """
     path = Path(text.removeprefix(UNIX_PREFIX))
     if not path.is_absolute():
-        raise ConfigError(
-            f"endpoint = {text!r}: expected unix:///PATH of a CRI socket",
+        raise OptionError(
+            where,
+            "expected unix:///PATH of a CRI socket",
+            value=text,
             hint="for example unix:///run/containerd/containerd.sock",
         )
     return path

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final
 
 from seatrial.drivers.cri.handlers import ChannelKind
 from seatrial.drivers.image import CHANNEL_DIRECTORY
-from seatrial.errors import ConfigError
+from seatrial.drivers.options import OptionError
 from seatrial.model.experiment import NetworkMode
 
 if TYPE_CHECKING:
@@ -95,9 +95,10 @@ class ChannelChoice:
             ConfigError: they contradict each other, the handler, or what there is.
         """
 
-        def wrong(option: str, expected: str, hint: str | None = None) -> ConfigError:
-            given = f" = {options[option]!r}" if option in options else ""
-            return ConfigError(f'driver."{driver}".{option}{given}: {expected}', hint=hint)
+        def wrong(option: str, expected: str, hint: str | None = None) -> OptionError:
+            where = f'driver."{driver}".{option}'
+            needs = ("channel", "endpoint") if option == ADDRESS_OPTION else ()
+            return OptionError(where, expected, value=options.get(option), needs=needs, hint=hint)
 
         kind = _kind(options, handler, wrong("channel", "expected unix or tcp"))
         address = str(options.get(ADDRESS_OPTION) or "")
@@ -142,7 +143,7 @@ def _is_address(text: str) -> bool:
 
 
 def _kind(
-    options: Mapping[str, object], handler: Handler | None, wrong: ConfigError
+    options: Mapping[str, object], handler: Handler | None, wrong: OptionError
 ) -> ChannelKind:
     default = ChannelKind.UNIX if handler is None else handler.channel
     try:

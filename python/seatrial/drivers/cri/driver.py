@@ -38,6 +38,7 @@ from seatrial.drivers.local import (
     host_gaps,
     program_version,
 )
+from seatrial.drivers.options import unknown_option
 from seatrial.drivers.session import LocalSession
 from seatrial.drivers.state import RUN_VARIABLE, SANDBOX_VARIABLE
 from seatrial.errors import ConfigError, DriverError, DriverUnavailable, SeatrialError
@@ -54,6 +55,7 @@ if TYPE_CHECKING:
     from seatrial.drivers.base import DriverContext
     from seatrial.drivers.cri.channel import Way
     from seatrial.drivers.cri.handlers import Handler
+    from seatrial.model.scalar import Scalar
 
 PREFIX: Final = "cri/"
 ENDPOINT_VARIABLE: Final = VARIABLES["endpoint"]
@@ -142,23 +144,31 @@ class CriDriver(LocalDriver):
             gaps=(*host_gaps(), *(network_gaps(known) if known else ())),
         )
 
-    def open(self, context: DriverContext) -> LocalSession:
-        """Prepare once for a run."""
-        unknown = [name for name in context.options if name not in OPTIONS]
-        if unknown:
-            raise ConfigError(
-                f'driver."{self.name}".{unknown[0]}: unknown option; known: {", ".join(OPTIONS)}'
-            )
-        options = with_environment(context.options)
+    def check_options(self, options: Mapping[str, Scalar]) -> None:
+        """Refuse what has no meaning."""
+        self._parse(options)
+
+    def _parse(
+        self, given: Mapping[str, Scalar]
+    ) -> tuple[dict[str, Scalar], ChannelChoice, Path | None]:
+        place = f'driver."{self.name}"'
+        for name in given:
+            if name not in OPTIONS:
+                raise unknown_option(f"{place}.{name}", OPTIONS)
+        options = with_environment(given)
         named = options.get("endpoint")
         channel = ChannelChoice.parse(
             self.name, known_handler(self.handler), options, has_own_server=not named
         )
-        if named:
-            endpoint = calls.parse_endpoint(str(named))
+        where = f"{place}.endpoint" if "endpoint" in given else ENDPOINT_VARIABLE
+        return options, channel, calls.parse_endpoint(str(named), where=where) if named else None
+
+    def open(self, context: DriverContext) -> LocalSession:
+        """Prepare once for a run."""
+        options, channel, endpoint = self._parse(context.options)
+        if endpoint is not None:
             found, programs = self._found_there(endpoint), None
         else:
-            endpoint = None
             handler, programs = find_programs(self.handler, elsewhere=ELSEWHERE)
             trouble, hint = channel_trouble() if channel.kind is ChannelKind.TCP else ("", "")
             if trouble:
