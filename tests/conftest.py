@@ -32,14 +32,18 @@ LOOK_PAUSE_S = 0.5
 
 #: Directories whose tests never run beside each other: a sweep finds what a neighbour has killed.
 IN_TURN = ("fault", "conformance")
+#: Files elsewhere that sweep, and so have their turn with those that kill.
+SWEEPING = frozenset({"test_sweep.py"})
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Gives all tests of such a directory to one worker (`--dist loadgroup`)."""
     for item in items:
-        for name in IN_TURN:
-            if name in item.path.parts:
-                item.add_marker(pytest.mark.xdist_group(name))
+        turns = [name for name in IN_TURN if name in item.path.parts]
+        if item.path.name in SWEEPING:
+            turns = ["fault"]
+        for name in turns:
+            item.add_marker(pytest.mark.xdist_group(name))
 
 
 def _has_neighbours(session: pytest.Session) -> bool:
