@@ -36,6 +36,7 @@ IN_TURN = ("fault", "conformance")
 SWEEPING = frozenset({"test_sweep.py"})
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist looks for the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Gives all tests of such a directory to one worker (`--dist loadgroup`)."""
     for item in items:
