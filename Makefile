@@ -8,10 +8,8 @@ CARGO := cargo
 PYTEST_ARGS ?=
 # Python's checks need one processor, for as long as cargo needs the others.
 BESIDE := $(MAKE) --no-print-directory --jobs 2 --output-sync=line
-# Tests that start no sandbox: they may run beside each other.
+# Tests that start no sandbox: they may run beside each other. The others want the machine alone.
 APART := tests/unit tests/property tests/statistics tests/e2e
-# Tests that mostly wait: one of these directories beside the other. The rest want the machine alone.
-PAIRED := tests/integration/conformance tests/fault
 BENCH_ARGS ?=
 EXPERIMENT ?= quick
 
@@ -35,8 +33,7 @@ test: setup ## run every check and every test (PYTEST_ARGS=...)
 	@$(BESIDE) lint-python test-rust
 ifeq ($(PYTEST_ARGS),)
 	$(BIN)/pytest --numprocesses auto --dist worksteal $(APART)
-	$(BIN)/pytest --numprocesses 2 --dist loadgroup $(PAIRED)
-	$(BIN)/pytest $(addprefix --ignore ,$(APART) $(PAIRED))
+	$(BIN)/pytest $(addprefix --ignore ,$(APART))
 else
 	$(BIN)/pytest $(PYTEST_ARGS)
 endif

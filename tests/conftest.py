@@ -30,39 +30,15 @@ LOOKS_COUNT = 20
 LOOK_PAUSE_S = 0.5
 
 
-#: Directories whose tests never run beside each other: a sweep finds what a neighbour has killed.
-IN_TURN = ("fault", "conformance")
-#: Files elsewhere that sweep, and so have their turn with those that kill.
-SWEEPING = frozenset({"test_sweep.py"})
-
-
-@pytest.hookimpl(tryfirst=True)  # before xdist looks for the groups
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Gives all tests of such a directory to one worker (`--dist loadgroup`)."""
-    for item in items:
-        turns = [name for name in IN_TURN if name in item.path.parts]
-        if item.path.name in SWEEPING:
-            turns = ["fault"]
-        for name in turns:
-            item.add_marker(pytest.mark.xdist_group(name))
-
-
-def _has_neighbours(session: pytest.Session) -> bool:
-    """Whether another worker starts sandboxes meanwhile."""
-    is_worker = "PYTEST_XDIST_WORKER" in os.environ
-    return is_worker and any(set(IN_TURN) & set(item.path.parts) for item in session.items)
-
-
 @pytest.fixture(autouse=True, scope="session")
-def _no_remains(request: pytest.FixtureRequest) -> Iterator[None]:
+def _no_remains() -> Iterator[None]:
     """The whole suite leaves no process, mount, cgroup, network namespace or interface behind.
 
-    Only where the machine is ours alone (CI is set): another suite at work looks like a leftover,
-    and so does another worker with sandboxes. Directories that have one look for their own runs.
+    Only where the machine is ours alone (CI is set): another suite at work looks like a leftover.
     """
     before = all_remains()
     yield
-    if not os.environ.get("CI") or _has_neighbours(request.session):
+    if not os.environ.get("CI"):
         return
     left = all_remains() - before
     for _ in range(LOOKS_COUNT):  # what tests beside us are still at work with is gone by then
