@@ -130,7 +130,8 @@ def test_podman_killed_in_a_storm(seatrial: Seatrial, name: str, point: str) -> 
     hit, *others = outcomes_of(seatrial, "podman")
     assert set(endings_in(hit)) <= {"ok", *FAILED_STARTS}, done.shown
     if name == "podman":
-        assert "ok" not in set(endings_in(hit)), done.shown
+        # Those whose guest had answered by then were started well.
+        assert FAILED_STARTS & set(endings_in(hit)), done.shown
     check_unharmed(seatrial, others)
     (run_dir,) = seatrial.runs()
     assert processes_of(run_dir.name) == {}
