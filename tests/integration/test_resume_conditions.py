@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from seatrial.errors import ConfigError
-from seatrial.run.prepare import check_resume
+from seatrial.run.prepare import check_resume, create_run
 from seatrial.store.run_store import RunStore
-from tests.support.fake_run import run_text
+from tests.support.fake_run import parse_plan, run_text
+from tests.support.needs import needs_driver
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -37,3 +38,18 @@ def test_resuming_under_other_conditions(tmp_path: Path) -> None:
             check_resume(store, is_forced=False, allows_debug_core=False)
         assert caught.value.code == "resume-differs"
         check_resume(store, is_forced=True, allows_debug_core=False)
+
+
+@pytest.mark.driver
+def test_the_version_told_is_that_of_the_runtime_which_the_options_name(tmp_path: Path) -> None:
+    """A podman told to take crun is not labelled with runc; a resumed run asks the same."""
+    needs_driver("podman")
+    needs_driver("crun")
+    text = TEXT.replace('"fake"', '"podman"') + '[driver.podman]\nruntime = "crun"\n'
+    plan = parse_plan(text, tmp_path)
+    with create_run(tmp_path / "runs", plan, text=text, source="-", skipped={}) as store:
+        version = store.manifest.versions.drivers["podman"]
+        assert version is not None
+        assert "+crun-" in version
+        assert store.manifest.driver_flags["podman"]["runtime"] == "crun"
+        check_resume(store, is_forced=False, allows_debug_core=False)

@@ -15,17 +15,23 @@ from seatrial.run.progress import Silent
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from seatrial.model.plan import Plan
     from seatrial.model.summary import RunSummary
 
 
-def run_text(text: str, folder: Path) -> tuple[RunSummary, Path]:
-    """Runs an experiment given as TOML; the summary and the run directory."""
+def parse_plan(text: str, folder: Path) -> Plan:
+    """Gives the plan of an experiment given as TOML."""
     file = folder / "experiment.toml"
     file.write_text(text)
     source = read_source(file)
     experiment = parse_experiment(source, known_drivers=registry.names(), check_load=check_load)
-    plan = expand(experiment, experiment.drivers)
-    made = create_run(folder / "runs", plan, text=source.text, source=str(file), skipped={})
+    return expand(experiment, experiment.drivers)
+
+
+def run_text(text: str, folder: Path) -> tuple[RunSummary, Path]:
+    """Runs an experiment given as TOML; the summary and the run directory."""
+    plan = parse_plan(text, folder)
+    made = create_run(folder / "runs", plan, text=text, source="-", skipped={})
     with made as store:
         perform(store, Silent())
         return summarise(store), store.path

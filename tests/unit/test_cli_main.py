@@ -324,8 +324,13 @@ def test_available_drivers(monkeypatch: pytest.MonkeyPatch) -> None:
     found |= dict.fromkeys(FULL.drivers, ProbeStatus.WORKS)
     assert resolve(FULL).drivers == FULL.drivers
     found["runc"] = ProbeStatus.MISSING
+    probed.clear()
     with pytest.raises(DriverUnavailable, match='baseline "runc" does not work here: missing'):
         resolve(dataclasses.replace(asked, baseline="runc"))
+    assert probed == ["runc"], "nothing else is tried for a run that cannot be"
+    by_ptrace = resolve(dataclasses.replace(asked, baseline="runsc-ptrace"))
+    assert by_ptrace.drivers == ("process", "lean", "runsc-ptrace")
+    assert by_ptrace.skipped["runsc"] == "another flavour of runsc is used"
 
 
 def test_drivers_of_the_command_line() -> None:

@@ -13,7 +13,7 @@ from seatrial.drivers import engine
 from seatrial.drivers.base import DriverContext
 from seatrial.drivers.instance import SeenProcess
 from seatrial.drivers.session import LocalSession
-from seatrial.errors import ConfigError
+from seatrial.errors import ConfigError, DriverUnavailable
 
 
 def test_no_limit_is_raised(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -55,6 +55,22 @@ def test_a_missing_engine_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) ->
     assert "nerdctl is not installed" in result.detail
     assert result.hint == "install nerdctl, and start containerd"
     assert Path("/nowhere").exists() is False
+
+
+def test_the_runtime_below_podman_is_part_of_its_version(tmp_path: Path) -> None:
+    """Two versions of it do not pass for the same conditions; what a daemon takes is not known."""
+    runtime = tmp_path / "crun"
+    runtime.write_text("#!/bin/sh\necho crun version 1.8.1\n")
+    runtime.chmod(0o755)
+    assert engine.full_version(engine.PODMAN, "4.3.1", runtime=str(runtime)) == "4.3.1+crun-1.8.1"
+    assert engine.full_version(engine.DOCKER, "28.2.2", runtime="crun") == "28.2.2"
+
+
+def test_a_runtime_that_is_not_there_is_told_by_name() -> None:
+    """Before the engine is asked, which says less."""
+    with pytest.raises(DriverUnavailable, match="nowhere is not installed") as caught:
+        engine.full_version(engine.PODMAN, "4.3.1", runtime="nowhere")
+    assert caught.value.hint == "install nowhere, or name another in the experiment"
 
 
 @pytest.mark.parametrize(("needed_count", "asked_count"), [(0, 0), (1, 1), (2, 2), (9, 4)])

@@ -102,6 +102,19 @@ class TestOptions:
             ("firecracker", {"jailer": 1, "uid": 7}, {"jailer": "got 1; expected true or false"}),
             ("cri/runc", {"endpoint": "x"}, {"endpoint": "got 'x'; expected unix:///PATH"}),
             ("cri/runc", {"channel": "udp", "channel_address": "::1"}, {"channel": "got 'udp'"}),
+            (
+                "cri/runc",
+                {"image": 5, "snapshotter": ""},
+                {"image": "got 5; expected the name", "snapshotter": "got ''; expected the name"},
+            ),
+            ("cri/runc", {"image": "a"}, {"image": "got 'a'; means nothing without endpoint"}),
+            (
+                "cri/runc",
+                {"endpoint": "/s", "image": "a", "snapshotter": "native"},
+                {"snapshotter": "got 'native'; means nothing with a server of yours"},
+            ),
+            # It is of use once the endpoint is right.
+            ("cri/runc", {"endpoint": "x", "image": "a"}, {"endpoint": "got 'x'"}),
             ("cri/kata-qemu", {"channel": "unix"}, {"channel": "got 'unix'; expected tcp"}),
             (
                 "cri/runc",

@@ -11,7 +11,7 @@ import pytest
 from rich.console import Console
 
 from seatrial.model.finding import Finding, Severity
-from seatrial.report.export import to_json
+from seatrial.report.export import to_json, to_markdown
 from seatrial.report.folding import fold
 from seatrial.report.page import render_page
 from seatrial.report.text import render_text
@@ -69,6 +69,31 @@ def test_a_terminal_has_one_line_for_twenty_remarks_and_one_for_every_error(
     assert POINTS[2] in told[0]
     assert "and 17 more" in told[0]
     assert all(finding.message in captured.get() for finding in LOST)
+
+
+def test_what_concerns_runtimes_as_a_whole_keeps_its_reasons() -> None:
+    """Each reason has its line with all whom it is about; places in a grid stay folded."""
+    shared = "no veth networks without root"
+    whole = [
+        Finding(code="degraded", severity=Severity.WARNING, message=message, driver=driver)
+        for driver, message in (("crun", shared), ("runc", shared), ("cri/kata", "emulated"))
+    ]
+    point = dataclasses.replace(REMARKS[0], code="degraded", severity=Severity.WARNING)
+    known, other = fold((whole[0], point, *whole[1:], point))
+    assert known.is_told_whole
+    assert [(one.about, one.told) for one in known.reasons] == [
+        ("crun, runc", shared),
+        ("cri/kata", "emulated"),
+    ]
+    assert not other.is_told_whole
+    assert [one.told for one in other.reasons] == [f"{point.message} (2 times)"]
+
+
+def test_markdown_folds_as_the_terminal_does(summary: RunSummary) -> None:
+    """Twenty remarks are a line, and errors a line each."""
+    lines = [line for line in to_markdown(summary).splitlines() if line.startswith("- ")]
+    assert len([line for line in lines if "not-independent" in line]) == 1
+    assert len([line for line in lines if "trial-failed" in line]) == 2
 
 
 def test_the_page_folds_and_holds_each(summary: RunSummary) -> None:

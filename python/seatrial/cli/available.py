@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from seatrial.drivers.base import ProbeResult
@@ -75,34 +75,52 @@ def resolve(experiment: Experiment, wanted: tuple[str, ...] | None = None) -> Av
     named = {name: registry.get(name).probe() for name in asked if name != AVAILABLE}
     if AVAILABLE not in asked:
         return Available(drivers=asked, skipped={}, probes=named)
-    drivers: list[str] = []
-    probes = dict(named)
-    skipped: dict[str, str] = {}
-    emulated: dict[str, str] = {}
-    for name in registry.names():
-        if name in registry.AUXILIARY or name in named:
-            continue
-        family = name.partition("-")[0]
-        if any(driver.partition("-")[0] == family for driver in (*drivers, *named)):
-            skipped[name] = f"another flavour of {family} is used"
-            continue
-        if family in emulated:
-            skipped[name] = f"emulated here, like {emulated[family]}"
-            continue
-        result = probes[name] = registry.get(name).probe()
-        if not result.status.is_usable:
-            skipped[name] = f"{result.status}: {result.detail}"
-        elif result.capabilities.is_emulated:
-            emulated[family] = name
-            skipped[name] = f"emulated here, so slow; to include it: --drivers {AVAILABLE},{name}"
-        else:
-            drivers.append(name)
-    chosen = tuple(name for name in registry.names() if name in {*drivers, *named})
-    chosen += tuple(name for name in named if name not in chosen)
-    if experiment.baseline not in chosen:
-        why = skipped.get(experiment.baseline, "it is no driver that is probed")
+    search = _Search(probes=dict(named), drivers=list(named))
+    # The baseline first: without it there is no need to try the others.
+    others = [name for name in registry.names() if name not in registry.AUXILIARY]
+    for name in sorted(others, key=lambda name: name != experiment.baseline):
+        if name not in named:
+            search.try_one(name)
+        if experiment.baseline not in search.drivers:
+            break
+    if experiment.baseline not in search.drivers:
+        why = search.skipped.get(experiment.baseline, "it is no driver that is probed")
         raise DriverUnavailable(
             f'the baseline "{experiment.baseline}" does not work here: {why}',
             hint="run 'seatrial doctor'",
         )
-    return Available(drivers=chosen, skipped=skipped, probes=probes)
+    chosen = tuple(name for name in registry.names() if name in search.drivers)
+    chosen += tuple(name for name in named if name not in chosen)
+    return Available(drivers=chosen, skipped=search.skipped, probes=search.probes)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Search:
+    """What has been found out so far."""
+
+    probes: dict[str, ProbeResult]
+    drivers: list[str]
+    skipped: dict[str, str] = field(default_factory=dict)
+    emulated: dict[str, str] = field(default_factory=dict)
+
+    def try_one(self, name: str) -> None:
+        """Take a driver that works, or keep the reason why it is left out."""
+        from seatrial.drivers import registry
+
+        family = name.partition("-")[0]
+        if any(driver.partition("-")[0] == family for driver in self.drivers):
+            self.skipped[name] = f"another flavour of {family} is used"
+            return
+        if family in self.emulated:
+            self.skipped[name] = f"emulated here, like {self.emulated[family]}"
+            return
+        result = self.probes[name] = registry.get(name).probe()
+        if not result.status.is_usable:
+            self.skipped[name] = f"{result.status}: {result.detail}"
+        elif result.capabilities.is_emulated:
+            self.emulated[family] = name
+            self.skipped[name] = (
+                f"emulated here, so slow; to include it: --drivers {AVAILABLE},{name}"
+            )
+        else:
+            self.drivers.append(name)

@@ -41,8 +41,8 @@ SHIMS: Final[Mapping[str, tuple[str, str]]] = {
         "install Kata's static release below /opt/kata, and put its bin directory on PATH",
     ),
 }
+#: Monitors of machines that no driver of their own starts, and so tells of.
 MONITORS: Final[Mapping[str, tuple[str, str]]] = {
-    "firecracker": ("Firecracker", "take a release of firecracker-microvm/firecracker"),
     "cloud-hypervisor": ("Cloud Hypervisor", "take a release of cloud-hypervisor"),
 }
 #: Engines of containers that are started by a driver of the same name, where there is one.

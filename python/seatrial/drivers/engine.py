@@ -163,7 +163,7 @@ class EngineSession(LocalSession):
         super().__init__(
             context,
             name=engine.name,
-            version=found.version,
+            version=full_version(engine, found.version, runtime=self._runtime),
             capabilities=found.capabilities,
             flags={
                 **bundle.FLAGS,
@@ -213,8 +213,8 @@ class EngineSession(LocalSession):
     @property
     def _load_hint(self) -> str:
         if self._engine.has_own_store:
-            return f"does overlay work on the file system of {self._store}?"
-        return f"does the daemon of {self.name} run?"
+            return f"overlay must work on the file system of {self._store}"
+        return f"start the daemon of {self.name}, or leave {self.name} out of the drivers"
 
     def limits_itself(self) -> bool:
         """Limits are given to the engine and hold for the container, not for its command."""
@@ -370,6 +370,19 @@ class EngineSession(LocalSession):
         environment: Mapping[str, str] = {**os.environ, **own}
         argv = [*self._words(), *words]
         return proc.run(argv, timeout_s=timeout_s, env=environment, check=check).text
+
+
+def full_version(engine: Engine, version: str, *, runtime: str) -> str:
+    """Give the engine's version and, where the engine starts it itself, that of its runtime.
+
+    Raises:
+        DriverUnavailable: the runtime is not installed, or does not run.
+    """
+    if not engine.has_own_store:  # its daemon has runtimes of its own choice
+        return version
+    name = Path(runtime).name
+    program = find_program(runtime, package=f"install {name}, or name another in the experiment")
+    return f"{version}+{name}-{program_version(program, marker=f'{name} version ')}"
 
 
 def own_limit(name: str) -> str:

@@ -95,7 +95,8 @@ CRUN: Final = Flavour(
     program="crun",
     version_marker="crun version ",
     package_hint="apt-get install crun",
-    broken_hint="crun before 1.9 refuses hybrid cgroups; see 'seatrial doctor'",
+    broken_hint="crun before 1.9 refuses hybrid cgroups, which only root can hide from it: "
+    "run as root, or take a newer crun",
     global_arguments=("--cgroup-manager=cgroupfs",),
     rootless_arguments=(),
     run_arguments=("run", "--preserve-fds", "1", "--bundle", BUNDLE, ID),

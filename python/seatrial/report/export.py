@@ -16,6 +16,7 @@ from seatrial.report.board import (
     ordering_lines,
     overview_of,
 )
+from seatrial.report.folding import fold
 from seatrial.report.view import SEVERITY_GLYPHS, bench_views, marks_in
 
 if TYPE_CHECKING:
@@ -104,11 +105,7 @@ def to_markdown(summary: RunSummary) -> str:
         f"{summary.confidence:.0%} intervals."
     )
     lines = [f"# {_plain(summary.name)}", "", about, "", "## Findings", ""]
-    lines += [
-        f"- {SEVERITY_GLYPHS[finding.severity]} {finding.severity} **{finding.code}** "
-        f"{_plain(finding.driver or '')}: {_plain(finding.message)}"
-        for finding in summary.findings
-    ] or ["None."]
+    lines += _finding_lines(summary) or ["None."]
     views = bench_views(summary)
     lines += _overview_lines(summary)
     for view in views:
@@ -132,6 +129,21 @@ def to_markdown(summary: RunSummary) -> str:
     lines += [""] if marks else []
     lines += [f"- {mark.glyph} **{mark.code}** {_plain(mark.meaning)}" for mark in marks]
     return "\n".join(lines) + "\n"
+
+
+def _finding_lines(summary: RunSummary) -> list[str]:
+    """A line each, or one for many of a kind as on a terminal; JSON has every one."""
+    lines: list[str] = []
+    for one in fold(summary.findings):
+        head = f"- {SEVERITY_GLYPHS[one.severity]} {one.severity} **{one.code}**"
+        if one.is_told_whole:
+            lines += [
+                f"{head} {_plain(reason.about)}: {_plain(reason.told)}" for reason in one.reasons
+            ]
+        else:
+            at = f" At {one.places}." if one.places else ""
+            lines.append(f"{head} {len(one.members)} times: {_plain(one.meaning + at)}")
+    return lines
 
 
 def write_figures(

@@ -1,4 +1,4 @@
-"""Findings of one code as one line: twenty of a kind must not push the numbers off a screen."""
+"""Findings of a kind as one line: twenty of a kind must not push the numbers off a screen."""
 
 from __future__ import annotations
 
@@ -13,6 +13,28 @@ if TYPE_CHECKING:
 
 #: As many places are named where there is one line for all of them.
 PLACES_MAX: Final = 3
+#: As many different reasons are told one by one; eleven runtimes have about as many.
+REASONS_MAX: Final = 12
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reason:
+    """Findings with the same message."""
+
+    message: str
+    members: tuple[Finding, ...]
+
+    @property
+    def about(self) -> str:
+        """The drivers that it is about, or the run."""
+        return ", ".join(dict.fromkeys(one.driver or "the run" for one in self.members))
+
+    @property
+    def told(self) -> str:
+        """The message, and how often it came if that is not told by the drivers."""
+        count = len(self.members)
+        is_told = count == len({one.driver for one in self.members})
+        return self.message if is_told else f"{self.message} ({count} times)"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,6 +54,25 @@ class Fold:
     def first(self) -> Finding:
         """The one that is told in full."""
         return self.members[0]
+
+    @property
+    def is_told_whole(self) -> bool:
+        """Whether each reason has its line.
+
+        An error makes other numbers unusable, for a reason of its own; what concerns a runtime or
+        the run as a whole is rare, and would say nothing without its reason.
+        """
+        if self.is_single or self.severity is Severity.ERROR:
+            return True
+        return not any(map(_point, self.members)) and len(self.reasons) <= REASONS_MAX
+
+    @property
+    def reasons(self) -> tuple[Reason, ...]:
+        """Each message once, with those that it is about."""
+        found: dict[str, list[Finding]] = {}
+        for one in self.members:
+            found.setdefault(one.message, []).append(one)
+        return tuple(Reason(message=message, members=tuple(found[message])) for message in found)
 
     @property
     def meaning(self) -> str:
@@ -54,18 +95,25 @@ class Fold:
 
 
 def fold(findings: Sequence[Finding]) -> tuple[Fold, ...]:
-    """Puts findings of the same code and severity together, in the order of the first of each."""
-    groups: dict[tuple[Severity, str], list[Finding]] = {}
+    """Puts findings of the same code and severity together, in the order of the first of each.
+
+    What concerns a point and what concerns a runtime as a whole stay apart.
+    """
+    groups: dict[tuple[Severity, str, bool], list[Finding]] = {}
     for finding in findings:
-        groups.setdefault((finding.severity, finding.code), []).append(finding)
+        key = (finding.severity, finding.code, bool(_point(finding)))
+        groups.setdefault(key, []).append(finding)
     return tuple(
         Fold(code=code, severity=severity, members=tuple(members))
-        for (severity, code), members in groups.items()
+        for (severity, code, _), members in groups.items()
     )
 
 
 def _place(finding: Finding) -> str:
-    """Driver and point; the analysis puts the key of the point before the message of a trial."""
+    return f"{finding.driver or ''} {_point(finding)}".strip()
+
+
+def _point(finding: Finding) -> str:
+    """The key of the point, which the analysis puts before the message of a trial."""
     key, colon, _ = finding.message.partition(": ")
-    point = key if colon and "=" in key else ""
-    return f"{finding.driver or ''} {point}".strip()
+    return key if colon and "=" in key else ""

@@ -95,10 +95,9 @@ def _findings(findings: tuple[Finding, ...]) -> RenderableType:
             f"{SEVERITY_GLYPHS[one.severity]} {one.severity}", style=SEVERITY_STYLES[one.severity]
         )
         code = Text(one.code, style="bold")
-        if one.is_single or one.severity is Severity.ERROR:
-            # Each error makes other numbers unusable, for a reason of its own.
-            for finding in one.members:
-                grid.add_row(mark, code, Text(finding.driver or "the run"), Text(finding.message))
+        if one.is_told_whole:
+            for reason in one.reasons:
+                grid.add_row(mark, code, Text(reason.about), Text(reason.told))
         else:
             message = Text(f"{one.meaning} At {one.places}." if one.places else one.meaning)
             message.append(" The page and --json have each of them.", style="dim")

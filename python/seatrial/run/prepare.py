@@ -32,23 +32,24 @@ RELEASE = "release"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Checked:
-    """What probing the drivers of a plan gave."""
+    """What the drivers of a plan are here, with the experiment's options."""
 
-    versions: Mapping[str, str | None]
+    versions: Mapping[str, str]
+    flags: Mapping[str, Mapping[str, str]]
     degraded: Mapping[str, str]
 
 
-def check_drivers(
-    names: tuple[str, ...], probes: Mapping[str, ProbeResult] = MappingProxyType({})
-) -> Checked:
-    """Really starts a sandbox of each driver; returns their versions and what they lack.
+def check_drivers(plan: Plan, probes: Mapping[str, ProbeResult] = MappingProxyType({})) -> Checked:
+    """Really starts a sandbox of each driver, then opens each as the trials will.
 
-    ``probes``: what has just been found out, and is not tried again.
+    ``probes``: what has just been found out, and is not tried again. Versions and flags are those
+    of a session with the experiment's options, which may name another server or runtime than the
+    one that the probe takes.
 
     Raises:
         DriverUnavailable: some do not work here; the message names all of them and why.
     """
-    results = {name: probes.get(name) or registry.get(name).probe() for name in names}
+    results = {name: probes.get(name) or registry.get(name).probe() for name in plan.drivers}
     unusable = [result for result in results.values() if not result.status.is_usable]
     if unusable:
         hints = dict.fromkeys(result.hint for result in unusable if result.hint)
@@ -56,8 +57,15 @@ def check_drivers(
             "\n".join(f"{one.name} is {one.status}: {one.detail}" for one in unusable),
             hint="; ".join(hints) or "run 'seatrial doctor', or name other drivers with --drivers",
         )
+    versions: dict[str, str] = {}
+    flags: dict[str, Mapping[str, str]] = {}
+    for name in plan.drivers:
+        context = driver_context(new_run_id("probe-"), plan, name)
+        with registry.get(name).open(context) as session:
+            versions[name], flags[name] = session.version, dict(session.flags)
     return Checked(
-        versions={name: result.version for name, result in results.items()},
+        versions=versions,
+        flags=flags,
         degraded={
             name: result.detail
             for name, result in results.items()
@@ -90,7 +98,7 @@ def check_resume(store: RunStore, *, is_forced: bool, allows_debug_core: bool) -
     """
     manifest = store.manifest
     core_version = check_core(allows_debug=allows_debug_core)
-    checked = check_drivers(manifest.plan.drivers)
+    checked = check_drivers(manifest.plan)
     now = {"seatrial": core_version, **checked.versions}
     before = {"seatrial": manifest.versions.core, **manifest.versions.drivers}
     changed = [
@@ -128,9 +136,8 @@ def create_run(
         StoreError: the directory cannot be written.
     """
     core_version = check_core(allows_debug=allows_debug_core)
-    checked = check_drivers(plan.drivers, probes)
+    checked = check_drivers(plan, probes)
     run_id = new_run_id()
-    flags = {name: dict(_flags(name, run_id, plan)) for name in plan.drivers}
     content = Manifest(
         run_id=run_id,
         created_at=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -145,18 +152,11 @@ def create_run(
             drivers=checked.versions,
         ),
         fingerprint=read_fingerprint(),
-        driver_flags=flags,
+        driver_flags=checked.flags,
         skipped_drivers=skipped,
         degraded_drivers=checked.degraded,
     )
     return RunStore.create(root, content)
-
-
-def _flags(name: str, run_id: str, plan: Plan) -> Mapping[str, str]:
-    """Opens a session for a moment: only it knows what will be inside the clock."""
-    context = driver_context(run_id, plan, name)
-    with registry.get(name).open(context) as session:
-        return dict(session.flags)
 
 
 def driver_context(run_id: str, plan: Plan, name: str, *, seed: int = 0) -> DriverContext:

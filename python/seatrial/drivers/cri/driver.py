@@ -19,6 +19,7 @@ from seatrial.drivers.cri import calls, config, messages
 from seatrial.drivers.cri.channel import LOOPBACK, ChannelChoice, by_socket, by_tcp
 from seatrial.drivers.cri.containerd import POD_NETWORKS, Containerd, guest_copies
 from seatrial.drivers.cri.handlers import HANDLERS, ChannelKind, configured_name, known_handler
+from seatrial.drivers.cri.options import check_names, check_server
 from seatrial.drivers.cri.programs import channel_trouble, find_programs, usable_handlers
 from seatrial.drivers.cri.removal import PodRemoval, kill_shims
 from seatrial.drivers.cri.report import read_milestones
@@ -38,7 +39,6 @@ from seatrial.drivers.local import (
     host_gaps,
     program_version,
 )
-from seatrial.drivers.options import unknown_option
 from seatrial.drivers.session import LocalSession
 from seatrial.drivers.state import RUN_VARIABLE, SANDBOX_VARIABLE
 from seatrial.errors import ConfigError, DriverError, DriverUnavailable, SeatrialError
@@ -60,7 +60,6 @@ if TYPE_CHECKING:
 PREFIX: Final = "cri/"
 ENDPOINT_VARIABLE: Final = VARIABLES["endpoint"]
 SNAPSHOTTER: Final = "overlayfs"
-OPTIONS: Final = ("endpoint", "image", "snapshotter", "channel", "channel_address")
 ELSEWHERE: Final = f"set {ENDPOINT_VARIABLE} or the option 'endpoint' to a server that has it"
 POD_NAMESPACE: Final = "seatrial"
 SANDBOX_LABEL: Final = "seatrial.sandbox"
@@ -152,16 +151,16 @@ class CriDriver(LocalDriver):
         self, given: Mapping[str, Scalar]
     ) -> tuple[dict[str, Scalar], ChannelChoice, Path | None]:
         place = f'driver."{self.name}"'
-        for name in given:
-            if name not in OPTIONS:
-                raise unknown_option(f"{place}.{name}", OPTIONS)
+        check_names(place, given)
         options = with_environment(given)
         named = options.get("endpoint")
         channel = ChannelChoice.parse(
             self.name, known_handler(self.handler), options, has_own_server=not named
         )
         where = f"{place}.endpoint" if "endpoint" in given else ENDPOINT_VARIABLE
-        return options, channel, calls.parse_endpoint(str(named), where=where) if named else None
+        endpoint = calls.parse_endpoint(str(named), where=where) if named else None
+        check_server(place, given, has_endpoint=endpoint is not None)
+        return options, channel, endpoint
 
     def open(self, context: DriverContext) -> LocalSession:
         """Prepare once for a run."""
