@@ -86,6 +86,8 @@ def test_what_concerns_runtimes_as_a_whole_keeps_its_reasons() -> None:
         ("cri/kata", "emulated"),
     ]
     assert not other.is_told_whole
+    left_out = [dataclasses.replace(one, severity=Severity.INFO) for one in whole]
+    assert not fold(left_out)[0].is_told_whole, "what changes no number is counted"
     assert [one.told for one in other.reasons] == [f"{point.message} (2 times)"]
 
 

@@ -59,11 +59,13 @@ class Fold:
     def is_told_whole(self) -> bool:
         """Whether each reason has its line.
 
-        An error makes other numbers unusable, for a reason of its own; what concerns a runtime or
-        the run as a whole is rare, and would say nothing without its reason.
+        An error makes other numbers unusable, for a reason of its own; a warning that concerns a
+        runtime or the run as a whole is rare, and would say nothing without its reason.
         """
         if self.is_single or self.severity is Severity.ERROR:
             return True
+        if self.severity is Severity.INFO:
+            return False
         return not any(map(_point, self.members)) and len(self.reasons) <= REASONS_MAX
 
     @property
