@@ -13,8 +13,6 @@ if TYPE_CHECKING:
 
 #: As many places are named where there is one line for all of them.
 PLACES_MAX: Final = 3
-#: As many different reasons are told one by one; eleven runtimes have about as many.
-REASONS_MAX: Final = 12
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,7 +64,8 @@ class Fold:
             return True
         if self.severity is Severity.INFO:
             return False
-        return not any(map(_point, self.members)) and len(self.reasons) <= REASONS_MAX
+        drivers = {one.driver for one in self.members}
+        return len(drivers) == len(self.members) and not any(map(_point, self.members))
 
     @property
     def reasons(self) -> tuple[Reason, ...]:
@@ -97,17 +96,13 @@ class Fold:
 
 
 def fold(findings: Sequence[Finding]) -> tuple[Fold, ...]:
-    """Puts findings of the same code and severity together, in the order of the first of each.
-
-    What concerns a point and what concerns a runtime as a whole stay apart.
-    """
-    groups: dict[tuple[Severity, str, bool], list[Finding]] = {}
+    """Puts findings of the same code and severity together, in the order of the first of each."""
+    groups: dict[tuple[Severity, str], list[Finding]] = {}
     for finding in findings:
-        key = (finding.severity, finding.code, bool(_point(finding)))
-        groups.setdefault(key, []).append(finding)
+        groups.setdefault((finding.severity, finding.code), []).append(finding)
     return tuple(
         Fold(code=code, severity=severity, members=tuple(members))
-        for (severity, code, _), members in groups.items()
+        for (severity, code), members in groups.items()
     )
 
 
