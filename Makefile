@@ -7,14 +7,15 @@ export PYO3_PYTHON := $(CURDIR)/$(BIN)/python
 CARGO := cargo
 PYTEST_ARGS ?=
 # Python's checks need one processor, for as long as cargo needs the others.
-BESIDE := $(MAKE) --no-print-directory --jobs 2 --output-sync=line
-# Tests that start no sandbox: they may run beside each other. The others want the machine alone.
+BESIDE := $(MAKE) --no-print-directory --jobs 2
+# Tests that start no sandbox may run beside each other. The others go one after another, and wait
+# more than they compute: what they leave of the processors is enough for these.
 APART := tests/unit tests/property tests/statistics tests/e2e
 BENCH_ARGS ?=
 EXPERIMENT ?= quick
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build trial test lint lint-python lint-rust test-rust soak bench fmt lock clean
+.PHONY: help setup build trial test lint lint-python lint-rust test-rust test-apart test-sandboxes soak bench fmt lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -30,16 +31,22 @@ trial: ## compare every runtime that works here: a table, and a page (EXPERIMENT
 	@$(BIN)/seatrial run $(EXPERIMENT)
 
 test: setup ## run every check and every test (PYTEST_ARGS=...)
-	@$(BESIDE) lint-python test-rust
+	@$(BESIDE) --output-sync=line lint-python test-rust
 ifeq ($(PYTEST_ARGS),)
-	$(BIN)/pytest --numprocesses auto --dist worksteal $(APART)
-	$(BIN)/pytest $(addprefix --ignore ,$(APART))
+	@$(BESIDE) test-apart test-sandboxes
 else
 	$(BIN)/pytest $(PYTEST_ARGS)
 endif
 
+test-apart: # says what it found at its end, not in the middle of the others' lines
+	@said=$$(SEATRIAL_TESTS_BESIDE=1 nice -n 19 $(BIN)/pytest --numprocesses auto --dist worksteal $(APART) 2>&1) \
+	  && code=0 || code=$$?; printf '%s\n' "$$said"; exit $$code
+
+test-sandboxes:
+	$(BIN)/pytest $(addprefix --ignore ,$(APART))
+
 lint: build ## check style, types, layers and the extension's stub
-	@$(BESIDE) lint-python lint-rust
+	@$(BESIDE) --output-sync=line lint-python lint-rust
 
 lint-python:
 	$(BIN)/ruff check
