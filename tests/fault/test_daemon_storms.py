@@ -251,7 +251,6 @@ def test_a_session_that_cannot_be_closed(
         close(self)
         raise error
 
-    monkeypatch.setattr("seatrial.run.prepare._flags", lambda *_: {})
     monkeypatch.setattr(FakeSession, "close", fail)
     monkeypatch.setattr(FakeSession, "__exit__", lambda self, *_: close(self))
     _, run_dir = run_text(CLOSING, tmp_path)
