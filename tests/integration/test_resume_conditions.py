@@ -42,7 +42,10 @@ def test_resuming_under_other_conditions(tmp_path: Path) -> None:
 
 @pytest.mark.driver
 def test_the_version_told_is_that_of_the_runtime_which_the_options_name(tmp_path: Path) -> None:
-    """A podman told to take crun is not labelled with runc; a resumed run asks the same."""
+    """A podman told to take crun is not labelled with runc, and crun works below it here.
+
+    A resumed run asks the same.
+    """
     needs_driver("podman")
     needs_driver("crun")
     text = TEXT.replace('"fake"', '"podman"') + '[driver.podman]\nruntime = "crun"\n'

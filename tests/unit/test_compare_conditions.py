@@ -140,6 +140,7 @@ def test_r10_two_runtimes_of_one_data_set(tmp_path: Path) -> None:
     found = compared((path, path), Terms(pairs={"kata": "katafc"}, is_forced=True))
     assert {one.despite for one in found.changes} == {("containerd", "snapshotter")}
     assert {one.driver for one in found.changes} == {"kata -> katafc"}
+    assert not any("interleaved" in warning for warning in found.warnings), "it is one run"
     with pytest.raises(ConfigError, match="no driver kate") as refused:
         compared((path, path), Terms(pairs={"kate": "katafc"}))
     assert refused.value.code == "pair-unknown"

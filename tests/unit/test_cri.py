@@ -194,7 +194,9 @@ class TestDriver:
         with pytest.raises(DriverError, match=r"Version at .*cannot connect") as caught:
             calls.version(tmp_path / "s")
         assert caught.value.code == "cri-call"
-        context = DriverContext.for_run("cri-nobody", options={"endpoint": f"unix://{tmp_path}/s"})
+        context = DriverContext.for_run(
+            "cri-nobody", options={"endpoint": f"unix://{tmp_path}/s", "image": "a"}
+        )
         with pytest.raises(DriverUnavailable, match="cannot connect"):
             driver.CriDriver("runc").open(context)
 

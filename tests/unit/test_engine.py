@@ -68,7 +68,8 @@ def test_the_runtime_below_podman_is_part_of_its_version(tmp_path: Path) -> None
 
 def test_a_runtime_that_is_not_there_is_told_by_name() -> None:
     """Before the engine is asked, which says less."""
-    with pytest.raises(DriverUnavailable, match="nowhere is not installed") as caught:
+    where = r"driver\.podman\.runtime = 'nowhere': nowhere is not installed"
+    with pytest.raises(DriverUnavailable, match=where) as caught:
         engine.full_version(engine.PODMAN, "4.3.1", runtime="nowhere")
     assert caught.value.hint == "install nowhere, or name another in the experiment"
 

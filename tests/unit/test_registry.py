@@ -113,6 +113,11 @@ class TestOptions:
                 {"endpoint": "/s", "image": "a", "snapshotter": "native"},
                 {"snapshotter": "got 'native'; means nothing with a server of yours"},
             ),
+            (
+                "cri/runc",
+                {"endpoint": "/s"},
+                {"image": "expected the name of an image that the server has"},
+            ),
             # It is of use once the endpoint is right.
             ("cri/runc", {"endpoint": "x", "image": "a"}, {"endpoint": "got 'x'"}),
             ("cri/kata-qemu", {"channel": "unix"}, {"channel": "got 'unix'; expected tcp"}),

@@ -11,6 +11,7 @@ import pytest
 import vl_convert
 from rich.console import Console
 
+from seatrial.analysis.scores import build_orderings
 from seatrial.analysis.tries import tries_of
 from seatrial.benches.attempts import Outcome
 from seatrial.model.estimate import Estimate, NotAvailable
@@ -190,6 +191,19 @@ class TestOrderings:
         assert order.relations == (Relation.LESS, Relation.LESS, Relation.BARELY_LESS)
         assert order.unranked == {"runsc": "cached"}
         assert ordering_line(order).endswith("; not ranked: runsc (cached)")
+
+    def test_the_order_is_that_of_the_numbers_shown(self, summary: RunSummary) -> None:
+        """A table and the line below it cannot contradict each other: blocks may be unlike."""
+        scores = [one for one in summary.scores if one.point.key == HELLO.key]
+        cells = [
+            dataclasses.replace(cell, estimate=NotAvailable(reason="too few", n=1, point=1.0))
+            if (cell.driver, cell.metric) == ("runsc", "hello_cpu_ns")
+            else cell
+            for cell in summary.cells
+        ]
+        found = build_orderings(scores, cells, {}, confidence=0.95, seed=1)
+        (order,) = [one for one in found if one.metric == "hello_cpu_ns"]
+        assert order.drivers == ("runc", "bwrap", "lean", "process", "runsc")
 
     def test_those_without_a_number_are_named(self, summary: RunSummary) -> None:
         """With the word for why."""

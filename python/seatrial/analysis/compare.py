@@ -102,10 +102,10 @@ def compare_runs(
         after_run_id=after.manifest.run_id,
         changes=tuple(told),
         warnings=(
-            NOT_INTERLEAVED,
+            *_not_interleaved(before, after),
             *by_chance(told, confidence=confidence),
             *_grouped(unequal),
-            *_version_changes(before, after),
+            *_version_changes(before, after, pairs),
             *_gaps(before, after),
         ),
         unmatched=_unmatched(old, new, lost),
@@ -229,12 +229,20 @@ def _gaps(before: RunStore, after: RunStore) -> tuple[str, ...]:
     )
 
 
-def _version_changes(before: RunStore, after: RunStore) -> tuple[str, ...]:
+def _not_interleaved(before: RunStore, after: RunStore) -> tuple[str, ...]:
+    is_one = before.manifest.run_id == after.manifest.run_id
+    return () if is_one else (NOT_INTERLEAVED,)
+
+
+def _version_changes(
+    before: RunStore, after: RunStore, pairs: Mapping[str, str]
+) -> tuple[str, ...]:
+    """Drivers that stand against themselves; that two others differ is what is compared."""
     old, new = before.manifest.versions, after.manifest.versions
     changed = [
         f"{driver} was {old.drivers[driver]} and is {new.drivers[driver]}"
         for driver in sorted(set(old.drivers) & set(new.drivers))
-        if old.drivers[driver] != new.drivers[driver]
+        if old.drivers[driver] != new.drivers[driver] and pairs.get(driver) == driver
     ]
     if (old.seatrial, old.core) != (new.seatrial, new.core):
         changed.append(f"seatrial was {old.seatrial} and is {new.seatrial}")

@@ -100,9 +100,30 @@ def is_misleading(score: Score) -> bool:
 
 
 def build_orderings(
-    scores: Sequence[Score], series: Mapping[SeriesKey, Series], *, confidence: float, seed: int
+    scores: Sequence[Score],
+    cells: Iterable[Cell],
+    series: Mapping[SeriesKey, Series],
+    *,
+    confidence: float,
+    seed: int,
 ) -> tuple[Ordering, ...]:
-    """One ordering for each number that two runtimes have and that has a better direction."""
+    """One ordering for each number that two runtimes have and that has a better direction.
+
+    Runtimes are put in order by the numbers that the tables show.
+    """
+    shown = {
+        (cell.point.key, cell.driver, cell.metric): cell.estimate.point
+        for cell in cells
+        if cell.statistic in LOCATIONS
+    }
+    scores = [
+        one
+        if one.value is None
+        else dataclasses.replace(
+            one, value=shown.get((one.point.key, one.driver, one.metric)) or one.value
+        )
+        for one in scores
+    ]
     groups: dict[tuple[str, str], list[Score]] = {}
     for score in scores:
         if metric(score.metric).direction is not Direction.NONE:

@@ -88,7 +88,7 @@ def summarise(store: RunStore, *, bench_of: BenchOf | None = None) -> RunSummary
         courses=tuple(trial.course for trial in trials if trial.course is not None),
         scores=scores,
         orderings=build_orderings(
-            scores, series, confidence=experiment.confidence, seed=experiment.seed
+            scores, cells, series, confidence=experiment.confidence, seed=experiment.seed
         ),
         gaps=find_gaps(manifest.plan, trials),
         findings=(

@@ -39,8 +39,11 @@ class Tree:
             return ()
 
     def exists(self, name: str) -> bool:
-        """Tell whether there is such a file."""
-        return self.path(name).exists()
+        """Tell whether there is such a file; one that we may not look at is none for us."""
+        try:
+            return self.path(name).exists()
+        except PermissionError:
+            return False
 
     def fields(self, name: str) -> dict[str, str]:
         """Read lines of the form ``Key: value``."""

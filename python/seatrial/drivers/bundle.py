@@ -8,13 +8,14 @@ process (raising one takes CAP_SYS_RESOURCE, which a container host may lack), a
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from seatrial.drivers.base import CHANNEL_FD, DATA_PATH, TOOLS_PATH
 from seatrial.guest.rootfs import GUEST_PATH
 from seatrial.model.experiment import NetworkMode
-from seatrial.probes.cgroup import CPU_PERIOD_US
+from seatrial.probes.cgroup import CPU_PERIOD_US, CgroupHost, CgroupMode
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 Json: TypeAlias = "str | int | bool | list[Json] | dict[str, Json] | None"
 
+UNIFIED_MOUNT: Final = "/sys/fs/cgroup/unified"
 OCI_VERSION: Final = "1.0.2"
 HOSTNAME: Final = "seatrial"
 CAPABILITY_SETS: Final = ("bounding", "effective", "inheritable", "permitted", "ambient")
@@ -37,6 +39,15 @@ FLAGS: Final[Mapping[str, str]] = {
     "rlimits": "inherited",
     "console": "none",
 }
+
+
+def hidden_from_crun() -> tuple[str, ...]:
+    """Give the mounts that crun must not see: it refuses a hybrid hierarchy.
+
+    Without root they cannot be hidden; crun then says for itself what is wrong.
+    """
+    is_hybrid = CgroupHost.detect().mode is CgroupMode.HYBRID
+    return (UNIFIED_MOUNT,) if is_hybrid and os.geteuid() == 0 else ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -49,6 +49,7 @@ if TYPE_CHECKING:
 
 RUNTIME_OPTION: Final = "runtime"
 RUNTIME: Final = "runc"
+CRUN: Final = "crun"
 CHANNEL_SOCKET: Final = "s"
 #: What podman accepts as its runroot.
 RUNROOT_CHARACTERS_MAX: Final = 50
@@ -158,6 +159,8 @@ class EngineSession(LocalSession):
         self._engine = engine
         self._binary = str(found.binary)
         self._runtime = str(context.options.get(RUNTIME_OPTION, RUNTIME))
+        if engine.has_own_store and Path(self._runtime).name == CRUN:
+            self.unmounts = bundle.hidden_from_crun()
         self._image = ""
         self.kept_groups_count = 1 if engine.has_own_store else 0
         super().__init__(
@@ -381,7 +384,13 @@ def full_version(engine: Engine, version: str, *, runtime: str) -> str:
     if not engine.has_own_store:  # its daemon has runtimes of its own choice
         return version
     name = Path(runtime).name
-    program = find_program(runtime, package=f"install {name}, or name another in the experiment")
+    where = f"driver.{engine.name}.{RUNTIME_OPTION}"
+    advice = f"install {name}, or name another in the experiment"
+    try:
+        program = find_program(runtime, package=advice)
+    except DriverUnavailable as error:
+        message = f"{where} = {runtime!r}: {error.message}"
+        raise DriverUnavailable(message, hint=error.hint) from error
     return f"{version}+{name}-{program_version(program, marker=f'{name} version ')}"
 
 

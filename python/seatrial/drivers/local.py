@@ -25,6 +25,7 @@ from seatrial.drivers.base import (
     new_run_id,
     state_root,
 )
+from seatrial.drivers.session import LocalSession
 from seatrial.errors import DriverUnavailable, SeatrialError
 from seatrial.launch import Outcome
 from seatrial.model.experiment import NetworkMode
@@ -33,7 +34,6 @@ from seatrial.probes.cgroup import CgroupHost
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from seatrial.drivers.session import LocalSession
     from seatrial.launch import StartResult
 
 PROBE_DEADLINE_NS: Final = 10_000_000_000
@@ -199,9 +199,17 @@ def find_program(name: str, *, package: str, candidates: Sequence[Path] = ()) ->
     # Debian puts runc into /usr/sbin, which an ordinary user's PATH lacks.
     found = shutil.which(name, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")
     if found is None:
-        message = f"{name} is not installed (looked at {[*map(str, candidates), 'PATH']})"
+        places = ", ".join([*map(str, candidates), "PATH"])
+        message = f"{name} is not installed (looked at {places})"
         raise DriverUnavailable(message, hint=package)
     return Path(found).absolute()
+
+
+def trouble_with(driver: object, session: object) -> str | None:
+    """Start one sandbox in an open session, and say what went wrong; a scripted driver has none."""
+    if not isinstance(driver, LocalDriver) or not isinstance(session, LocalSession):
+        return None
+    return driver.start_one(session).trouble
 
 
 def program_version(binary: Path, *, marker: str) -> str:

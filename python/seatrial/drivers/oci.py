@@ -31,7 +31,6 @@ from seatrial.drivers.tools import runsc_candidates
 from seatrial.errors import DriverUnavailable, EnvironmentTrouble
 from seatrial.guest.rootfs import GUEST_PATH, build_rootfs
 from seatrial.model.experiment import NetworkMode
-from seatrial.probes.cgroup import CgroupHost, CgroupMode
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -41,7 +40,6 @@ if TYPE_CHECKING:
 ID: Final = "{id}"
 BUNDLE: Final = "{bundle}"
 NETWORK: Final = "{network}"
-UNIFIED_MOUNT: Final = "/sys/fs/cgroup/unified"
 #: A socket's path in the kernel (unix(7): sun_path) less the closing zero byte.
 SOCKET_PATH_BYTES_MAX: Final = 107
 
@@ -188,10 +186,8 @@ class OciSession(LocalSession):
         """Prepare the runtime's own directory, the root file system and the launcher."""
         self._flavour = flavour
         self._binary = str(found.binary)
-        is_hybrid = CgroupHost.detect().mode is CgroupMode.HYBRID
-        # Without root it cannot be hidden; the runtime then says for itself what is wrong.
-        if flavour.hides_unified_mount and is_hybrid and os.geteuid() == 0:
-            self.unmounts = (UNIFIED_MOUNT,)
+        if flavour.hides_unified_mount:
+            self.unmounts = bundle.hidden_from_crun()
         super().__init__(
             context,
             name=flavour.name,

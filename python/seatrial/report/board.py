@@ -104,6 +104,8 @@ OVERVIEW: Final = (
 )
 #: The numbers whose order is told in one line each; the page has all.
 ORDERED: Final = frozenset(column.metric for column in OVERVIEW) - {"hello_cpu_ns"}
+#: Before a ratio of medians that has no interval.
+BARE: Final = "~"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,6 +143,12 @@ class Overview:
     notes: tuple[str, ...]
     """What must be known of each runtime; empty where nothing must."""
     rows: tuple[OverviewRow, ...]
+
+    @property
+    def has_bare_ratios(self) -> bool:
+        """Whether a ratio stands there without an interval."""
+        places = [place for row in self.rows for place in row.places if place is not None]
+        return any(place.ratio.startswith(BARE) for place in places)
 
 
 def overview_of(summary: RunSummary) -> Overview | None:
@@ -263,7 +271,7 @@ def _place(summary: RunSummary, cell: Cell, base: Cell | None) -> Place:
     elif isinstance(cell.ratio, Estimate):
         ratio = format_factor(cell.ratio.point)
     elif reference is not None and reference > 0:
-        ratio = f"~{format_factor(value / reference)}"
+        ratio = f"{BARE}{format_factor(value / reference)}"
     else:
         ratio = ""
     return Place(

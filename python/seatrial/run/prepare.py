@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from seatrial.drivers import registry
 from seatrial.drivers.base import DriverContext, DriverSession, ProbeStatus, new_run_id
+from seatrial.drivers.local import trouble_with
 from seatrial.errors import ConfigError, DriverUnavailable, EnvironmentTrouble
 from seatrial.loadgen import build_info
 from seatrial.probes.cgroup import CgroupHost
@@ -61,8 +62,13 @@ def check_drivers(plan: Plan, probes: Mapping[str, ProbeResult] = MappingProxyTy
     flags: dict[str, Mapping[str, str]] = {}
     for name in plan.drivers:
         context = driver_context(new_run_id("probe-"), plan, name)
-        with registry.get(name).open(context) as session:
+        driver = registry.get(name)
+        with driver.open(context) as session:
             versions[name], flags[name] = session.version, dict(session.flags)
+            trouble = trouble_with(driver, session) if context.options else None
+        if trouble is not None:
+            message = f"{name} does not work with the options of [driver.{name}]: {trouble}"
+            raise DriverUnavailable(message, hint="change them, or leave it out")
     return Checked(
         versions=versions,
         flags=flags,

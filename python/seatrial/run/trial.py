@@ -129,7 +129,8 @@ class TrialPerformer:
         if isinstance(error, DriverUnavailable) or error.code == UNSUPPORTED:
             return PhaseFailed(error=str(error), status=TrialStatus.UNSUPPORTED)
         if isinstance(error, NoRoom):
-            return PhaseFailed(error=str(error), status=TrialStatus.SKIPPED)
+            advice = f"; {error.hint}" if error.hint else ""
+            return PhaseFailed(error=f"{error}{advice}", status=TrialStatus.SKIPPED)
         self._note(error, phase)
         return PhaseFailed(error=str(error))
 

@@ -355,11 +355,15 @@ def check_starts(
     if failed_count == 0:
         return None
     because = f"; first: {reason}" if reason else ""
+    told = (
+        "there are no latencies"
+        if failed_count == starts_count
+        else "latencies are of the others only"
+    )
     return Finding(
         code="start-failures",
         severity=Severity.ERROR,
-        message=f"{failed_count} of {starts_count} starts failed: latencies are of the others "
-        f"only{because}",
+        message=f"{failed_count} of {starts_count} starts failed: {told}{because}",
         evidence={"failed_count": failed_count, "starts_count": starts_count},
         trial_id=trial_id,
         driver=driver,

@@ -41,7 +41,7 @@ from seatrial.drivers.local import (
 )
 from seatrial.drivers.session import LocalSession
 from seatrial.drivers.state import RUN_VARIABLE, SANDBOX_VARIABLE
-from seatrial.errors import ConfigError, DriverError, DriverUnavailable, SeatrialError
+from seatrial.errors import DriverError, DriverUnavailable, SeatrialError
 from seatrial.guest.binary import launch_binary
 from seatrial.guest.rootfs import GUEST_PATH
 from seatrial.model.experiment import NetworkMode
@@ -159,7 +159,7 @@ class CriDriver(LocalDriver):
         )
         where = f"{place}.endpoint" if "endpoint" in given else ENDPOINT_VARIABLE
         endpoint = calls.parse_endpoint(str(named), where=where) if named else None
-        check_server(place, given, has_endpoint=endpoint is not None)
+        check_server(place, given, has_endpoint=endpoint is not None, image=options.get("image"))
         return options, channel, endpoint
 
     def open(self, context: DriverContext) -> LocalSession:
@@ -291,11 +291,6 @@ class CriSession(LocalSession):
         return f"containerd-{self._snapshotter}"
 
     def _check_image(self) -> None:
-        if not self._image:
-            raise ConfigError(
-                f'driver."{self.name}": a server of yours needs an image it has',
-                hint="name it with the option 'image'; the guest is bound into it",
-            )
         if not calls.has_image(self.endpoint_path, self._image):
             raise DriverUnavailable(
                 f"{self.endpoint_path} has no image {self._image!r}",

@@ -33,8 +33,10 @@ def check_names(place: str, given: Mapping[str, Scalar]) -> None:
             raise OptionError(f"{place}.{name}", f"expected {TEXTS[name]}", value=value)
 
 
-def check_server(place: str, given: Mapping[str, Scalar], *, has_endpoint: bool) -> None:
-    """Refuse what would do nothing with the server that is taken.
+def check_server(
+    place: str, given: Mapping[str, Scalar], *, has_endpoint: bool, image: object
+) -> None:
+    """Refuse what would do nothing with the server that is taken, and what it lacks.
 
     Raises:
         OptionError: the first that is of no use.
@@ -46,3 +48,6 @@ def check_server(place: str, given: Mapping[str, Scalar], *, has_endpoint: bool)
     )
     if idle in given:
         raise OptionError(f"{place}.{idle}", why, value=given[idle], needs=("endpoint",))
+    if has_endpoint and not image:
+        expected = f"expected {TEXTS['image']}: a server of yours needs one"
+        raise OptionError(f"{place}.image", expected, hint="the guest is bound into it")
