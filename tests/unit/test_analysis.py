@@ -8,10 +8,13 @@ import json
 from argparse import Namespace
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pytest
 from rich.console import Console
 
+from seatrial.analysis.cells import location
 from seatrial.analysis.compare import compare_runs
+from seatrial.analysis.evidence import Series
 from seatrial.cli.compare import execute
 from seatrial.config.expand import expand
 from seatrial.errors import ConfigError
@@ -235,6 +238,9 @@ def test_compare_takes_what_is_not_asked_for_as_unmatched(tmp_path: Path) -> Non
     )
     assert not found.regressions
     assert any(text.startswith("runsc") for text in found.unmatched)
+    assert not any("start_" in text for text in found.unmatched), (
+        "a point that is gone is told once"
+    )
 
 
 def test_shares_stay_between_zero_and_one(tmp_path: Path) -> None:
@@ -245,6 +251,25 @@ def test_shares_stay_between_zero_and_one(tmp_path: Path) -> None:
     shares = [one.estimate for one in found.cells if one.metric == "failed_ratio"]
     assert any(isinstance(one, Estimate) and 0 < one.point < 0.01 for one in shares)
     assert all(isinstance(one, Estimate) and 0 <= one.low <= one.high <= 1 for one in shares)
+
+
+def test_what_is_counted_has_no_negative_bound() -> None:
+    """Some trials with none and one with many are no sign of fewer than none."""
+    series = Series(
+        bench="density",
+        point=Point(bench="density", values={"count": 3}),
+        driver="runsc",
+        metric="idle_switches_rps",
+        blocks={0: np.array([0.0]), 1: np.array([11.0])},
+        is_one_a_trial=True,
+    )
+    found = location(series, confidence=0.95)
+    assert isinstance(found, Estimate)
+    assert found.low == 0
+    changed = dataclasses.replace(series, metric="idle_drift_bytes_per_s")
+    drift = location(changed, confidence=0.95)
+    assert isinstance(drift, Estimate)
+    assert drift.low < 0, "memory can shrink"
 
 
 def test_a_column_has_one_statistic(tmp_path: Path) -> None:

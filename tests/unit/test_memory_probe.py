@@ -49,6 +49,7 @@ def test_a_set_is_summed_and_the_unreadable_counted(tmp_path: Path) -> None:
     memory = read_processes_memory([10, 11, 11, 12, 13], proc=tmp_path)
     assert memory.pss_bytes == 2 * 40 * 1024
     assert memory.uss_bytes == 2 * 20 * 1024
+    assert memory.private_dirty_bytes == 2 * 8 * 1024, "text of a program is not written to"
     assert memory.rss_bytes == 2 * 100 * 1024
     assert (memory.process_count, memory.unreadable_count) == (2, 2)
 

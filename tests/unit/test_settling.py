@@ -83,6 +83,7 @@ def memory_of(pids: Iterable[int], *, unreadable_count: int = 0) -> ProcessMemor
         pss_bytes=pss_bytes,
         uss_bytes=pss_bytes,
         rss_bytes=pss_bytes,
+        private_dirty_bytes=pss_bytes,
         process_count=count,
         unreadable_count=unreadable_count,
     )

@@ -51,6 +51,8 @@ SHARE_BOUNDS = {
     "answered_ratio": (0.0, math.inf),
     "target_spread_ratio": (0.0, math.inf),
 }
+#: The same by unit: nothing happens a negative number of times. Times and bytes can be differences.
+UNIT_BOUNDS = {"count": (0.0, math.inf), "1/s": (0.0, math.inf)}
 #: Metrics of other tools that are means of one value a round, by their definition.
 FOREIGN_MEAN_SUFFIX = "_mean"
 #: The bench whose samples get a mean and a maximum as well: papers on starts give them.
@@ -104,7 +106,7 @@ def location(
         point = float(pooled[0])
         return NotAvailable(reason=f"{format_value(point, unit)}, one reading", n=1, point=point)
     if statistic is Statistic.MEAN:
-        bounds = SHARE_BOUNDS.get(series.metric, (-math.inf, math.inf))
+        bounds = SHARE_BOUNDS.get(series.metric, UNIT_BOUNDS.get(unit, (-math.inf, math.inf)))
         return mean_interval(list(pooled), confidence=confidence, unit=unit, bounds=bounds)
     return quantile(series, 0.5, confidence=confidence)
 

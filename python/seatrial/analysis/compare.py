@@ -133,12 +133,18 @@ def _unmatched(
 ) -> tuple[str, ...]:
     """What only one run has, but for what the newer one lost, which is a change."""
     gone = {(one.point.key, one.driver) for one in lost}
-    alone = {
-        f"{key.driver}: {key.point_key}"
-        for key in old.keys() ^ new.keys()
-        if (key.point_key, key.driver) not in gone
-    }
-    return tuple(sorted(alone))
+    shared = {(key.point_key, key.driver) for key in old.keys() & new.keys()}
+    alone: dict[str, set[str]] = {}
+    for key in old.keys() ^ new.keys():
+        place = key.point_key, key.driver
+        if place not in gone:
+            metrics = alone.setdefault(f"{key.driver}: {key.point_key}", set())
+            # Of a point that is in both, only some numbers are alone.
+            metrics |= {key.metric} if place in shared else set()
+    return tuple(
+        f"{place}: {', '.join(sorted(metrics))}" if metrics else place
+        for place, metrics in sorted(alone.items())
+    )
 
 
 def _pairs(before: Manifest, after: Manifest, terms: Terms) -> dict[str, str]:

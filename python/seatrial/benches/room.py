@@ -101,7 +101,8 @@ def needs_of(session: DriverSession, plan_id: str, *, descriptors_before_count: 
     settled = settled_memory(session, [plan_id]) if session.shared() is not None else None
     pids = tuple(session.processes(plan_id))
     charge = session.cgroups(plan_id).read_memory()
-    user_bytes = (settled or read_processes_memory(pids)).uss_bytes
+    # A lone sandbox has the program's text for itself; the next one shares it.
+    user_bytes = (settled or read_processes_memory(pids)).private_dirty_bytes
     return Needs(
         memory_bytes=max(user_bytes, 0 if charge is None else own_bytes(charge), 1),
         tasks_count=sum(task_count(pid) for pid in pids),

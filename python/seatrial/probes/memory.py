@@ -25,6 +25,8 @@ class ProcessMemory:
     pss_bytes: int
     uss_bytes: int
     rss_bytes: int
+    private_dirty_bytes: int
+    """The part of USS that was written to: no file holds it, and the next one needs it too."""
     process_count: int
     unreadable_count: int
     """Processes of the set that had no readable memory map: gone meanwhile, or not ours to read."""
@@ -46,7 +48,7 @@ class HostMemory:
 
 def read_processes_memory(pids: Iterable[int], *, proc: Path = PROC) -> ProcessMemory:
     """Sum the user memory of a set of processes; one that ended meanwhile is counted apart."""
-    pss = uss = rss = seen = unreadable = 0
+    pss = uss = rss = dirty = seen = unreadable = 0
     for pid in sorted(set(pids)):
         fields = parse_kib_fields(_read_text(proc / str(pid) / "smaps_rollup"))
         if "Pss" not in fields:
@@ -55,13 +57,14 @@ def read_processes_memory(pids: Iterable[int], *, proc: Path = PROC) -> ProcessM
         seen += 1
         pss += fields["Pss"]
         rss += fields.get("Rss", 0)
-        uss += sum(
-            fields.get(name, 0) for name in ("Private_Clean", "Private_Dirty", "Private_Hugetlb")
-        )
+        own = fields.get("Private_Dirty", 0) + fields.get("Private_Hugetlb", 0)
+        dirty += own
+        uss += own + fields.get("Private_Clean", 0)
     return ProcessMemory(
         pss_bytes=pss,
         uss_bytes=uss,
         rss_bytes=rss,
+        private_dirty_bytes=dirty,
         process_count=seen,
         unreadable_count=unreadable,
     )

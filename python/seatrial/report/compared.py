@@ -17,6 +17,7 @@ from seatrial.report.view import (
     GLYPHS,
     format_estimate,
     format_factor,
+    format_ratio_interval,
     point_title,
     verdict_word,
 )
@@ -93,7 +94,11 @@ def _table(different: Sequence[Change], metrics: dict[str, Metric]) -> Table:
         table.add_column(heading, header_style="dim")
     for change in different:
         ratio = change.ratio
-        told = format_factor(ratio.point) if isinstance(ratio, Estimate) else ""
+        told = (
+            f"{format_factor(ratio.point)} {format_ratio_interval(ratio)}"
+            if isinstance(ratio, Estimate)
+            else ""
+        )
         table.add_row(
             escape(change.driver),
             escape(f"{change.bench} {point_title(change.point)}".strip()),

@@ -199,7 +199,8 @@ def format_interval(estimate: Estimate, unit: str) -> str:
     return f"[{beyond[0]}{shown[0]}, {beyond[1]}{shown[1]}]"
 
 
-def _format_ratio_interval(ratio: Estimate) -> str:
+def format_ratio_interval(ratio: Estimate) -> str:
+    """The interval of a ratio: ``[1.8, 2.3]``."""
     beyond, (low, high) = _ends(ratio)
     return f"[{beyond[0]}{format_ratio(low)}, {beyond[1]}{format_ratio(high)}]"
 
@@ -440,7 +441,7 @@ def make_entry(cell: Cell, metric: Metric, *, show: Show, score: Score | None = 
         interval=format_interval(estimate, metric.unit) if isinstance(estimate, Estimate) else "",
         ratio=format_factor(ratio.point) if has_ratio and isinstance(ratio, Estimate) else "",
         ratio_interval=(
-            _format_ratio_interval(ratio) if has_ratio and isinstance(ratio, Estimate) else ""
+            format_ratio_interval(ratio) if has_ratio and isinstance(ratio, Estimate) else ""
         ),
         verdict=cell.verdict if is_compared else Verdict.NOT_JUDGED,
         verdict_word=verdict_word(cell.verdict, metric) if is_compared else "",
