@@ -74,7 +74,7 @@ def _attached(host: CgroupHost) -> Iterator[Check]:
         "controllers of v2",
         evidence,
         so="crun before 1.9 refuses a hybrid hierarchy whose v2 part has controllers",
-        fix="none needed here: Seatrial hides that mount from crun; elsewhere use a newer crun",
+        fix="none needed as root: Seatrial hides that mount from crun; else use a newer crun",
     )
 
 
