@@ -72,6 +72,8 @@ def test_a_runtime_that_is_not_there_is_told_by_name() -> None:
     with pytest.raises(DriverUnavailable, match=where) as caught:
         engine.full_version(engine.PODMAN, "4.3.1", runtime="nowhere")
     assert caught.value.hint == "install nowhere, or name another in the experiment"
+    with pytest.raises(DriverUnavailable, match=r"driver\.podman\.runtime.*does not run"):
+        engine.full_version(engine.PODMAN, "4.3.1", runtime="/bin/false")
 
 
 @pytest.mark.parametrize(("needed_count", "asked_count"), [(0, 0), (1, 1), (2, 2), (9, 4)])

@@ -116,16 +116,8 @@ def build_orderings(
         for cell in cells
         if cell.statistic in LOCATIONS
     }
-    scores = [
-        one
-        if one.value is None
-        else dataclasses.replace(
-            one, value=shown.get((one.point.key, one.driver, one.metric)) or one.value
-        )
-        for one in scores
-    ]
     groups: dict[tuple[str, str], list[Score]] = {}
-    for score in scores:
+    for score in (_as_shown(one, shown) for one in scores):
         if metric(score.metric).direction is not Direction.NONE:
             groups.setdefault((score.point.key, score.metric), []).append(score)
     found = (
@@ -251,6 +243,13 @@ def _empty_cell(score: Score) -> Cell:
         blocks_count=0,
         marks=score.marks,
     )
+
+
+def _as_shown(score: Score, shown: Mapping[tuple[str, str, str], float | None]) -> Score:
+    point = shown.get((score.point.key, score.driver, score.metric))
+    if score.value is None or point is None:
+        return score
+    return dataclasses.replace(score, value=point)
 
 
 def _ordering(

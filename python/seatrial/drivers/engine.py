@@ -388,10 +388,11 @@ def full_version(engine: Engine, version: str, *, runtime: str) -> str:
     advice = f"install {name}, or name another in the experiment"
     try:
         program = find_program(runtime, package=advice)
+        own = program_version(program, marker=f"{name} version ")
     except DriverUnavailable as error:
         message = f"{where} = {runtime!r}: {error.message}"
         raise DriverUnavailable(message, hint=error.hint) from error
-    return f"{version}+{name}-{program_version(program, marker=f'{name} version ')}"
+    return f"{version}+{name}-{own}"
 
 
 def own_limit(name: str) -> str:

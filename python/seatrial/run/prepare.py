@@ -60,6 +60,7 @@ def check_drivers(plan: Plan, probes: Mapping[str, ProbeResult] = MappingProxyTy
         )
     versions: dict[str, str] = {}
     flags: dict[str, Mapping[str, str]] = {}
+    troubles: list[str] = []
     for name in plan.drivers:
         context = driver_context(new_run_id("probe-"), plan, name)
         driver = registry.get(name)
@@ -67,8 +68,9 @@ def check_drivers(plan: Plan, probes: Mapping[str, ProbeResult] = MappingProxyTy
             versions[name], flags[name] = session.version, dict(session.flags)
             trouble = trouble_with(driver, session) if context.options else None
         if trouble is not None:
-            message = f"{name} does not work with the options of [driver.{name}]: {trouble}"
-            raise DriverUnavailable(message, hint="change them, or leave it out")
+            troubles.append(f"{name} does not work with the options of its table: {trouble}")
+    if troubles:
+        raise DriverUnavailable("\n".join(troubles), hint="change them, or leave it out")
     return Checked(
         versions=versions,
         flags=flags,
