@@ -184,6 +184,8 @@ class EngineSession(LocalSession):
 
     def prepare(self) -> None:
         """Load the image, into a store of our own where the engine allows one."""
+        # Podman's monitor leaves a file where it works when a container ran out of memory.
+        self.working_directory = self.directory
         self._store = self.directory / "store"
         self._store.mkdir(mode=0o700)
         # Podman wants this one to be short, because there are sockets in it.

@@ -61,6 +61,7 @@ class LocalSession(WatchedStop, ABC):
 
     #: Mounts that the launcher must not see; makes its mount namespace private.
     unmounts: tuple[str, ...] = ()
+    working_directory: Path | None = None
     #: Whether a veth is made here and joined by the sandbox, and not made by the runtime.
     makes_veth: bool = True
     #: Groups in each sandbox's own that the runtime needs and never removes.
@@ -99,7 +100,7 @@ class LocalSession(WatchedStop, ABC):
             with making.files_of(name, self.directory):
                 self.directory.mkdir(mode=0o700)
                 self.prepare()
-            self._launcher = Launcher(unmount=self.unmounts)
+            self._launcher = Launcher(unmount=self.unmounts, directory=self.working_directory)
         except BaseException:
             self._remove_directory()
             self._leave_run(has_started=False)

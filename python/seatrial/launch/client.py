@@ -47,8 +47,16 @@ _LENGTH: Final = struct.Struct("<I")
 class Launcher:
     """A running launcher; leaving the ``with`` block kills it and everything that it started."""
 
-    def __init__(self, *, unmount: Sequence[str] = (), binary: Path | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        unmount: Sequence[str] = (),
+        binary: Path | None = None,
+        directory: Path | None = None,
+    ) -> None:
         """Start the launcher, in a mount namespace of its own without ``unmount`` if that is given.
+
+        ``directory`` is where it and what it starts work; the caller's own unless given.
 
         Raises:
             EnvironmentTrouble: the binary is missing, or the mounts cannot be removed.
@@ -67,6 +75,7 @@ class Launcher:
                     str(numbers[1]),
                 ],
                 pass_fds=numbers,
+                cwd=directory,
                 stderr="pipe",
             )
             stack.callback(self._process.close)

@@ -6,6 +6,7 @@ import json
 import shutil
 import socket
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -23,8 +24,6 @@ from tests.support.channel import ERROR, RUN, STOP, Channel
 from tests.support.needs import probe
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from seatrial.drivers.base import DriverSession
     from seatrial.launch import StartPlan, StartResult
     from tests.integration.conformance.conftest import Shared
@@ -285,6 +284,7 @@ def test_out_of_memory(session: DriverSession) -> None:
     if not session.capabilities.can_limit:
         pytest.skip("limits cannot be set here")
     spec = SandboxSpec(role=("idle",), memory_limit_bytes=96 << 20, deadline_ns=DEADLINE_NS)
+    files = set(Path.cwd().glob("[!.]*"))
     doomed, bystander = hold(session, spec), hold(session, IDLE)
     pages = (256 << 20) // 4096
     with GuestChannel(session.launcher.channel(doomed.id)) as channel, pytest.raises(SeatrialError):
@@ -294,6 +294,7 @@ def test_out_of_memory(session: DriverSession) -> None:
     session.release(doomed.id)
     assert session.processes(bystander.id), "only the one that took too much is killed"
     end(session, bystander.id)
+    assert set(Path.cwd().glob("[!.]*")) == files, "nothing is left where we work"
 
 
 def test_roles(session: DriverSession) -> None:
