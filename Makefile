@@ -66,7 +66,7 @@ soak: build ## start and stop 1,000 sandboxes of every driver that works here (1
 	SEATRIAL_CYCLES=1000 $(BIN)/pytest tests/integration/conformance/test_cycles.py $(PYTEST_ARGS)
 	SEATRIAL_FAULTS=all $(BIN)/pytest tests/fault $(PYTEST_ARGS)
 
-bench: ## measure Seatrial itself against minimal programs and its peers (half an hour, quiet machine)
+bench: ## measure Seatrial itself against minimal programs and its peers (an hour, quiet machine)
 	@$(PYTHON) scripts/setup.py --for bench
 	$(BIN)/python -m benchmarks $(BENCH_ARGS)
 

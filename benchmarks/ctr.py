@@ -10,16 +10,16 @@ from __future__ import annotations
 
 import os
 from contextlib import ExitStack
+from functools import partial
 from typing import TYPE_CHECKING
 
 from benchmarks.quiet import Quiet
 from benchmarks.rows import Row
-from benchmarks.series import millis_text, one_line
+from benchmarks.series import contest, millis_text, one_line
 from benchmarks.starter import (
     CONCURRENCIES,
-    FEW_BATCHES,
+    MANY_BATCHES,
     Starter,
-    batches_of,
     compare,
     compared,
     ratio_rows,
@@ -38,10 +38,9 @@ from seatrial.probes.cgroup import CgroupHost
 from seatrial.run.own_cpu import OwnCpu
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
-    from benchmarks.series import Contest
     from benchmarks.settings import Settings
     from seatrial.drivers.cri.containerd import Containerd
     from seatrial.drivers.instance import Instance
@@ -50,8 +49,10 @@ HANDLER = "runc"
 #: Not that of CRI, whose plugin would look after every container in it.
 NAMESPACE = "seatrial-benchmark"
 IMPORT_TIMEOUT_S = 60
+#: Of a round; four batches of 32 take ten seconds.
+QUADS = {1: 12, 8: 15, 32: 8}
 #: A batch of 32 pods takes too long to be of use as a row that nothing is demanded of.
-PODS_AT_ONCE_MAX = 8
+PODS_AT_ONCE = (1, 8)
 
 
 class CtrSession(CriSession):
@@ -126,24 +127,20 @@ def _measured(settings: Settings, program: Path) -> list[Row]:
         context = DriverContext.for_run(new_run_id("bench-"))
         session, pods = (stack.enter_context(one) for one in opened(context))
         own = own_cpu(context.run_id, session, pods)
-        starter = Starter(session, program, batches=batches_of(settings))
-        pod_starter = Starter(pods, program, batches=FEW_BATCHES)
+        starter = Starter(session, program)
         for concurrency in CONCURRENCIES:
-            quiet = Quiet(settled(settings, concurrency), own_cpu_ns=own.read_ns)
-            has_pods = concurrency <= PODS_AT_ONCE_MAX
-            if has_pods:
-                pod_starter.ours(concurrency)  # the first start of a session finds cold files
+            quiet = Quiet(settled(settings), own_cpu_ns=own.read_ns)
             done = compare(
-                starter,
-                concurrency,
-                settings=settings,
-                quiet=quiet,
-                ours="ctr run",
-                others={"pod": pod_starter.ours} if has_pods else {},
+                starter, concurrency, settings=settings, quiet=quiet, quads=QUADS, ours="ctr run"
             )
-            found += ratio_rows(done, "ctr run", concurrency, ours="ctr run", shown=millis_text)
-            if has_pods:
-                found.append(_pod_row(done, concurrency))
+            found += ratio_rows(done, "ctr run", concurrency, shown=millis_text)
+        starters = {
+            "pod": Starter(pods, program, batches=MANY_BATCHES),
+            "ctr run": Starter(session, program, batches=MANY_BATCHES),
+        }
+        for concurrency in PODS_AT_ONCE:
+            quiet = Quiet(settled(settings), own_cpu_ns=own.read_ns)
+            found.append(_pod_row(starters, concurrency, settings=settings, quiet=quiet))
     return found
 
 
@@ -161,9 +158,13 @@ def own_cpu(run_id: str, *sessions: CriSession) -> OwnCpu:
     return own
 
 
-def _pod_row(done: Contest, concurrency: int) -> Row:
+def _pod_row(
+    starters: Mapping[str, Starter], concurrency: int, *, settings: Settings, quiet: Quiet
+) -> Row:
+    starters["pod"].ours(concurrency)  # the first start of a session finds cold files
+    sides = {name: partial(starter.ours, concurrency) for name, starter in starters.items()}
     event, figure = compared(concurrency)[0][:2]
-    return done.ratio(
+    return contest(sides, rounds=settings.rounds, quiet=quiet).ratio(
         Row(
             id="",
             name=f"a pod by cri/runc (its sandbox with a pause container, then the container) to "

@@ -21,10 +21,12 @@ HEAD = """\
 Made by `make bench`, on a machine that others may share: single values of two different days are
 not worth comparing. Within a row all sides ran in turn in the same minutes (A B, B A), each server
 on one processor and each client on another. *Ratio* is of the medians over the rounds, with a 95 %
-interval that resamples rounds; where there is no ratio, our value has a 95 % interval of its
-median. *Met* means that the whole interval reaches the target, *not met* that none of it does,
-*uncertain* that the target lies within. *Foreign CPU* is how many processors others kept busy in
-the worst run that counts. T1 to T17 are the project's targets; a row without a number has none.
+interval that resamples rounds; of *N quads* it is the geometric mean of the ratios of N times four
+runs in turn (A B B A, then B A A B), with Student's interval. Where there is no ratio, our value
+has a 95 % interval of its median. *Met* means that the whole interval reaches the target, *not
+met* that none of it does, *uncertain* that the target lies within. *Foreign CPU* is how many
+processors others kept busy in the worst run, or round of quads, that counts. T1 to T17 are the
+project's targets; a row without a number has none.
 """
 
 

@@ -8,8 +8,9 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
+from benchmarks.duel import Duel, duel
 from benchmarks.rows import Row, Target
-from benchmarks.series import contest, micros_text
+from benchmarks.series import micros_text
 from seatrial import proc
 from seatrial.drivers.base import SandboxSpec
 from seatrial.errors import EnvironmentTrouble
@@ -17,20 +18,22 @@ from seatrial.model.experiment import NetworkMode
 from seatrial.units import NS_PER_S
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from benchmarks.quiet import Quiet
-    from benchmarks.series import Contest, Figures, Shown
+    from benchmarks.series import Figures, Shown
     from benchmarks.settings import Settings
     from seatrial.drivers.base import DriverSession
     from seatrial.launch.plan import StartPlan, StartResult
 
 CONCURRENCIES = (1, 8, 32)
-#: Enough starts for a median of which a few slow ones are not a part.
-BATCHES = {1: 30, 8: 8, 32: 3}
-#: Of a round that shows whether it works, and of what no target waits for.
-FEW_BATCHES = {1: 6, 8: 2, 32: 1}
+#: Of one run of a side: enough starts for a median of which a slow one is not a part.
+BATCHES = {1: 4, 8: 1, 32: 1}
+#: Of what no target waits for, and is not compared in quads.
+MANY_BATCHES = {1: 6, 8: 2, 32: 1}
+#: The fewest that give an interval at all, when it is only to be seen whether it works.
+SMOKE_QUADS = 2
 LEAN_STARTS_COUNT = 40
 #: Of the closed loop whose rate is measured: as many as keep two processors busy.
 SUSTAINED_AT_ONCE = 16
@@ -142,18 +145,13 @@ class Starter:
             self._session.release(plan_id)
 
 
-def batches_of(settings: Settings) -> Mapping[int, int]:
-    """How many batches a round has at each concurrency."""
-    return BATCHES if settings.rounds > 1 else FEW_BATCHES
-
-
-def settled(settings: Settings, concurrency: int) -> Settings:
-    """Settings for several starts at once, which are never repeated for a busy machine.
+def settled(settings: Settings) -> Settings:
+    """Settings by which no run is repeated for a busy machine.
 
     What the kernel does later for namespaces and groups that have ended is in nobody's books, so
     every batch of many would look disturbed.
     """
-    return settings if concurrency == 1 else replace(settings, tries=1)
+    return replace(settings, tries=1)
 
 
 def compare(
@@ -162,32 +160,23 @@ def compare(
     *,
     settings: Settings,
     quiet: Quiet,
+    quads: Mapping[int, int],
     ours: str = "ours",
-    others: Mapping[str, Callable[[int], Figures]] | None = None,
-) -> Contest:
-    """Starts the same by our launcher and by the C loop, and what else belongs beside them."""
-    sides = {ours: starter.ours, "C": starter.theirs, **(others or {})}
+) -> Duel:
+    """Starts the same by our launcher and by the C loop, in turn; `quads` are those of a round."""
     starter.ours(concurrency)  # the first start of a session finds cold files
-    return contest(
-        {name: partial(start, concurrency) for name, start in sides.items()},
+    return duel(
+        {ours: partial(starter.ours, concurrency), "C": partial(starter.theirs, concurrency)},
         rounds=settings.rounds,
+        quads=quads[concurrency] if settings.rounds > 1 else SMOKE_QUADS,
         quiet=quiet,
     )
 
 
-def ratio_rows(
-    done: Contest, what: str, concurrency: int, *, ours: str = "ours", shown: Shown = micros_text
-) -> list[Row]:
+def ratio_rows(done: Duel, what: str, concurrency: int, *, shown: Shown = micros_text) -> list[Row]:
     """Returns our launcher's time over the C loop's, by what both have to do."""
     return [
-        done.ratio(
-            Row(id="", name=f"{what} to {event}, {concurrency} at once"),
-            figure,
-            ours=ours,
-            theirs="C",
-            shown=shown,
-            target=target,
-        )
+        done.ratio(f"{what} to {event}, {concurrency} at once", figure, shown=shown, target=target)
         for event, figure, target in compared(concurrency)
     ]
 
