@@ -25,6 +25,8 @@ from seatrial.model.metric import METRICS
 from seatrial.model.plan import Point
 from seatrial.model.summary import FLOOR, Statistic, Verdict
 from seatrial.report.compared import render_comparison
+from seatrial.report.export import to_markdown
+from seatrial.report.page import render_page
 from seatrial.report.view import bench_views
 from seatrial.store.run_store import RunStore
 from tests.support.runs import BLOCKS, DRIVERS, small_experiment, small_run, summary_of
@@ -176,6 +178,12 @@ def test_unsupported_trials_give_a_reason_and_no_samples(tmp_path: Path) -> None
     assert len(gaps) == 1, "one for the reason, whatever the number of points"
     assert "<scripted> gap" in gaps[0].message
     assert found.trials_finished == found.trials_planned
+    assert list(found.trials_by_status) == ["ok", "unsupported"]
+    assert sum(found.trials_by_status.values()) == found.trials_finished
+    ok, unsupported = found.trials_by_status.values()
+    told = f"trials finished ({ok} ok, {unsupported} unsupported)"
+    assert told in to_markdown(found)
+    assert told in render_page(found, figures=())
 
 
 def _compare(before: Path, after: Path, *, is_forced: bool = False) -> RunComparison:

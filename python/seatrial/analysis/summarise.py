@@ -23,6 +23,7 @@ from seatrial.store.journal import EventKind
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Set as AbstractSet
 
     import polars as pl
 
@@ -68,6 +69,7 @@ def summarise(store: RunStore, *, bench_of: BenchOf | None = None) -> RunSummary
         confidence=experiment.confidence,
     )
     names = {name for bench in benches for name in bench.metrics}
+    finished = store.finished_trials()
     return RunSummary(
         run_id=manifest.run_id,
         name=experiment.name,
@@ -78,7 +80,8 @@ def summarise(store: RunStore, *, bench_of: BenchOf | None = None) -> RunSummary
         seed=experiment.seed,
         plan_hash=manifest.plan.plan_hash,
         trials_planned=len(manifest.plan.trials),
-        trials_finished=len(store.finished_trials()),
+        trials_finished=len(finished),
+        trials_by_status=_by_status(trials, finished),
         drivers=_drivers(manifest, trials),
         benches=benches,
         metrics={name: metric(name) for name in sorted(names)},
@@ -105,6 +108,12 @@ def summarise(store: RunStore, *, bench_of: BenchOf | None = None) -> RunSummary
             manifest.plan, compared_count=sum(cell.ratio is not None for cell in cells)
         ),
     )
+
+
+def _by_status(trials: Sequence[TrialEvidence], finished: AbstractSet[str]) -> dict[str, int]:
+    """In the order in which statuses are declared."""
+    counts = Counter(trial.status for trial in trials if trial.spec.trial_id in finished)
+    return {str(status): counts[status] for status in TrialStatus if counts[status]}
 
 
 def read_trials(store: RunStore, *, bench_of: BenchOf | None = None) -> tuple[TrialEvidence, ...]:

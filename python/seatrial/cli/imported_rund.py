@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 from seatrial.errors import ExitCode
@@ -20,13 +21,20 @@ NOTICES_SHOWN = 40
 def import_rund(args: argparse.Namespace) -> int:
     """Prints what the data say, and keeps what was asked for; 1 if they are not whole."""
     from seatrial.cli import output
-    from seatrial.importers.rund.compat import memory_figures, start_figures, write_tables
     from seatrial.importers.rund.read import USER_HZ, read_rund
-    from seatrial.importers.rund.store import store_data
 
     user_hz = USER_HZ if args.user_hz is None else args.user_hz
     data = read_rund(args.log, user_hz=user_hz)
-    if args.json:
+    with output.finishing(partial(_write, data, args)):
+        _show(data, as_json=args.json)
+    return ExitCode.FINDING if any(one.notices for one in data) else ExitCode.OK
+
+
+def _show(data: Sequence[RundData], *, as_json: bool) -> None:
+    from seatrial.cli import output
+    from seatrial.importers.rund.compat import memory_figures, start_figures
+
+    if as_json:
         output.data_json(
             [
                 {
@@ -42,6 +50,13 @@ def import_rund(args: argparse.Namespace) -> int:
     else:
         for one in data:
             _print(one)
+
+
+def _write(data: Sequence[RundData], args: argparse.Namespace) -> None:
+    from seatrial.cli import output
+    from seatrial.importers.rund.compat import write_tables
+    from seatrial.importers.rund.store import store_data
+
     if args.csv is not None:
         written = write_tables(data, args.csv)
         output.talk(f"tables: {len(written)} files in {args.csv}")
@@ -49,7 +64,6 @@ def import_rund(args: argparse.Namespace) -> int:
         for one in data:
             path = store_data(one, args.out, source=str(args.log))
             output.talk(f"run directory: {path}")
-    return ExitCode.FINDING if any(one.notices for one in data) else ExitCode.OK
 
 
 def _print(data: RundData) -> None:

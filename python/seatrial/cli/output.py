@@ -10,12 +10,13 @@ import json
 import os
 import sys
 import unicodedata
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final, TextIO
 
 from seatrial.errors import StoreError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from rich.console import Console, RenderableType
 
@@ -116,6 +117,17 @@ def flush() -> None:
             stream.flush()
         except BrokenPipeError as gone:
             raise OutputClosed from gone
+
+
+@contextmanager
+def finishing(finish: Callable[[], None]) -> Iterator[None]:
+    """Do what belongs after a print, such as writing files, also when its reader has gone."""
+    try:
+        yield
+    except OutputClosed:
+        finish()
+        raise
+    finish()
 
 
 def abandon_stdout() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,7 +11,9 @@ from seatrial.errors import ConfigError, ExitCode, StoreError
 
 if TYPE_CHECKING:
     import argparse
+    from collections.abc import Sequence
 
+    from seatrial.loadtest.result import LoadTestResult
     from seatrial.model.summary import Reference, RunSummary
     from seatrial.store.run_store import RunStore
 
@@ -75,16 +78,29 @@ def execute(args: argparse.Namespace) -> int:
 
     references = tuple(line for other in args.reference for line in _references(other))
     for path in args.runs:
-        if is_load_directory(path):
-            if args.reference:
-                raise ConfigError(
-                    f"{path} is a single load, which has no figures for --reference",
-                    hint="give the directory of a run, such as runs/2026...",
-                )
-            _report_load(path, args)
-        else:
-            _report(path, args, references)
+        if args.reference and is_load_directory(path):
+            raise ConfigError(
+                f"{path} is a single load, which has no figures for --reference",
+                hint="give the directory of a run, such as runs/2026...",
+            )
+    _report_each(args.runs, args, references)
     return ExitCode.OK
+
+
+def _report_each(
+    paths: Sequence[Path], args: argparse.Namespace, references: tuple[Reference, ...]
+) -> None:
+    from seatrial.cli import output
+    from seatrial.loadtest.exports import is_load_directory
+
+    if not paths:
+        return
+    first, *rest = paths
+    with output.finishing(partial(_report_each, rest, args, references)):
+        if is_load_directory(first):
+            _report_load(first, args)
+        else:
+            _report(first, args, references)
 
 
 def write_page(summary: RunSummary, path: Path) -> Path:
@@ -171,30 +187,37 @@ def _references(path: Path) -> tuple[Reference, ...]:
 def _report(path: Path, args: argparse.Namespace, references: tuple[Reference, ...]) -> None:
     from seatrial.analysis.summarise import summarise
     from seatrial.cli import output
-    from seatrial.report.export import write_figures
     from seatrial.store.run_store import RunStore
 
     with RunStore.open(path) as store:
         summary = dataclasses.replace(summarise(store), references=references)
         if not args.no_html:
             write_lines(store)
-    show(summary, args.format)
+    with output.finishing(partial(_write_files, summary, path, args)):
+        show(summary, args.format)
+
+
+def _write_files(summary: RunSummary, path: Path, args: argparse.Namespace) -> None:
+    from seatrial.cli import output
+    from seatrial.report.export import write_figures
+
     if not args.no_html:
         page = write_page(summary, args.html or path / PAGE)
         output.talk(f"page: {page}")
     if args.figures:
-        directory = path / FIGURES if args.figures == FIGURES else args.figures
+        directory = _figures_directory(path, args)
         written = write_figures(summary, directory)
         output.talk(f"figures: {len(written)} files in {directory}")
+
+
+def _figures_directory(path: Path, args: argparse.Namespace) -> Path:
+    chosen: Path = args.figures
+    return path / FIGURES if chosen == FIGURES else chosen
 
 
 def _report_load(path: Path, args: argparse.Namespace) -> None:
     from seatrial.cli import output
     from seatrial.loadtest.exports import read_directory
-    from seatrial.report.export import write_drawn
-    from seatrial.report.load_charts import load_figures
-    from seatrial.report.load_page import render_load_page
-    from seatrial.report.load_text import lancet_lines, render_result
 
     if args.format not in LOAD_FORMATS:
         raise ConfigError(
@@ -202,18 +225,34 @@ def _report_load(path: Path, args: argparse.Namespace) -> None:
             hint=f"use one of {', '.join(LOAD_FORMATS)}",
         )
     result = read_directory(path)
-    if args.format == "json":
+    with output.finishing(partial(_write_load_files, result, path, args)):
+        _show_load(result, args.format)
+
+
+def _show_load(result: LoadTestResult, form: str) -> None:
+    from seatrial.cli import output
+    from seatrial.report.load_text import lancet_lines, render_result
+
+    if form == "json":
         output.data_json(result)
-    elif args.format == "lancet":
+    elif form == "lancet":
         for line in lancet_lines(result):
             output.data(line)
     else:
         output.render(render_result(result))
+
+
+def _write_load_files(result: LoadTestResult, path: Path, args: argparse.Namespace) -> None:
+    from seatrial.cli import output
+    from seatrial.report.export import write_drawn
+    from seatrial.report.load_charts import load_figures
+    from seatrial.report.load_page import render_load_page
+
     figures = () if args.no_html and not args.figures else load_figures(result)
     if not args.no_html:
         page = _write(render_load_page(result, figures=figures), args.html or path / PAGE)
         output.talk(f"page: {page}")
     if args.figures:
-        directory = path / FIGURES if args.figures == FIGURES else args.figures
+        directory = _figures_directory(path, args)
         written = write_drawn(figures, directory)
         output.talk(f"figures: {len(written)} files in {directory}")

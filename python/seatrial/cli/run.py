@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import argparse
 
+    from seatrial.model.summary import RunSummary
     from seatrial.run.runner import RunReport
     from seatrial.store.run_store import RunStore
 
@@ -54,7 +55,7 @@ def execute(args: argparse.Namespace) -> int:
         output.talk(f"run directory: {store.path}")
         with Bar(output.stderr_console()) as bar:
             report = perform(store, bar)
-    return _show(args, store, report)
+    return tell(args, store, report)
 
 
 def _interrupt(_number: int, _frame: object) -> None:
@@ -112,24 +113,31 @@ def _create(args: argparse.Namespace) -> RunStore:
     )
 
 
-def _show(args: argparse.Namespace, store: RunStore, report: RunReport) -> int:
+def tell(args: argparse.Namespace, store: RunStore, report: RunReport) -> int:
+    """Prints what a run gave and writes its page; returns the exit code."""
     from seatrial.analysis.summarise import summarise
     from seatrial.cli import output
-    from seatrial.cli.report import show, write_lines, write_page
+    from seatrial.cli.report import show
     from seatrial.errors import ExitCode
     from seatrial.model.finding import Severity
 
     summary = summarise(store)
-    if args.json:
-        output.data_json(summary)
-    else:
-        show(summary, "table")
-    if not args.no_html:
-        write_lines(store)
-        path = write_page(summary, store.path / PAGE)
-        output.talk(f"page: {os.path.relpath(path)}")
+    with output.finishing(lambda: None if args.no_html else _write_page(summary, store)):
+        if args.json:
+            output.data_json(summary)
+        else:
+            show(summary, "table")
     if report.was_interrupted:
         output.talk(f"stopped; go on with: seatrial run --resume {os.path.relpath(store.path)}")
         return ExitCode.INTERRUPTED
     is_sound = all(finding.severity is not Severity.ERROR for finding in summary.findings)
     return ExitCode.OK if is_sound else ExitCode.FINDING
+
+
+def _write_page(summary: RunSummary, store: RunStore) -> None:
+    from seatrial.cli import output
+    from seatrial.cli.report import write_lines, write_page
+
+    write_lines(store)
+    path = write_page(summary, store.path / PAGE)
+    output.talk(f"page: {os.path.relpath(path)}")

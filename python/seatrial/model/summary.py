@@ -311,6 +311,8 @@ class RunSummary:
     plan_hash: str
     trials_planned: int
     trials_finished: int
+    # How the finished ones ended: of each status that there is, how many.
+    trials_by_status: Mapping[str, int]
     drivers: tuple[DriverSummary, ...]
     benches: tuple[BenchSummary, ...]
     metrics: Mapping[str, Metric]

@@ -17,7 +17,7 @@ from seatrial.report.board import (
     overview_of,
 )
 from seatrial.report.folding import fold
-from seatrial.report.view import SEVERITY_GLYPHS, bench_views, marks_in
+from seatrial.report.view import SEVERITY_GLYPHS, bench_views, marks_in, trials_told
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -100,7 +100,7 @@ def to_csv(summary: RunSummary) -> str:
 def to_markdown(summary: RunSummary) -> str:
     """Findings and tables, fit for an issue or a README."""
     about = (
-        f"Run `{summary.run_id}`, {summary.trials_finished} of {summary.trials_planned} trials, "
+        f"Run `{summary.run_id}`, {trials_told(summary)}, "
         f"{summary.blocks} blocks; ratios against {_plain(summary.baseline)}; "
         f"{summary.confidence:.0%} intervals."
     )

@@ -25,7 +25,7 @@ from seatrial.report.charts import build_figures
 from seatrial.report.folding import fold
 from seatrial.report.palette import inks_of
 from seatrial.report.runtimes import is_imported
-from seatrial.report.view import SEVERITY_GLYPHS, bench_views, marks_in, severity_counts
+from seatrial.report.view import SEVERITY_GLYPHS, bench_views, marks_in, severity_counts, trials_told
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -54,6 +54,7 @@ def render_page(summary: RunSummary, *, figures: Sequence[Figure] | None = None)
         marks_in=marks_in,
         tables_shown_max=TABLES_SHOWN_MAX,
         is_imported=is_imported(summary),
+        trials=trials_told(summary),
         overview=overview_of(summary),
         orderings=ordering_lines(summary),
         relation_meanings=RELATION_MEANINGS,

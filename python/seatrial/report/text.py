@@ -26,6 +26,7 @@ from seatrial.report.view import (
     SEVERITY_GLYPHS,
     bench_views,
     marks_in,
+    trials_told,
 )
 
 if TYPE_CHECKING:
@@ -81,7 +82,7 @@ def render_text(summary: RunSummary) -> RenderableType:
 def _head(summary: RunSummary) -> Text:
     return Text.assemble(
         (summary.name, "bold"),
-        f"  run {summary.run_id}, {summary.trials_finished} of {summary.trials_planned} trials, "
+        f"  run {summary.run_id}, {trials_told(summary)}, "
         f"{summary.blocks} blocks, ratios against {summary.baseline}",
     )
 

@@ -12,6 +12,7 @@ from seatrial.model.finding import FINDING_CODES, Severity
 from seatrial.model.metric import Direction
 from seatrial.model.plan import Point
 from seatrial.model.summary import FLOOR, BenchSummary, Cell, Gap, Verdict
+from seatrial.model.trial import TrialStatus
 from seatrial.report.layout import Column, Show, columns_of
 from seatrial.units import format_bytes, format_ratio, format_value
 
@@ -147,6 +148,15 @@ class BenchView:
 
     bench: BenchSummary
     groups: tuple[Group, ...]
+
+
+def trials_told(summary: RunSummary) -> str:
+    """How many trials have finished, and how, unless all went well."""
+    told = f"{summary.trials_finished} of {summary.trials_planned} trials finished"
+    if set(summary.trials_by_status) <= {TrialStatus.OK}:
+        return told
+    ends = (f"{count} {status}" for status, count in summary.trials_by_status.items())
+    return f"{told} ({', '.join(ends)})"
 
 
 def bench_views(summary: RunSummary) -> tuple[BenchView, ...]:
