@@ -11,7 +11,21 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from benchmarks import audit, cost, echo, frozen, imports, open_loop, paced, page, start, unary, web
+from benchmarks import (
+    audit,
+    cost,
+    ctr,
+    echo,
+    frozen,
+    imports,
+    lean,
+    open_loop,
+    paced,
+    page,
+    runc,
+    unary,
+    web,
+)
 from benchmarks.peers import (
     dataframes,
     fortio,
@@ -47,8 +61,10 @@ class Family:
 
 WEB_PEERS = {"oha": oha.version, "vegeta": vegeta.version, "fortio": fortio.version}
 FAMILIES = {
-    "start": Family(
-        section="Start", title="Start of a sandbox against a bare C loop", rows=start.rows
+    "runc": Family(section="Start", title="runc against a bare C loop", rows=runc.rows),
+    "ctr": Family(section="Start", title="ctr run against a bare C loop", rows=ctr.rows),
+    "lean": Family(
+        section="Start", title="Lean sandboxes against a bare child", rows=lean.rows
     ),
     "echo": Family(
         section="Load engine",
@@ -95,7 +111,10 @@ FAMILIES = {
     ),
 }  # fmt: skip
 #: What `--only` takes beside the names of families.
-GROUPS = {"load": [name for name in FAMILIES if name not in {"start", "import"}]}
+GROUPS = {
+    "start": ["runc", "ctr", "lean"],
+    "load": [name for name in FAMILIES if name not in {"runc", "ctr", "lean", "import"}],
+}
 
 
 def main() -> int:

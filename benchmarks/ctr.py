@@ -25,6 +25,7 @@ from benchmarks.starter import (
     ratio_rows,
     settled,
 )
+from benchmarks.tools import compiled
 from seatrial import proc
 from seatrial.drivers.base import DriverContext, new_run_id
 from seatrial.drivers.cri.channel import ChannelChoice, by_socket
@@ -50,7 +51,7 @@ HANDLER = "runc"
 NAMESPACE = "seatrial-benchmark"
 IMPORT_TIMEOUT_S = 60
 #: Of a round; four batches of 32 take ten seconds.
-QUADS = {1: 12, 8: 15, 32: 8}
+QUADS = {1: 12, 8: 15, 32: 16}
 #: A batch of 32 pods takes too long to be of use as a row that nothing is demanded of.
 PODS_AT_ONCE = (1, 8)
 
@@ -106,10 +107,10 @@ def opened(context: DriverContext) -> Iterator[CriSession]:
         yield kind(context, handler=HANDLER, found=found, channel=channel, programs=programs)
 
 
-def rows(settings: Settings, program: Path) -> list[Row]:
+def rows(settings: Settings) -> list[Row]:
     """The ratios for `ctr run`, interleaved, and pods beside them; or a row that says why not."""
     try:
-        return _measured(settings, program)
+        return _measured(settings, compiled("spawn_wait", settings.build))
     except SeatrialError as error:
         reason = f"none: {one_line(str(error))}"
         return [Row(id="", name="ctr run", ours=reason, verdict="not measured")]

@@ -142,7 +142,7 @@ def test_a_server_of_others_is_no_place_for_ctr(
 ) -> None:
     """The row says why it has no number, and the other rows are measured all the same."""
     monkeypatch.setenv("SEATRIAL_CRI_ENDPOINT", "unix:///run/nowhere.sock")
-    (row,) = ctr.rows(settings, Path("spawn_wait"))
+    (row,) = ctr.rows(settings)
     assert row.verdict == "not measured"
     assert "SEATRIAL_CRI_ENDPOINT is set" in row.ours
 
@@ -231,7 +231,7 @@ def test_list_names_every_family() -> None:
     """What `--only` takes is what `--list` lists."""
     listed = [line.split()[0] for line in command("--list").stdout.splitlines()]
     load = ["echo", "open", "cost", "http", "grpc", "paced", "audit", "frozen"]
-    assert listed == ["start", *load, "import"]
+    assert listed == ["runc", "ctr", "lean", *load, "import"]
     refused = command("--only", "speed")
     assert refused.returncode == 2
     assert "invalid choice: 'speed'" in refused.stderr

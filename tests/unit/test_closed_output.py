@@ -17,6 +17,7 @@ from tests.support.rund import FIXTURE
 if TYPE_CHECKING:
     from pathlib import Path
 
+
 @pytest.fixture
 def gone(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody reads what is printed."""

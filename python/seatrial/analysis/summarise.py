@@ -22,13 +22,14 @@ from seatrial.model.trial import TrialStatus
 from seatrial.store.journal import EventKind
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from collections.abc import Set as AbstractSet
 
     import polars as pl
 
     from seatrial.analysis.evidence import Series, SeriesKey
     from seatrial.benches.base import Bench
+    from seatrial.model.metric import Metric
     from seatrial.model.plan import Plan
     from seatrial.store.manifest import Manifest
     from seatrial.store.run_store import RunStore
@@ -68,8 +69,6 @@ def summarise(store: RunStore, *, bench_of: BenchOf | None = None) -> RunSummary
         headlines={bench.name: bench.headline for bench in benches},
         confidence=experiment.confidence,
     )
-    names = {name for bench in benches for name in bench.metrics}
-    finished = store.finished_trials()
     return RunSummary(
         run_id=manifest.run_id,
         name=experiment.name,
@@ -80,11 +79,11 @@ def summarise(store: RunStore, *, bench_of: BenchOf | None = None) -> RunSummary
         seed=experiment.seed,
         plan_hash=manifest.plan.plan_hash,
         trials_planned=len(manifest.plan.trials),
-        trials_finished=len(finished),
-        trials_by_status=_by_status(trials, finished),
+        trials_finished=len(store.finished_trials()),
+        trials_by_status=_by_status(trials, store.finished_trials()),
         drivers=_drivers(manifest, trials),
         benches=benches,
-        metrics={name: metric(name) for name in sorted(names)},
+        metrics=_metrics(benches),
         cells=cells,
         distributions=build_distributions(series.values()),
         trends=build_trends(series.values(), confidence=experiment.confidence),
@@ -108,6 +107,11 @@ def summarise(store: RunStore, *, bench_of: BenchOf | None = None) -> RunSummary
             manifest.plan, compared_count=sum(cell.ratio is not None for cell in cells)
         ),
     )
+
+
+def _metrics(benches: Iterable[BenchSummary]) -> dict[str, Metric]:
+    names = {name for bench in benches for name in bench.metrics}
+    return {name: metric(name) for name in sorted(names)}
 
 
 def _by_status(trials: Sequence[TrialEvidence], finished: AbstractSet[str]) -> dict[str, int]:

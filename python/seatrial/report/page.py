@@ -25,7 +25,13 @@ from seatrial.report.charts import build_figures
 from seatrial.report.folding import fold
 from seatrial.report.palette import inks_of
 from seatrial.report.runtimes import is_imported
-from seatrial.report.view import SEVERITY_GLYPHS, bench_views, marks_in, severity_counts, trials_told
+from seatrial.report.view import (
+    SEVERITY_GLYPHS,
+    bench_views,
+    marks_in,
+    severity_counts,
+    trials_told,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""Seatrial's launcher against a bare C loop that spawns and waits, and our own lean sandbox."""
+"""Our own lean sandboxes against a bare child, and against the clock."""
 
 from __future__ import annotations
 
@@ -8,18 +8,10 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
-from benchmarks import ctr
 from benchmarks.quiet import Quiet
 from benchmarks.rows import Row, Target
 from benchmarks.series import contest, micros_text, rate_text
-from benchmarks.starter import (
-    CONCURRENCIES,
-    LEAN_STARTS_COUNT,
-    Starter,
-    compare,
-    ratio_rows,
-    settled,
-)
+from benchmarks.starter import LEAN_STARTS_COUNT, Starter
 from benchmarks.tools import compiled
 from seatrial import proc
 from seatrial.drivers import registry
@@ -46,9 +38,6 @@ class LeanCase:
     """The namespaces of a bare clone to be measured beside it, as `clone_floor.c` has them."""
 
 
-#: Of a round: one quad has a ratio that is off by a tenth, so a hundred of them are off by one
-#: percent, and the target is three away.
-RUNC_QUADS = {1: 25, 8: 25, 32: 12}
 LEAN_CASES = (
     LeanCase(
         driver="lean",
@@ -71,29 +60,12 @@ LEAN_CASES = (
 
 
 def rows(settings: Settings) -> list[Row]:
-    """The ratios for runc and containerd, interleaved, and what lean costs beyond a bare child."""
+    """What lean sandboxes cost beyond a bare child, and how many can be had a second."""
     program = compiled("spawn_wait", settings.build)
-    found = [*_runc_rows(settings, program), *ctr.rows(settings, program)]
-    for case in LEAN_CASES:
-        found += _lean_rows(settings, program, case)
-    return found
+    return [row for case in LEAN_CASES for row in _rows_of_case(settings, program, case)]
 
 
-def _runc_rows(settings: Settings, program: Path) -> list[Row]:
-    found: list[Row] = []
-    with ExitStack() as stack:
-        context = DriverContext.for_run(new_run_id("bench-"))
-        session = stack.enter_context(registry.get("runc").open(context))
-        starter = Starter(session, program)
-        for concurrency in CONCURRENCIES:
-            quiet = Quiet(settled(settings))
-            quiet.add_helpers([session.launcher.pid])
-            done = compare(starter, concurrency, settings=settings, quiet=quiet, quads=RUNC_QUADS)
-            found += ratio_rows(done, "runc start", concurrency)
-    return found
-
-
-def _lean_rows(settings: Settings, program: Path, case: LeanCase) -> list[Row]:
+def _rows_of_case(settings: Settings, program: Path, case: LeanCase) -> list[Row]:
     """What a lean sandbox takes beyond vfork and exec of the guest, and how many a second."""
     with ExitStack() as stack:
         context = DriverContext.for_run(new_run_id("bench-"))
